@@ -1,0 +1,56 @@
+"""One tree of errors. Each says what happened, whose fault it is, and what to do next.
+
+The command line turns every `StreamkitError` into at most three lines and its `exit_code`; anything that
+is not in this tree is a defect of ours and deserves a traceback.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class StreamkitError(Exception):
+    """What happened (`message`) and the next thing to try (`hint`, may be empty)."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(StreamkitError):
+    """The words of a command, a configuration key or an app definition are wrong."""
+
+    exit_code = 2
+
+
+class BrokerUnreachableError(StreamkitError):
+    """Nothing answers at the bootstrap address."""
+
+    exit_code = 3
+
+
+class NotFoundError(StreamkitError):
+    """A topic, group, app or file that was named does not exist."""
+
+    exit_code = 4
+
+
+class RefusedError(StreamkitError):
+    """The request was understood and is not allowed in the present state."""
+
+    exit_code = 5
+
+
+class DeadlineError(StreamkitError):
+    """Something did not happen in the time it was given."""
+
+    exit_code = 6
+
+
+class CheckFailedError(StreamkitError):
+    """A verification ran and its answer is no."""
+
+    exit_code = 7

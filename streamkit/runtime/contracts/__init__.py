@@ -1,0 +1,1 @@
+"""What a port promises, without saying who keeps the promise."""
