@@ -1,9 +1,12 @@
-"""The `streamkit` command."""
+"""The `streamkit` command. `main` is its entry point; nothing else is imported before it is needed."""
 
-import click
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
 
 
-@click.group()
-@click.version_option(package_name="streamkit-log")
-def main() -> None:
-    """Stream processing in Python on its own log."""
+def main() -> NoReturn:
+    from streamkit.cli.frame import run
+
+    sys.exit(run(sys.argv[1:]))
