@@ -1,0 +1,469 @@
+"""Every configuration key of a broker and its topics: one table, read by everything that knows a key.
+
+The names, defaults and meanings are Apache Kafka's wherever Kafka has the key; ours begin with `streamkit.`.
+A key stands here because some code reads its attribute. `TopicConfig` holds what a topic can override, and
+each of its rows names the broker properties that set its default, so `BrokerConfig.topic_defaults` *is* the
+broker's half of those keys: nothing is declared twice.
+
+Values come in layers, the strongest first: the topic's own, this broker's altered at run time, all brokers'
+altered at run time, the properties given at start, Kafka's default. A `BrokerConfig` is the sum of the
+broker's layers; `given` keeps the properties it was made from as text, for DescribeConfigs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from streamkit.broker.config_key import (
+    DAY_MS,
+    HOUR_MS,
+    INT_MAX,
+    LONG_MAX,
+    ConfigType,
+    InvalidValueError,
+    Key,
+    Value,
+    choice,
+    flag,
+    hours,
+    integer,
+    keys_of,
+    long,
+    minutes,
+    nearest,
+    string,
+    words,
+)
+from streamkit.errors import UsageError
+
+COMPRESSION_TYPES: Final = ("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopicConfig:
+    """What one topic does; a topic may override each key, the broker property beside it sets its default."""
+
+    cleanup_policy: tuple[str, ...] = words(
+        "cleanup.policy",
+        ("delete",),
+        "What becomes of old segments: `delete` drops them by age and size. A topic with `compact` is stored "
+        "and never trimmed until the log cleaner exists.",
+        choices=("compact", "delete"),
+        spellings=("log.cleanup.policy",),
+    )
+    compression_type: str = choice(
+        "compression.type",
+        "producer",
+        "The codec in which batches are stored; `producer` keeps the codec of each batch as it came.",
+        choices=COMPRESSION_TYPES,
+        spellings=("compression.type",),
+    )
+    flush_messages: int = long(
+        "flush.messages",
+        LONG_MAX,
+        "Under `streamkit.flush.mode=relaxed`, force an fsync after this many records.",
+        low=1,
+        spellings=("log.flush.interval.messages",),
+    )
+    flush_ms: int = long(
+        "flush.ms",
+        LONG_MAX,
+        "Under `streamkit.flush.mode=relaxed`, force an fsync of what has been unflushed for this long.",
+        low=0,
+        spellings=("log.flush.interval.ms",),
+    )
+    index_interval_bytes: int = integer(
+        "index.interval.bytes",
+        4096,
+        "Bytes of log between two entries of a segment's offset index.",
+        low=0,
+        spellings=("log.index.interval.bytes",),
+    )
+    max_message_bytes: int = integer(
+        "max.message.bytes",
+        1024 * 1024 + 12,
+        "The largest record batch accepted, compressed if it is.",
+        low=0,
+        spellings=("message.max.bytes",),
+    )
+    message_timestamp_after_max_ms: int = long(
+        "message.timestamp.after.max.ms",
+        HOUR_MS,
+        "How far a record's timestamp may lie ahead of the broker's clock (with `CreateTime`).",
+        low=0,
+        spellings=("log.message.timestamp.after.max.ms",),
+    )
+    message_timestamp_before_max_ms: int = long(
+        "message.timestamp.before.max.ms",
+        LONG_MAX,
+        "How far a record's timestamp may lie behind the broker's clock (with `CreateTime`).",
+        low=0,
+        spellings=("log.message.timestamp.before.max.ms",),
+    )
+    message_timestamp_type: str = choice(
+        "message.timestamp.type",
+        "CreateTime",
+        "Whose clock stamps the records: the producer's, or the broker's on append.",
+        choices=("CreateTime", "LogAppendTime"),
+        spellings=("log.message.timestamp.type",),
+    )
+    min_insync_replicas: int = integer(
+        "min.insync.replicas",
+        1,
+        "With acks=all, a write is refused while fewer replicas than this are in sync.",
+        low=1,
+        spellings=("min.insync.replicas",),
+    )
+    retention_bytes: int = long(
+        "retention.bytes",
+        -1,
+        "Size of a partition above which its oldest segments are deleted; -1 is no limit.",
+        low=-1,
+        spellings=("log.retention.bytes",),
+    )
+    retention_ms: int = long(
+        "retention.ms",
+        7 * DAY_MS,
+        "Age after which a segment is deleted, judged by its newest record; -1 is for ever.",
+        low=-1,
+        spellings=(
+            "log.retention.ms",
+            minutes("log.retention.minutes"),
+            hours("log.retention.hours"),
+        ),
+    )
+    segment_bytes: int = integer(
+        "segment.bytes",
+        1024**3,
+        "Size at which a segment is closed and the next one begun. A batch must fit in one segment.",
+        low=1024,
+        spellings=("log.segment.bytes",),
+    )
+    segment_index_bytes: int = integer(
+        "segment.index.bytes",
+        10 * 1024**2,
+        "Size of an index file at which its segment is closed.",
+        low=16,
+        spellings=("log.index.size.max.bytes",),
+    )
+    segment_ms: int = long(
+        "segment.ms",
+        7 * DAY_MS,
+        "Age at which a segment that holds records is closed even if it is not full.",
+        low=1,
+        spellings=("log.roll.ms", hours("log.roll.hours")),
+    )
+
+    def altered(self, overrides: Mapping[str, str]) -> TopicConfig:
+        """These values with a topic's own in front of them; raises InvalidValueError, KeyError."""
+        if not overrides:
+            return self
+        changes = {
+            TOPIC_KEYS[name].attribute: TOPIC_KEYS[name].parse(text) for name, text in overrides.items()
+        }
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listener:
+    """One `NAME://host:port` of `listeners` or `advertised.listeners`. An empty host is every interface."""
+
+    name: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.name}://{host}:{self.port}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrokerConfig:
+    """What one broker does; made by `from_properties`, changed by making another."""
+
+    node_id: int = integer(
+        "node.id",
+        1,
+        "The number of this node in its cluster; its data directory remembers it.",
+        low=0,
+        spellings=("node.id", "broker.id"),
+    )
+    log_dir: str = string(
+        "log.dir",
+        ".streamkit",
+        "The data directory. An empty one is formatted at the first start.",
+        spellings=("log.dirs", "log.dir"),
+    )
+    listeners: tuple[str, ...] = words(
+        "listeners",
+        ("PLAINTEXT://127.0.0.1:9092",),
+        "Where to listen, as `NAME://host:port`; port 0 takes a free one. All listeners are plaintext.",
+    )
+    advertised_listeners: tuple[str, ...] = words(
+        "advertised.listeners",
+        (),
+        "What clients are told to connect to, by listener name; empty tells them `listeners`. Required where "
+        "a listener is 0.0.0.0 or [::].",
+    )
+
+    auto_create_topics_enable: bool = flag(
+        "auto.create.topics.enable",
+        True,
+        "Create a topic when a client that allows it asks for its metadata.",
+    )
+    delete_topic_enable: bool = flag("delete.topic.enable", True, "Whether topics can be deleted.")
+    num_partitions: int = integer(
+        "num.partitions", 1, "Partitions of a topic that is created without a count.", low=1
+    )
+    default_replication_factor: int = integer(
+        "default.replication.factor", 1, "Replicas of a topic that is created without a count.", low=1
+    )
+    max_request_partition_size_limit: int = integer(
+        "max.request.partition.size.limit",
+        2000,
+        "The most partitions in one DescribeTopicPartitions response.",
+        low=1,
+    )
+
+    socket_request_max_bytes: int = integer(
+        "socket.request.max.bytes",
+        100 * 1024**2,
+        "The largest request; a connection that announces more is closed.",
+        low=1,
+    )
+    queued_max_request_bytes: int = long(
+        "queued.max.request.bytes",
+        256 * 1024**2,
+        "Bytes of requests and responses in flight over all connections, above which no more is read; -1 is "
+        "no limit (Kafka's default).",
+        low=-1,
+    )
+    connections_max_idle_ms: int = long(
+        "connections.max.idle.ms",
+        10 * 60_000,
+        "A connection without traffic for this long is closed.",
+        low=-1,
+    )
+    max_connections: int = integer("max.connections", INT_MAX, "The most connections at a time.", low=0)
+    max_connections_per_ip: int = integer(
+        "max.connections.per.ip", INT_MAX, "The most connections at a time from one address.", low=0
+    )
+
+    fetch_max_bytes: int = integer(
+        "fetch.max.bytes",
+        55 * 1024**2,
+        "The most bytes in one fetch response, whatever the client asks for.",
+        low=1024,
+    )
+    max_incremental_fetch_session_cache_slots: int = integer(
+        "max.incremental.fetch.session.cache.slots",
+        1000,
+        "How many incremental fetch sessions are kept; beyond it clients send full fetches.",
+        low=0,
+    )
+    producer_id_expiration_ms: int = integer(
+        "producer.id.expiration.ms",
+        DAY_MS,
+        "How long the sequence numbers of a silent idempotent producer are remembered.",
+        low=1,
+    )
+    flush_mode: str = choice(
+        "streamkit.flush.mode",
+        "durable",
+        "`durable`: a write is acknowledged once it is on disk. `relaxed`: once it is in the page cache, as "
+        "Kafka does; a power failure may lose what was acknowledged.",
+        choices=("durable", "relaxed"),
+    )
+    log_retention_check_interval_ms: int = long(
+        "log.retention.check.interval.ms",
+        5 * 60_000,
+        "How often segments are checked against `retention.ms` and `retention.bytes`.",
+        low=1,
+    )
+    log_flush_offset_checkpoint_interval_ms: int = integer(
+        "log.flush.offset.checkpoint.interval.ms",
+        1000,
+        "How often the recovery point and high watermarks are written down (Kafka: 60000).",
+        low=1,
+    )
+
+    group_min_session_timeout_ms: int = integer(
+        "group.min.session.timeout.ms",
+        6000,
+        "The shortest session timeout that a group member may ask for.",
+        low=1,
+    )
+    group_max_session_timeout_ms: int = integer(
+        "group.max.session.timeout.ms",
+        30 * 60_000,
+        "The longest session timeout that a group member may ask for.",
+        low=1,
+    )
+    group_initial_rebalance_delay_ms: int = integer(
+        "group.initial.rebalance.delay.ms",
+        0,
+        "How long an empty group waits for more members before its first rebalance (Kafka: 3000).",
+        low=0,
+    )
+    group_max_size: int = integer("group.max.size", INT_MAX, "The most members of one group.", low=1)
+    offset_metadata_max_bytes: int = integer(
+        "offset.metadata.max.bytes", 4096, "The longest metadata string beside a committed offset.", low=0
+    )
+    offsets_retention_minutes: int = integer(
+        "offsets.retention.minutes",
+        7 * 24 * 60,
+        "How long a group that became empty keeps its offsets.",
+        low=1,
+    )
+    offsets_retention_check_interval_ms: int = long(
+        "offsets.retention.check.interval.ms", 10 * 60_000, "How often expired offsets are looked for.", low=1
+    )
+    offsets_topic_num_partitions: int = integer(
+        "offsets.topic.num.partitions",
+        50,
+        "Partitions of `__consumer_offsets`; fixed once the topic exists.",
+        low=1,
+    )
+    offsets_topic_replication_factor: int = integer(
+        "offsets.topic.replication.factor",
+        3,
+        "Replicas of `__consumer_offsets`, or as many as there are brokers if those are fewer.",
+        low=1,
+        type=ConfigType.SHORT,
+    )
+    offsets_topic_segment_bytes: int = integer(
+        "offsets.topic.segment.bytes",
+        100 * 1024**2,
+        "Segment size of `__consumer_offsets`, small so that it loads fast once it is compacted.",
+        low=1024,
+    )
+
+    topic_defaults: TopicConfig = field(default_factory=TopicConfig)
+    given: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)
+
+    @classmethod
+    def from_properties(cls, properties: Mapping[str, str]) -> BrokerConfig:
+        """The configuration that these names and texts stand for; raises UsageError."""
+        for name in properties:
+            require_known(name)
+        try:
+            config = cls(
+                topic_defaults=TopicConfig(**_resolve(TOPIC_KEYS.values(), properties)),  # type: ignore[arg-type]
+                given=MappingProxyType(dict(properties)),
+                **_resolve(BROKER_KEYS.values(), properties),  # type: ignore[arg-type]
+            )
+        except InvalidValueError as error:
+            raise UsageError(str(error)) from None
+        config.check()
+        return config
+
+    def altered(self, dynamic: Mapping[str, str]) -> BrokerConfig:
+        """This configuration with what was altered at run time in front of it; raises UsageError."""
+        if not dynamic:
+            return self
+        hidden = {spelling.name for name in dynamic for spelling in DYNAMIC_KEYS[name].spellings}
+        kept = {name: text for name, text in self.given.items() if name not in hidden}
+        return BrokerConfig.from_properties({**kept, **dynamic})
+
+    def check(self) -> None:
+        """Refuse what no single key can see: bounds that cross, listeners that nobody could reach."""
+        if self.group_min_session_timeout_ms > self.group_max_session_timeout_ms:
+            raise UsageError("group.min.session.timeout.ms is above group.max.session.timeout.ms")
+        if "," in self.log_dir:
+            raise UsageError(
+                f"log.dirs names several directories: {self.log_dir}",
+                hint="a streamkit broker has one; give log.dir a single path",
+            )
+        self.advertised_endpoints()
+
+    def endpoints(self) -> tuple[Listener, ...]:
+        """`listeners`, parsed; raises UsageError."""
+        return _parse_listeners("listeners", self.listeners)
+
+    def advertised_endpoints(self) -> tuple[Listener, ...]:
+        """What to tell clients, one for each listener, in the listeners' order; raises UsageError."""
+        listeners = self.endpoints()
+        given = {one.name: one for one in _parse_listeners("advertised.listeners", self.advertised_listeners)}
+        unknown = given.keys() - {listener.name for listener in listeners}
+        if unknown:
+            raise UsageError(f"advertised.listeners names {sorted(unknown)[0]}, which is not among listeners")
+        advertised = tuple(given.get(listener.name, listener) for listener in listeners)
+        for one in advertised:
+            if one.host in WILDCARD_HOSTS:
+                raise UsageError(
+                    f"{one} is no address that a client could connect to",
+                    hint=f"set advertised.listeners={one.name}://HOST:{one.port} (or --advertise HOST:PORT)",
+                )
+        return advertised
+
+
+WILDCARD_HOSTS: Final = ("", "0.0.0.0", "::")
+_UNSUPPORTED_PROTOCOLS: Final = ("SSL", "SASL_PLAINTEXT", "SASL_SSL")
+
+TOPIC_KEYS: Final = keys_of(TopicConfig)
+BROKER_KEYS: Final = keys_of(BrokerConfig)
+# Every name that a broker's properties may use, with the key that it sets.
+PROPERTY_NAMES: Final[Mapping[str, Key]] = {
+    spelling.name: key for key in (*BROKER_KEYS.values(), *TOPIC_KEYS.values()) for spelling in key.spellings
+}
+# What AlterConfigs may change on a running broker: the defaults of its topics.
+DYNAMIC_KEYS: Final[Mapping[str, Key]] = {
+    spelling.name: key for key in TOPIC_KEYS.values() for spelling in key.spellings
+}
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, str]:
+    """`KEY=VALUE` words, as `--set` takes them, as properties; raises UsageError."""
+    properties = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals or not name.strip():
+            raise UsageError(f"{assignment!r} is not KEY=VALUE", hint="for example --set num.partitions=3")
+        require_known(name.strip())
+        properties[name.strip()] = text.strip()
+    return properties
+
+
+def require_known(name: str) -> None:
+    """Raise a UsageError that names the nearest key unless `name` is a broker property."""
+    if name in PROPERTY_NAMES:
+        return
+    close = nearest(name, sorted(PROPERTY_NAMES))
+    hint = f"did you mean {close}?" if close else "docs/configuration.md lists every key"
+    raise UsageError(f"unknown configuration key {name}", hint=hint)
+
+
+def _resolve(keys: Iterable[Key], properties: Mapping[str, str]) -> dict[str, Value]:
+    return dict(_given_values(keys, properties))
+
+
+def _given_values(keys: Iterable[Key], properties: Mapping[str, str]) -> Iterator[tuple[str, Value]]:
+    for key in keys:
+        for spelling in key.spellings:
+            if spelling.name in properties:
+                yield key.attribute, key.parse(properties[spelling.name], spelling.unit)
+                break
+
+
+def _parse_listeners(key: str, texts: Iterable[str]) -> tuple[Listener, ...]:
+    listeners = tuple(_parse_listener(key, text) for text in texts)
+    names = [listener.name for listener in listeners]
+    if len(set(names)) < len(names):
+        raise UsageError(f"{key} uses a listener name twice: {', '.join(names)}")
+    if key == "listeners" and not listeners:
+        raise UsageError("listeners is empty", hint="for example listeners=PLAINTEXT://127.0.0.1:9092")
+    return listeners
+
+
+def _parse_listener(key: str, text: str) -> Listener:
+    name, _, address = text.partition("://")
+    host, colon, port = address.rpartition(":")
+    if not (name and colon and port.isdecimal() and int(port) < 65536):
+        raise UsageError(f"{key}: {text!r} is not NAME://host:port")
+    if name.upper() in _UNSUPPORTED_PROTOCOLS:
+        raise UsageError(f"{key}: {name} is not supported; listeners are plaintext")
+    return Listener(name=name.upper(), host=host.strip("[]"), port=int(port))

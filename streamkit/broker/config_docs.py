@@ -1,0 +1,70 @@
+"""The page `docs/configuration.md`, written from the table of keys.
+
+python -m streamkit.broker.config_docs > docs/configuration.md
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+
+from streamkit.broker.config import BROKER_KEYS, TOPIC_KEYS
+from streamkit.broker.config_key import HOUR_MS, INT_MAX, LONG_MAX, MINUTE_MS, Key, Spelling
+
+_INTRODUCTION = """\
+# Configuration
+
+<!-- Written by `python -m streamkit.broker.config_docs > docs/configuration.md`; do not edit. -->
+
+Names, defaults and meanings are Apache Kafka's; ours begin with `streamkit.`. A broker takes its keys from
+`--config FILE` (the syntax of Kafka's `server.properties`) and from `--set KEY=VALUE`, which wins. An unknown
+key is an error. `DescribeConfigs` answers with the same table.
+
+A topic key is set when a topic is created or altered; the broker key beside it sets the default for topics
+that do not, and can itself be altered while the broker runs. Other broker keys are read at start.
+"""
+_UNITS = {MINUTE_MS: "in minutes", HOUR_MS: "in hours"}
+_BROKER_COLUMNS = "| key | type | default | valid values | meaning |\n|---|---|---|---|---|"
+_TOPIC_COLUMNS = (
+    "| key | broker's default for it | type | default | valid values | meaning |\n|---|---|---|---|---|---|"
+)
+
+
+def page() -> str:
+    """The whole page, as Markdown."""
+    topics = ["## Topics", "", _TOPIC_COLUMNS, *_topic_rows(), ""]
+    brokers = ["## Brokers", "", _BROKER_COLUMNS, *_broker_rows(), ""]
+    return "\n".join([_INTRODUCTION, *topics, *brokers])
+
+
+def _topic_rows() -> Iterator[str]:
+    for key in TOPIC_KEYS.values():
+        yield _row(f"`{key.name}`", _spelled(key.spellings), *_value_cells(key), key.doc)
+
+
+def _broker_rows() -> Iterator[str]:
+    for key in BROKER_KEYS.values():
+        yield _row(_spelled(key.spellings), *_value_cells(key), key.doc)
+
+
+def _value_cells(key: Key) -> tuple[str, str, str]:
+    return key.type.name.lower(), _default(key), f"`{key.valid_values}`" if key.valid_values else ""
+
+
+def _default(key: Key) -> str:
+    if key.default in (INT_MAX, LONG_MAX) and not isinstance(key.default, bool):
+        return "no limit"
+    text = key.render(key.default)
+    return f"`{text}`" if text else "empty"
+
+
+def _spelled(spellings: Iterable[Spelling]) -> str:
+    return ", ".join(f"`{one.name}`{' ' + _UNITS[one.unit] if one.unit > 1 else ''}" for one in spellings)
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

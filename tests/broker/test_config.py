@@ -1,0 +1,253 @@
+"""The table of configuration keys: parsing, layering, refusal, and the page written from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from streamkit.broker import config_docs
+from streamkit.broker.config import (
+    BROKER_KEYS,
+    PROPERTY_NAMES,
+    TOPIC_KEYS,
+    BrokerConfig,
+    Listener,
+    TopicConfig,
+    parse_assignments,
+)
+from streamkit.broker.config_description import (
+    BrokerLayers,
+    ConfigEntry,
+    ConfigSource,
+    describe_all_brokers,
+    describe_broker,
+    describe_topic,
+)
+from streamkit.broker.config_key import InvalidValueError
+from streamkit.broker.properties import parse_properties
+from streamkit.errors import UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def entries(found: object) -> dict[str, ConfigEntry]:
+    return {entry.name: entry for entry in found}  # type: ignore[attr-defined]
+
+
+# --- the table -----------------------------------------------------------------------------------
+
+
+def test_defaults_are_values_that_their_own_keys_accept() -> None:
+    for key in (*BROKER_KEYS.values(), *TOPIC_KEYS.values()):
+        if key.default != ():
+            assert key.parse(key.render(key.default)) == key.default, key.name
+
+
+def test_every_key_has_a_sentence_of_documentation_and_its_kafka_attribute_name() -> None:
+    for key in (*BROKER_KEYS.values(), *TOPIC_KEYS.values()):
+        assert key.doc.endswith((".", ")."))
+        assert key.attribute == key.name.removeprefix("streamkit.").replace(".", "_")
+
+
+def test_kafkas_defaults_where_users_would_notice() -> None:
+    config = BrokerConfig()
+    assert config.auto_create_topics_enable is True
+    assert config.num_partitions == 1
+    assert config.topic_defaults.retention_ms == 604_800_000
+    assert config.topic_defaults.max_message_bytes == 1_048_588
+    assert config.topic_defaults.segment_bytes == 1_073_741_824
+
+
+def test_configuration_page_is_current() -> None:
+    written = (ROOT / "docs" / "configuration.md").read_text()
+    assert written == config_docs.page(), "python -m streamkit.broker.config_docs > docs/configuration.md"
+
+
+# --- from properties -----------------------------------------------------------------------------
+
+
+def test_properties_become_typed_attributes() -> None:
+    config = BrokerConfig.from_properties(
+        {
+            "num.partitions": " 3 ",
+            "auto.create.topics.enable": "FALSE",
+            "log.cleanup.policy": "compact, delete",
+            "streamkit.flush.mode": "relaxed",
+        }
+    )
+    assert config.num_partitions == 3
+    assert config.auto_create_topics_enable is False
+    assert config.topic_defaults.cleanup_policy == ("compact", "delete")
+    assert config.flush_mode == "relaxed"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected_ms"),
+    [
+        ({"log.retention.hours": "2"}, 7_200_000),
+        ({"log.retention.minutes": "5", "log.retention.hours": "2"}, 300_000),
+        ({"log.retention.ms": "7", "log.retention.minutes": "5", "log.retention.hours": "2"}, 7),
+        ({"log.retention.hours": "-1"}, -1),
+    ],
+)
+def test_the_finest_unit_of_retention_wins_as_in_kafka(given: dict[str, str], expected_ms: int) -> None:
+    assert BrokerConfig.from_properties(given).topic_defaults.retention_ms == expected_ms
+
+
+def test_an_unknown_key_names_the_nearest() -> None:
+    with pytest.raises(UsageError) as raised:
+        BrokerConfig.from_properties({"num.partition": "3"})
+    assert raised.value.message == "unknown configuration key num.partition"
+    assert raised.value.hint == "did you mean num.partitions?"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("num.partitions", "0"),
+        ("num.partitions", "three"),
+        ("num.partitions", "2147483648"),
+        ("auto.create.topics.enable", "yes"),
+        ("log.cleanup.policy", "shrink"),
+        ("log.cleanup.policy", ""),
+        ("compression.type", "brotli"),
+        ("log.retention.hours", "2562047788016"),
+        ("log.retention.ms", "-2"),
+    ],
+)
+def test_a_bad_value_says_what_is_expected(name: str, text: str) -> None:
+    with pytest.raises(UsageError, match=r"Invalid value .* for configuration .*: it (must|may)"):
+        BrokerConfig.from_properties({name: text})
+
+
+def test_bounds_that_cross_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"group\.min\.session\.timeout\.ms is above"):
+        BrokerConfig.from_properties(
+            {"group.min.session.timeout.ms": "7", "group.max.session.timeout.ms": "6"}
+        )
+
+
+def test_several_log_directories_are_refused() -> None:
+    with pytest.raises(UsageError, match="several directories"):
+        BrokerConfig.from_properties({"log.dirs": "/a,/b"})
+    assert BrokerConfig.from_properties({"log.dirs": "/a"}).log_dir == "/a"
+
+
+def test_set_words() -> None:
+    assert parse_assignments(["num.partitions=3", "log.dir = /a=b"]) == {
+        "num.partitions": "3",
+        "log.dir": "/a=b",
+    }
+    with pytest.raises(UsageError, match="is not KEY=VALUE"):
+        parse_assignments(["num.partitions"])
+    with pytest.raises(UsageError, match="unknown configuration key"):
+        parse_assignments(["x=1"])
+
+
+# --- listeners -----------------------------------------------------------------------------------
+
+
+def test_listeners_are_parsed_and_advertised() -> None:
+    config = BrokerConfig.from_properties(
+        {
+            "listeners": "INTERNAL://[::1]:9092,external://0.0.0.0:9094",
+            "advertised.listeners": "EXTERNAL://broker.example:19094",
+        }
+    )
+    internal = Listener(name="INTERNAL", host="::1", port=9092)
+    assert config.endpoints() == (internal, Listener(name="EXTERNAL", host="0.0.0.0", port=9094))
+    assert config.advertised_endpoints()[0] == internal
+    assert str(internal) == "INTERNAL://[::1]:9092"
+    assert config.advertised_endpoints()[1].host == "broker.example"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"listeners": "PLAINTEXT://0.0.0.0:9092"}, "no address that a client could connect to"),
+        ({"listeners": "PLAINTEXT://:9092"}, "no address that a client could connect to"),
+        ({"listeners": "9092"}, "is not NAME://host:port"),
+        ({"listeners": "A://h:99999"}, "is not NAME://host:port"),
+        ({"listeners": "A://h:1,A://h:2"}, "a listener name twice"),
+        ({"listeners": "SSL://h:1"}, "SSL is not supported"),
+        ({"listeners": ""}, "listeners is empty"),
+        ({"advertised.listeners": "OTHER://h:1"}, "not among listeners"),
+    ],
+)
+def test_listeners_that_nobody_could_reach_are_refused(given: dict[str, str], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        BrokerConfig.from_properties(given)
+
+
+# --- layers --------------------------------------------------------------------------------------
+
+
+def test_a_topics_overrides_win_over_the_brokers_defaults() -> None:
+    defaults = BrokerConfig.from_properties({"log.retention.hours": "1", "log.segment.bytes": "2048"})
+    topic = defaults.topic_defaults.altered({"retention.ms": "-1"})
+    assert (topic.retention_ms, topic.segment_bytes) == (-1, 2048)
+    assert defaults.topic_defaults.altered({}) is defaults.topic_defaults
+    with pytest.raises(InvalidValueError):
+        TopicConfig().altered({"retention.ms": "soon"})
+
+
+def test_what_is_altered_at_run_time_hides_every_spelling_given_at_start() -> None:
+    config = BrokerConfig.from_properties({"log.retention.ms": "5", "num.partitions": "2"})
+    altered = config.altered({"log.retention.hours": "1"})
+    assert altered.topic_defaults.retention_ms == 3_600_000
+    assert altered.num_partitions == 2
+    assert config.topic_defaults.retention_ms == 5
+
+
+def test_describing_a_topic_names_the_winning_layer_and_those_below() -> None:
+    config = BrokerConfig.from_properties({"log.retention.hours": "1"})
+    layers = BrokerLayers(this_broker={"log.segment.bytes": "4096"}, all_brokers={"log.retention.ms": "9"})
+    found = entries(describe_topic(config, layers, {"retention.ms": "5"}))
+    retention = found["retention.ms"]
+    assert (retention.value, retention.source, retention.read_only) == ("5", ConfigSource.TOPIC, False)
+    assert [(one.name, one.value, one.source) for one in retention.synonyms] == [
+        ("retention.ms", "5", ConfigSource.TOPIC),
+        ("log.retention.ms", "9", ConfigSource.DYNAMIC_DEFAULT_BROKER),
+        ("log.retention.hours", "3600000", ConfigSource.STATIC_BROKER),
+        ("log.retention.ms", "604800000", ConfigSource.DEFAULT),
+    ]
+    assert found["segment.bytes"].source is ConfigSource.DYNAMIC_BROKER
+    assert found["cleanup.policy"].source is ConfigSource.DEFAULT
+    assert found["cleanup.policy"].value == "delete"
+
+
+def test_describing_a_broker_uses_the_brokers_names() -> None:
+    config = BrokerConfig.from_properties({"num.partitions": "3"})
+    found = entries(describe_broker(config, BrokerLayers(all_brokers={"message.max.bytes": "7"})))
+    assert (found["num.partitions"].value, found["num.partitions"].source) == (
+        "3",
+        ConfigSource.STATIC_BROKER,
+    )
+    assert found["num.partitions"].read_only is True
+    assert found["message.max.bytes"].source is ConfigSource.DYNAMIC_DEFAULT_BROKER
+    assert found["message.max.bytes"].read_only is False
+    assert "max.message.bytes" not in found
+    assert found.keys() <= PROPERTY_NAMES.keys()
+    assert set(entries(describe_all_brokers(BrokerLayers(all_brokers={"message.max.bytes": "7"})))) == {
+        "message.max.bytes"
+    }
+
+
+# --- the syntax of server.properties ----------------------------------------------------------------
+
+
+def test_properties_syntax() -> None:
+    text = (
+        "# a comment\n! another\n\nnum.partitions=3\nlog.dir = /var/a b\nnode.id: 7\nlisteners PLAINTEXT\\\n"
+        "    ://h:1\nspace\\ key=\\u0041\\tB\\\\\nempty=\nnum.partitions=4\r\nlast=no newline"
+    )
+    assert parse_properties(text) == {
+        "num.partitions": "4",
+        "log.dir": "/var/a b",
+        "node.id": "7",
+        "listeners": "PLAINTEXT://h:1",
+        "space key": "A\tB\\",
+        "empty": "",
+        "last": "no newline",
+    }
