@@ -3,14 +3,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: .venv demo test lint clean
+.PHONY: .venv demo test lint compat chaos bench clean
 
 $(STAMP): pyproject.toml requirements.lock
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
+	$(PIP) install --quiet --require-hashes --only-binary :all: -r requirements.lock
+	$(PIP) install --quiet --no-deps --no-build-isolation --no-index -e .
 	touch $@
 
 .venv: $(STAMP)
@@ -18,13 +19,25 @@ $(STAMP): pyproject.toml requirements.lock
 demo: .venv
 	$(BIN)/streamkit demo
 
+# Everything but the client matrix and the full counts; at most five minutes on two cores.
 test: .venv
-	$(PYTEST) -n 2 -m "not slow" tests
+	$(PYTEST) -n 2 --dist loadgroup -m "not slow and not compat" tests
 
 lint: .venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Every client × feature, and what one client writes read by every other. Needs kcat.
+compat: .venv
+	$(PYTEST) -n 2 --dist loadgroup -m compat tests/compatibility
+
+# The full counts: 20 kills of the broker, 20 of a worker.
+chaos: .venv
+	$(PYTEST) -s -m slow tests/chaos
+
+bench: .venv
+	$(BIN)/python -m tests.benchmarks
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
