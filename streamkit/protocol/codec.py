@@ -1,0 +1,53 @@
+"""Messages to bytes and back. A codec is compiled the first time that a (class, version) is used.
+
+A field that a version does not have is left out when encoding and keeps its default when decoding.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from streamkit.protocol.compiler import Decoder, Encoder, compile_decoder, compile_encoder
+from streamkit.protocol.errors import MalformedMessageError
+from streamkit.protocol.schema import Buffer, Message, MessageType
+
+_encoders: dict[tuple[type[Message], int], Encoder] = {}
+_decoders: dict[tuple[type[Message], int], Decoder] = {}
+
+
+def encode(message: Message, version: int) -> bytes:
+    """The message in one piece. Values outside of their type's range are a caller's error: `struct.error`."""
+    buffers: list[Buffer] = [bytearray()]
+    encode_into(buffers, message, version)
+    return b"".join(buffers)
+
+
+def encode_into(buffers: list[Buffer], message: Message, version: int) -> None:
+    """Append to the last buffer, which must be a bytearray; records join the list as they are, uncopied."""
+    key = type(message), version
+    encoder = _encoders.get(key)
+    if encoder is None:
+        encoder = _encoders[key] = compile_encoder(*key)
+    encoder(message, buffers)
+
+
+def decode(cls: type[MessageType], data: Buffer, version: int) -> MessageType:
+    """The message that `data` starts with; records in it are slices of `data`. Bytes after it are ignored."""
+    return decode_prefix(cls, data, version)[0]
+
+
+def decode_prefix(
+    cls: type[MessageType], data: Buffer, version: int, pos: int = 0
+) -> tuple[MessageType, int]:
+    """The message at `pos` and the position after it."""
+    decoder = _decoders.get((cls, version))
+    if decoder is None:
+        decoder = _decoders[cls, version] = compile_decoder(cls, version)
+    view = data if type(data) is memoryview else memoryview(data)
+    try:
+        message, pos = decoder(view, pos, len(view))
+    except (struct.error, IndexError):
+        raise MalformedMessageError(f"{cls.__name__} v{version} ends early") from None
+    except UnicodeDecodeError as error:
+        raise MalformedMessageError(f"{cls.__name__} v{version} has a string that is not UTF-8") from error
+    return message, pos
