@@ -1,0 +1,1 @@
+"""Record batches: the unit that producers send, logs store and consumers fetch."""

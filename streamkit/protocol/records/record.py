@@ -1,0 +1,183 @@
+"""Single records inside a batch: varint lengths, deltas against the batch header.
+
+A broker opens records only for compaction, time look-ups inside one batch, and batches that it wrote itself;
+everything else passes as opaque bytes.
+
+    length varint | attributes i8 (unused) | timestamp delta varlong | offset delta varint
+    key length varint (-1 null) | key | value length varint (-1 null) | value
+    header count varint | { key length varint | key | value length varint (-1 null) | value }
+
+All varints are zigzag. Source: the protocol guide, "Record".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from streamkit.protocol.records.batch import (
+    CONTROL_BIT,
+    HEADER_SIZE,
+    NO_LEADER_EPOCH,
+    NO_PRODUCER_EPOCH,
+    NO_PRODUCER_ID,
+    NO_SEQUENCE,
+    NO_TIMESTAMP,
+    TRANSACTIONAL_BIT,
+    BatchHeader,
+    Buffer,
+    CorruptBatchError,
+    build_batch,
+    parse_header,
+)
+
+Header = tuple[str, bytes | None]
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One record; `offset` is absolute when decoded and ignored when encoded (a batch numbers its own)."""
+
+    offset: int = 0
+    timestamp: int = NO_TIMESTAMP
+    key: bytes | None = None
+    value: bytes | None = None
+    headers: tuple[Header, ...] = ()
+
+
+def encode_batch(
+    records: Sequence[Record],
+    *,
+    base_offset: int = 0,
+    producer_id: int = NO_PRODUCER_ID,
+    producer_epoch: int = NO_PRODUCER_EPOCH,
+    base_sequence: int = NO_SEQUENCE,
+    leader_epoch: int = NO_LEADER_EPOCH,
+    transactional: bool = False,
+    control: bool = False,
+) -> bytes:
+    """One batch of all `records`, offsets counted from `base_offset` in the order given."""
+    if not records:
+        raise ValueError("a record batch holds at least one record")
+    base_timestamp = records[0].timestamp
+    encoded = bytearray()
+    for delta, record in enumerate(records):
+        body = _encode_record(record, delta, record.timestamp - base_timestamp)
+        _append_varint(encoded, len(body))
+        encoded += body
+    attributes = (TRANSACTIONAL_BIT if transactional else 0) | (CONTROL_BIT if control else 0)
+    header = BatchHeader(
+        base_offset, 0, leader_epoch, 0, 0, attributes, len(records) - 1, base_timestamp,
+        max(record.timestamp for record in records), producer_id, producer_epoch, base_sequence, len(records),
+    )  # fmt: skip
+    return bytes(build_batch(header, encoded))
+
+
+def decode_records(batch: Buffer) -> list[Record]:
+    """Every record of one whole batch; `CorruptBatchError` if they do not fill it exactly."""
+    header = parse_header(batch)
+    return _decode(header, memoryview(batch)[HEADER_SIZE : header.size].tobytes())
+
+
+def _encode_record(record: Record, offset_delta: int, timestamp_delta: int) -> bytearray:
+    out = bytearray(1)
+    _append_varint(out, timestamp_delta)
+    _append_varint(out, offset_delta)
+    _append_nullable(out, record.key)
+    _append_nullable(out, record.value)
+    _append_varint(out, len(record.headers))
+    for name, value in record.headers:
+        _append_nullable(out, name.encode())
+        _append_nullable(out, value)
+    return out
+
+
+def _append_nullable(out: bytearray, data: bytes | None) -> None:
+    if data is None:
+        out.append(1)
+    else:
+        _append_varint(out, len(data))
+        out += data
+
+
+def _append_varint(out: bytearray, value: int) -> None:
+    zigzag = value << 1 if value >= 0 else ((-value) << 1) - 1
+    while zigzag > 0x7F:
+        out.append((zigzag & 0x7F) | 0x80)
+        zigzag >>= 7
+    out.append(zigzag)
+
+
+def _decode(header: BatchHeader, data: bytes) -> list[Record]:
+    if not 0 <= header.count <= len(data) // 7:
+        raise CorruptBatchError(f"a batch claims {header.count} records in {len(data)} bytes")
+    base_offset, base_timestamp = header.base_offset, header.base_timestamp
+    stamp = header.max_timestamp if header.is_log_append_time else None
+    records = []
+    pos = 0
+    try:
+        for _ in range(header.count):
+            length, pos = _read_varint(data, pos)
+            end = pos + length
+            timestamp_delta, pos = _read_varint(data, pos + 1)
+            offset_delta, pos = _read_varint(data, pos)
+            key, pos = _read_nullable(data, pos)
+            value, pos = _read_nullable(data, pos)
+            headers, pos = _read_headers(data, pos)
+            if pos != end:
+                raise CorruptBatchError(f"a record of {length} bytes ends {pos - end} bytes off")
+            records.append(
+                Record(
+                    base_offset + offset_delta,
+                    base_timestamp + timestamp_delta if stamp is None else stamp,
+                    key,
+                    value,
+                    headers,
+                )
+            )
+    except (IndexError, UnicodeDecodeError) as error:
+        raise CorruptBatchError(f"the records at offset {base_offset} do not parse: {error}") from error
+    if pos != len(data):
+        raise CorruptBatchError(f"{len(data) - pos} bytes are left after the records at offset {base_offset}")
+    return records
+
+
+def _read_varint(data: bytes, pos: int) -> tuple[int, int]:
+    byte = data[pos]
+    pos += 1
+    zigzag = byte & 0x7F
+    shift = 7
+    while byte & 0x80:
+        if shift > 63:
+            raise CorruptBatchError("a varint is longer than ten bytes")
+        byte = data[pos]
+        pos += 1
+        zigzag |= (byte & 0x7F) << shift
+        shift += 7
+    return (zigzag >> 1) ^ -(zigzag & 1), pos
+
+
+def _read_nullable(data: bytes, pos: int) -> tuple[bytes | None, int]:
+    length, pos = _read_varint(data, pos)
+    if length < 0:
+        return None, pos
+    end = pos + length
+    if end > len(data):
+        raise CorruptBatchError(f"a field of {length} bytes runs over the end of its batch")
+    return data[pos:end], end
+
+
+def _read_headers(data: bytes, pos: int) -> tuple[tuple[Header, ...], int]:
+    count, pos = _read_varint(data, pos)
+    if not count:
+        return (), pos
+    if not 0 < count <= (len(data) - pos) // 2:
+        raise CorruptBatchError(f"a record claims {count} headers")
+    headers = []
+    for _ in range(count):
+        name, pos = _read_nullable(data, pos)
+        if name is None:
+            raise CorruptBatchError("a record header has no name")
+        value, pos = _read_nullable(data, pos)
+        headers.append((name.decode(), value))
+    return tuple(headers), pos
