@@ -51,6 +51,9 @@ class Versions(NamedTuple):
     def __contains__(self, version: object) -> bool:
         return isinstance(version, int) and self.first <= version <= self.last
 
+    def __bool__(self) -> bool:
+        return self.first <= self.last
+
 
 ALL = Versions(0, 32767)
 NEVER = Versions(0, -1)
