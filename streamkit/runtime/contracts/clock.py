@@ -13,3 +13,7 @@ class Clock(Protocol):
     def monotonic_ms(self) -> int:
         """Milliseconds from an arbitrary origin; never goes back."""
         ...
+
+    def monotonic_s(self) -> float:
+        """The same in seconds, at the clock's full resolution: for measuring how long something took."""
+        ...

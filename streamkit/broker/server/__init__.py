@@ -1,0 +1,1 @@
+"""The broker's I/O shell: sessions, handlers, partition actors and the node that composes them."""

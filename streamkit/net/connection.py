@@ -1,0 +1,360 @@
+"""One connection: frames in, answers out in the order of the requests, and a bound on all that lies between.
+
+Receiving. All connections read into one scratch buffer, so an idle connection owns none. What one read
+brought is copied out once, whole, and frames are slices of that copy. A frame that did not fit one read
+gets a buffer of its own and the rest is received straight into it; that buffer grows with the bytes that
+really came (by four, up to the frame's size), never with what its sender claims.
+
+Dispatching. `serve` turns a frame into an `Exchange`, answered at once or later. Frames are served in the
+order of arrival while fewer than `max_requests` / `max_request_bytes` are unanswered and fewer than
+`max_unsent_bytes` of answers wait to leave; otherwise the frames wait where they are and reading is paused.
+An exchange that is not `pipelined` and not yet answered is *parked*: nothing is served behind it.
+
+Answering. An exchange keeps its place in a queue; answers leave from the queue's head, all that are ready
+in one write per turn of the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from struct import Struct
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
+import structlog
+
+from streamkit.runtime.contracts.network import Transport
+
+if TYPE_CHECKING:
+    from streamkit.net.listener import Listener
+
+log = structlog.get_logger(__name__)
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+SIZE = Struct(">i")
+SMALL_FRAME_BYTES = 4096
+JOIN_BYTES = 64 * 1024
+OVER_BUDGET_BYTES = 4096
+"""What a connection still reads once before it learns that the budget is exceeded."""
+
+
+class Limits(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    max_frame_bytes: int = 100 * 1024 * 1024
+    max_requests: int = 64
+    max_request_bytes: int = 16 * 1024 * 1024
+    max_unsent_bytes: int = 1024 * 1024
+    frame_timeout_ms: int = 30_000
+    idle_timeout_ms: int = 600_000
+
+
+class FrameError(Exception):
+    """The bytes of a frame are not what they must be; its connection is closed for `reason`."""
+
+    def __init__(self, message: str, *, reason: str = "malformed") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Exchange:
+    """A request and the place that its answer has in the connection's order."""
+
+    __slots__ = ("answer", "answer_bytes", "connection", "on_abandoned", "pipelined", "size")
+
+    def __init__(self, connection: Connection, size: int) -> None:
+        self.connection = connection
+        self.size = size
+        self.answer: Sequence[Buffer] | None = None
+        self.answer_bytes = 0
+        self.pipelined = False
+        self.on_abandoned: Callable[[], None] | None = None
+
+    def send(self, buffers: Sequence[Buffer]) -> None:
+        """Answer with a whole frame, in buffers that nobody changes any more; none at all is no answer."""
+        if self.answer is None:
+            self.answer = buffers
+            self.connection.answered(self)
+
+
+class Connection(asyncio.BufferedProtocol):
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._limits = listener.limits
+        self._budget = listener.budget
+        self._serve = listener.serve
+        self._clock = listener.clock
+        self._transport: Transport | None = None
+        self.peer_host = ""
+        self.state: object | None = None
+        """Whatever the one who serves the frames wants to remember about this connection."""
+
+        self._chunk = memoryview(b"")
+        """Received and not yet served: `_chunk[_position:]`."""
+        self._position = 0
+        self._rest = b""
+        """The beginning of a small frame, put before what the next read brings."""
+        self._frame: bytearray | None = None
+        """The buffer of a large frame, filled up to `_filled`, of `_frame_size` in the end."""
+        self._filled = 0
+        self._frame_size = 0
+        self._frame_since_ms = 0
+        """When the frame that is now incomplete began; 0 when there is none."""
+
+        self._exchanges: deque[Exchange] = deque()
+        self._request_bytes = 0
+        self._unsent_bytes = 0
+        """Answers that wait for their turn or for the loop to send them."""
+        self._counted_bytes = 0
+        """This connection's part of the budget."""
+        self._backlog_bytes = 0
+        """Of these: answers in the transport's buffer while it is over its limit."""
+        self._parked: Exchange | None = None
+        self._flush_scheduled = False
+        self._writing_paused = False
+        self._budget_paused = False
+        self._reading_paused = False
+        self._closed_for: str | None = None
+        self._active_ms = self._clock.monotonic_ms()
+
+    # -- receiving -------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        self._transport = transport
+        transport.set_write_buffer_limits(high=self._limits.max_unsent_bytes)
+        peer = transport.get_extra_info("peername")
+        self.peer_host = str(peer[0]) if peer else ""
+        self._listener.connected(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        if self._frame is not None:
+            buffer = memoryview(self._frame)[self._filled :]
+        else:
+            buffer = self._listener.scratch
+            if rest := len(self._rest):
+                buffer[:rest] = self._rest
+                buffer = buffer[rest:]
+        if self._budget.is_exceeded_for(self):
+            return buffer[:OVER_BUDGET_BYTES]
+        return buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._active_ms = self._clock.monotonic_ms()
+        if self._closed_for is not None:
+            return
+        self._count(nbytes)
+        if self._frame is None:
+            end = len(self._rest) + nbytes
+            self._rest = b""
+            self._chunk = memoryview(bytearray(self._listener.scratch[:end]))
+            self._position = 0
+        else:
+            self._filled += nbytes
+            if self._filled < len(self._frame):
+                self._pause_for_budget()
+                return
+            if self._filled < self._frame_size:
+                self._frame = grown(self._frame, self._frame_size)
+                self._pause_for_budget()
+                return
+            self._chunk = memoryview(self._frame)
+            self._position = 0
+            self._frame = None
+        self._frame_since_ms = 0
+        self._budget.step_aside(self)
+        self._pump()
+        self._pause_for_budget()
+
+    def _pump(self) -> None:
+        """Serve the frames that are here, as far as the bounds allow; keep the rest, or its beginning."""
+        chunk, position, end = self._chunk, self._position, len(self._chunk)
+        limits, exchanges, unpack = self._limits, self._exchanges, SIZE.unpack_from
+        try:
+            while not (
+                len(exchanges) >= limits.max_requests
+                or self._request_bytes >= limits.max_request_bytes
+                or self._unsent_bytes >= limits.max_unsent_bytes
+                or self._parked is not None
+                or self._writing_paused
+                or self._closed_for is not None
+            ):
+                if end - position < SIZE.size:
+                    break
+                size = unpack(chunk, position)[0]
+                if not 0 <= size <= limits.max_frame_bytes:
+                    raise FrameError(f"a frame of {size} bytes", reason="frame_size")
+                begin = position + SIZE.size
+                if end - begin < size:
+                    break
+                position = begin + size
+                exchange = self._serve(self, chunk[begin:position])
+                exchanges.append(exchange)
+                self._request_bytes += exchange.size
+                if exchange.answer is None and not exchange.pipelined:
+                    self._parked = exchange
+            else:
+                if position < end:
+                    self._position = position
+                    self._pause_reading()
+                    return
+        except FrameError as error:
+            self._position = position
+            self.close(error.reason, str(error))
+            return
+        self._keep_incomplete(chunk[position:])
+        self._resume_reading()
+
+    def _keep_incomplete(self, tail: memoryview) -> None:
+        """The chunk is served but for `tail`, the beginning of a frame (or nothing)."""
+        if not len(tail):
+            pass
+        elif len(tail) < SIZE.size or SIZE.unpack_from(tail)[0] + SIZE.size <= SMALL_FRAME_BYTES:
+            self._rest = bytes(tail)
+        else:
+            self._frame_size = SIZE.unpack_from(tail)[0] + SIZE.size
+            self._frame = grown(tail, self._frame_size)
+            self._filled = len(tail)
+        if len(tail):
+            self._frame_since_ms = self._active_ms
+        self._chunk = memoryview(b"")
+        self._position = 0
+
+    # -- answering -------------------------------------------------------------------------------------------
+
+    def answered(self, exchange: Exchange) -> None:
+        """`exchange` has its answer; it leaves when all before it have left."""
+        if self._closed_for is not None:
+            return
+        answer = exchange.answer or ()
+        exchange.answer_bytes = sum(len(buffer) for buffer in answer)
+        self._unsent_bytes += exchange.answer_bytes
+        self._count(exchange.answer_bytes)
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_scheduled = False
+        if self._closed_for is not None:
+            return
+        self._write_ready()
+        if self._position < len(self._chunk) or self._reading_paused:
+            self._pump()
+
+    def _write_ready(self) -> None:
+        exchanges = self._exchanges
+        buffers: list[Buffer] = []
+        sent = freed = 0
+        while exchanges and exchanges[0].answer is not None:
+            exchange = exchanges.popleft()
+            if exchange is self._parked:
+                self._parked = None
+            buffers += exchange.answer or ()
+            sent += exchange.answer_bytes
+            freed += exchange.size
+        if not freed:
+            return
+        self._request_bytes -= freed
+        self._unsent_bytes -= sent
+        self._active_ms = self._clock.monotonic_ms()
+        assert self._transport is not None
+        if len(buffers) == 1:
+            self._transport.write(buffers[0])
+        elif sent <= JOIN_BYTES:
+            self._transport.write(b"".join(buffers))
+        else:
+            self._transport.writelines(buffers)
+        if self._writing_paused:
+            self._backlog_bytes += sent
+            sent = 0
+        self._uncount(freed + sent)
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        self._writing_paused = False
+        self._uncount(self._backlog_bytes)
+        self._backlog_bytes = 0
+        if self._closed_for is None:
+            self._pump()
+
+    # -- bounds ----------------------------------------------------------------------------------------------
+
+    def _count(self, count: int) -> None:
+        self._counted_bytes += count
+        self._budget.used += count
+
+    def _uncount(self, count: int) -> None:
+        self._counted_bytes -= count
+        self._budget.release(count)
+
+    def _pause_for_budget(self) -> None:
+        if self._budget.used > self._budget.limit and not self._budget_paused and self._closed_for is None:
+            self._budget_paused = self._budget.must_wait(self)
+            if self._budget_paused and not self._reading_paused and self._transport is not None:
+                self._transport.pause_reading()
+
+    def resume_after_budget(self) -> None:
+        self._budget_paused = False
+        if self._frame_since_ms:
+            self._frame_since_ms = self._clock.monotonic_ms()
+        if not self._reading_paused and self._closed_for is None and self._transport is not None:
+            self._transport.resume_reading()
+
+    def _pause_reading(self) -> None:
+        if not self._reading_paused:
+            self._reading_paused = True
+            if not self._budget_paused and self._transport is not None:
+                self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._reading_paused:
+            self._reading_paused = False
+            if not self._budget_paused and self._transport is not None:
+                self._transport.resume_reading()
+
+    def sweep(self, now_ms: int) -> None:
+        """Close this connection when it has been idle, or its frame incomplete, for too long."""
+        if self._closed_for is not None:
+            if now_ms - self._active_ms > self._limits.frame_timeout_ms and self._transport is not None:
+                self._transport.abort()
+        elif self._frame_since_ms and not self._budget_paused:
+            if now_ms - self._frame_since_ms > self._limits.frame_timeout_ms:
+                self.close("slow_frame", "its frame took too long to arrive")
+        elif not self._exchanges and now_ms - self._active_ms > self._limits.idle_timeout_ms:
+            self.close("idle")
+
+    # -- ending ----------------------------------------------------------------------------------------------
+
+    def close(self, reason: str, detail: str = "") -> None:
+        """Send the answers that are ready, then close; `detail` is worth a line in the log."""
+        if self._closed_for is not None:
+            return
+        if detail:
+            log.warning("connection closed", peer=self.peer_host, reason=reason, detail=detail)
+        if self._transport is not None:
+            self._write_ready()
+            self._closed_for = reason
+            self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        reason = self._closed_for or ("error" if exc is not None else "client")
+        self._closed_for = reason
+        self._transport = None
+        self._uncount(self._counted_bytes)
+        self._budget.step_aside(self)
+        self._chunk = memoryview(b"")
+        self._frame = None
+        self._listener.disconnected(self, reason)
+        exchanges, self._exchanges = self._exchanges, deque()
+        for exchange in exchanges:
+            if exchange.on_abandoned is not None and exchange.answer is None:
+                exchange.on_abandoned()
+
+
+def grown(received: bytearray | memoryview, size: int) -> bytearray:
+    """A buffer that begins with `received` and has room for more, towards `size` bytes in all."""
+    buffer = bytearray(min(size, max(4 * len(received), SMALL_FRAME_BYTES)))
+    buffer[: len(received)] = received
+    return buffer
