@@ -201,10 +201,10 @@ def _resolve(hint: Any, marks: list[object]) -> tuple[WireType, bool]:
     while get_origin(hint) in (Annotated, Union, UnionType):
         if get_origin(hint) is Annotated:
             hint, *extras = get_args(hint)
-            for extra in extras:
-                if isinstance(extra, Fixed | RecordBatches):
-                    return extra, isinstance(extra, RecordBatches)
-                marks.append(extra)
+            marks += extras
+            wire = next((extra for extra in extras if isinstance(extra, Fixed | RecordBatches)), None)
+            if wire is not None:
+                return wire, may_be_null or isinstance(wire, RecordBatches)
         else:
             (hint,) = (choice for choice in get_args(hint) if choice is not NoneType)
             may_be_null = True
