@@ -1,0 +1,1 @@
+"""Coordinators: the rules that live on a replicated log, without the log."""

@@ -1,0 +1,316 @@
+"""A group coordinator on a list instead of a log, with a clock that moves when it is told to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import count
+from struct import pack
+
+from streamkit.broker.config import BrokerConfig
+from streamkit.broker.coordination.group.coordinator import GroupCoordinator
+from streamkit.broker.coordination.group.group import Caller, Group
+from streamkit.broker.coordination.shard import CoordinatorRecord, Decision, Instant
+from streamkit.protocol.messages.delete_groups import DeletableGroupResult
+from streamkit.protocol.messages.describe_groups import DescribedGroup
+from streamkit.protocol.messages.heartbeat import HeartbeatRequest
+from streamkit.protocol.messages.join_group import (
+    JoinGroupRequest,
+    JoinGroupRequestProtocol,
+    JoinGroupResponse,
+)
+from streamkit.protocol.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse, MemberIdentity
+from streamkit.protocol.messages.offset_commit import (
+    OffsetCommitRequest,
+    OffsetCommitRequestPartition,
+    OffsetCommitRequestTopic,
+)
+from streamkit.protocol.messages.offset_delete import (
+    OffsetDeleteRequest,
+    OffsetDeleteRequestPartition,
+    OffsetDeleteRequestTopic,
+    OffsetDeleteResponse,
+)
+from streamkit.protocol.messages.offset_fetch import OffsetFetchRequestGroup, OffsetFetchRequestTopics
+from streamkit.protocol.messages.sync_group import (
+    SyncGroupRequest,
+    SyncGroupRequestAssignment,
+    SyncGroupResponse,
+)
+from streamkit.protocol.schema import Message
+
+GROUP = "orders"
+EPOCH_MS = 1_700_000_000_000
+SESSION_MS = 10_000
+REBALANCE_MS = 60_000
+
+
+def subscription(*topics: str, version: int = 1) -> bytes:
+    """What a consumer joins with: ConsumerProtocolSubscription, up to its user data."""
+    names = b"".join(pack(">h", len(topic)) + topic.encode() for topic in topics)
+    return pack(">hi", version, len(topics)) + names + pack(">i", -1)
+
+
+def protocols(**metadata: bytes) -> list[JoinGroupRequestProtocol]:
+    return [JoinGroupRequestProtocol(name=name, metadata=data) for name, data in metadata.items()]
+
+
+RANGE = protocols(range=subscription("topic"))
+
+
+@dataclass
+class Waiter:
+    """A request and, once it came, its answer."""
+
+    answers: list[Message] = field(default_factory=list)
+
+    @property
+    def waits(self) -> bool:
+        return not self.answers
+
+    def answer(self) -> Message:
+        assert len(self.answers) == 1, "answered exactly once"
+        return self.answers[0]
+
+    @property
+    def joined(self) -> JoinGroupResponse:
+        answer = self.answer()
+        assert isinstance(answer, JoinGroupResponse)
+        return answer
+
+    @property
+    def synced(self) -> SyncGroupResponse:
+        answer = self.answer()
+        assert isinstance(answer, SyncGroupResponse)
+        return answer
+
+    @property
+    def code(self) -> int:
+        code = self.answer().error_code  # type: ignore[attr-defined]
+        assert isinstance(code, int)
+        return code
+
+
+class Coordinator:
+    """Drives one shard: decisions are appended to `log`, replayed, and their replies delivered."""
+
+    def __init__(self, **properties: object) -> None:
+        text = {name.replace("_", "."): str(value) for name, value in properties.items()}
+        self.config = BrokerConfig.from_properties(text)
+        self.shard = GroupCoordinator(self.config)
+        self.log: list[CoordinatorRecord] = []
+        self.events: list[object] = []
+        self.now_ms = 0
+        self._fresh = count(1)
+
+    # ── driving ──────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def at(self) -> Instant:
+        return Instant(EPOCH_MS + self.now_ms, self.now_ms)
+
+    def settle(self, decision: Decision) -> None:
+        for record in decision.records:
+            self.log.append(record)
+            self.shard.replay(*record)
+        self.events += decision.events
+        for token, message in decision.replies:
+            assert isinstance(token, Waiter)
+            token.answers.append(message)
+
+    def tick(self) -> None:
+        while (decision := self.shard.tick(self.at)) is not None:
+            self.settle(decision)
+
+    def advance(self, duration_ms: int) -> None:
+        """Let time pass, stopping at each deadline on the way."""
+        end_ms = self.now_ms + duration_ms
+        while (wake_ms := self.shard.wake_at_ms()) is not None and wake_ms <= end_ms:
+            self.now_ms = max(self.now_ms, wake_ms)
+            self.tick()
+        self.now_ms = end_ms
+
+    def crash(self) -> None:
+        """Only the log survives; the wall clock and the monotonic one go on."""
+        self.shard = GroupCoordinator(self.config)
+        for record in self.log:
+            self.shard.replay(*record)
+        decision = Decision(self.at)
+        self.shard.loaded(decision)
+        self.settle(decision)
+        self.tick()
+
+    @property
+    def group(self) -> Group:
+        return self.shard.groups[GROUP]
+
+    # ── requests ─────────────────────────────────────────────────────────────────────────────────────
+
+    def join(
+        self,
+        member_id: str = "",
+        *,
+        instance: str | None = None,
+        version: int = 9,
+        protocol_type: str = "consumer",
+        offers: list[JoinGroupRequestProtocol] | None = None,
+        session_ms: int = SESSION_MS,
+        rebalance_ms: int = REBALANCE_MS,
+    ) -> Waiter:
+        request = JoinGroupRequest(
+            group_id=GROUP,
+            session_timeout_ms=session_ms,
+            rebalance_timeout_ms=rebalance_ms,
+            member_id=member_id,
+            group_instance_id=instance,
+            protocol_type=protocol_type,
+            protocols=RANGE if offers is None else offers,
+        )
+        waiter, decision = Waiter(), Decision(self.at)
+        caller = Caller(version, "client", "/127.0.0.1", str(next(self._fresh)))
+        self.shard.join(request, caller, waiter, decision)
+        self.settle(decision)
+        self.tick()
+        return waiter
+
+    def enter(self, **options: object) -> tuple[str, Waiter]:
+        """Join as a new dynamic member does: once for the id, once with it."""
+        member_id = self.join(**options).joined.member_id  # type: ignore[arg-type]
+        return member_id, self.join(member_id, **options)  # type: ignore[arg-type]
+
+    def sync(
+        self,
+        member_id: str,
+        generation: int,
+        assignments: dict[str, bytes] | None = None,
+        *,
+        instance: str | None = None,
+        protocol_type: str | None = None,
+        protocol_name: str | None = None,
+    ) -> Waiter:
+        request = SyncGroupRequest(
+            group_id=GROUP,
+            generation_id=generation,
+            member_id=member_id,
+            group_instance_id=instance,
+            protocol_type=protocol_type,
+            protocol_name=protocol_name,
+            assignments=[
+                SyncGroupRequestAssignment(member_id=key, assignment=value)
+                for key, value in (assignments or {}).items()
+            ],
+        )
+        waiter, decision = Waiter(), Decision(self.at)
+        self.shard.sync(request, waiter, decision)
+        self.settle(decision)
+        self.tick()
+        return waiter
+
+    def heartbeat(self, member_id: str, generation: int, *, instance: str | None = None) -> int:
+        request = HeartbeatRequest(
+            group_id=GROUP, generation_id=generation, member_id=member_id, group_instance_id=instance
+        )
+        waiter, decision = Waiter(), Decision(self.at)
+        self.shard.heartbeat(request, waiter, decision)
+        self.settle(decision)
+        self.tick()
+        return waiter.code
+
+    def leave(self, *members: MemberIdentity | str, version: int = 5) -> LeaveGroupResponse:
+        identities = [MemberIdentity(member_id=m) if isinstance(m, str) else m for m in members]
+        request = LeaveGroupRequest(
+            group_id=GROUP, member_id=identities[0].member_id if version < 3 else "", members=identities
+        )
+        waiter, decision = Waiter(), Decision(self.at)
+        self.shard.leave(request, version, waiter, decision)
+        self.settle(decision)
+        self.tick()
+        answer = waiter.answer()
+        assert isinstance(answer, LeaveGroupResponse)
+        return answer
+
+    def commit(
+        self,
+        offset: int,
+        *,
+        member_id: str = "",
+        generation: int = -1,
+        instance: str | None = None,
+        topic: str = "topic",
+        metadata: str | None = "",
+        retention_ms: int = -1,
+        version: int = 9,
+    ) -> int:
+        part = OffsetCommitRequestPartition(
+            partition_index=0, committed_offset=offset, committed_metadata=metadata
+        )
+        request = OffsetCommitRequest(
+            group_id=GROUP,
+            generation_id_or_member_epoch=generation,
+            member_id=member_id,
+            group_instance_id=instance,
+            retention_time_ms=retention_ms,
+            topics=[OffsetCommitRequestTopic(name=topic, partitions=[part])],
+        )
+        waiter, decision = Waiter(), Decision(self.at)
+        self.shard.commit(request, version, waiter, decision)
+        self.settle(decision)
+        self.tick()
+        return int(waiter.answer().topics[0].partitions[0].error_code)  # type: ignore[attr-defined]
+
+    def committed(self, topic: str = "topic") -> int:
+        wanted = [OffsetFetchRequestTopics(name=topic, partition_indexes=[0])]
+        waiter, decision = Waiter(), Decision(self.at)
+        self.shard.fetch(OffsetFetchRequestGroup(group_id=GROUP, topics=wanted), waiter, decision)
+        self.settle(decision)
+        return int(waiter.answer().topics[0].partitions[0].committed_offset)  # type: ignore[attr-defined]
+
+    def delete_offset(self, topic: str = "topic") -> OffsetDeleteResponse:
+        part = OffsetDeleteRequestPartition(partition_index=0)
+        request = OffsetDeleteRequest(
+            group_id=GROUP, topics=[OffsetDeleteRequestTopic(name=topic, partitions=[part])]
+        )
+        waiter, decision = Waiter(), Decision(self.at)
+        self.shard.delete_offsets(request, waiter, decision)
+        self.settle(decision)
+        answer = waiter.answer()
+        assert isinstance(answer, OffsetDeleteResponse)
+        return answer
+
+    def delete(self) -> int:
+        waiter, decision = Waiter(), Decision(self.at)
+        self.shard.delete_group(GROUP, waiter, decision)
+        self.settle(decision)
+        answer = waiter.answer()
+        assert isinstance(answer, DeletableGroupResult)
+        return answer.error_code
+
+    def describe(self, version: int = 6) -> DescribedGroup:
+        waiter, decision = Waiter(), Decision(self.at)
+        self.shard.describe(GROUP, version, waiter, decision)
+        self.settle(decision)
+        answer = waiter.answer()
+        assert isinstance(answer, DescribedGroup)
+        return answer
+
+    # ── scenes ───────────────────────────────────────────────────────────────────────────────────────
+
+    def stable(self, size: int = 1, **options: object) -> list[str]:
+        """A stable group of dynamic members; the first leads. Their assignments are their own ids."""
+        members: list[str] = []
+        for _ in range(size):
+            member_id = self.join(**options).joined.member_id  # type: ignore[arg-type]
+            waiters = [self.join(member_id, **options)]  # type: ignore[arg-type]
+            waiters += [self.join(other, **options) for other in members]  # type: ignore[arg-type]
+            members.append(member_id)
+            self.share(waiters)
+        return members
+
+    def share(self, waiters: list[Waiter]) -> int:
+        """Everybody of a new generation syncs; the leader gives each member its own id."""
+        joined = [waiter.joined for waiter in waiters]
+        generation = joined[0].generation_id
+        assert {answer.generation_id for answer in joined} == {generation}
+        for answer in sorted(joined, key=lambda answer: answer.member_id == answer.leader):
+            members = {member.member_id: member.member_id.encode() for member in answer.members}
+            self.sync(answer.member_id, generation, members)
+        return generation
