@@ -1,0 +1,180 @@
+"""The records of the cluster's metadata log, as KRaft defines them, and their frame.
+
+Only what this broker writes or replays is declared. A record's value is a frame version (1), the record's key
+and version, all unsigned varints, and then the record itself; the log's keys are null. Versions are those of
+`METADATA_VERSION`, which a new log states in its first record so that a reader knows what it may meet.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, TypeAlias
+
+from streamkit.protocol.codec import decode_prefix, encode
+from streamkit.protocol.errors import MalformedMessageError
+from streamkit.protocol.primitives import read_uvarint, uvarint
+from streamkit.protocol.schema import (
+    ZERO_UUID,
+    Buffer,
+    Int8,
+    Int16,
+    Int32,
+    Int64,
+    Message,
+    UInt16,
+    Uuid,
+    schema,
+    tag,
+    versions,
+)
+
+METADATA_VERSION_FEATURE: Final = "metadata.version"
+METADATA_VERSION: Final = 21  # 3.9-IV0: directories in partition records, no eligible leader replicas yet
+FRAME_VERSION: Final = 1
+
+NO_LEADER: Final = -1
+NO_LEADER_CHANGE: Final = -2
+
+
+class BrokerEndpoint(Message):
+    name: str = ""
+    host: str = ""
+    port: UInt16 = 0
+    security_protocol: Int16 = 0
+
+
+class BrokerFeature(Message):
+    name: str = ""
+    min_supported_version: Int16 = 0
+    max_supported_version: Int16 = 0
+
+
+@schema("0-3", flexible="0+", key=0)
+class RegisterBrokerRecord(Message):
+    """A broker process begins; its epoch fences every earlier process of the same broker."""
+
+    broker_id: Int32 = 0
+    is_migrating_zk_broker: Annotated[bool, versions("2+")] = False
+    incarnation_id: Uuid = ZERO_UUID
+    broker_epoch: Int64 = 0
+    end_points: list[BrokerEndpoint] = []
+    features: list[BrokerFeature] = []
+    rack: str | None = None
+    fenced: bool = True
+    in_controlled_shutdown: Annotated[bool, versions("1+")] = False
+    log_dirs: Annotated[list[Uuid], versions("3+"), tag(0)] = []
+
+
+@schema("0", flexible="0+", key=2)
+class TopicRecord(Message):
+    """A topic begins; its partitions follow."""
+
+    name: str = ""
+    topic_id: Uuid = ZERO_UUID
+
+
+@schema("0-1", flexible="0+", key=3)
+class PartitionRecord(Message):
+    """A partition begins."""
+
+    partition_id: Int32 = -1
+    topic_id: Uuid = ZERO_UUID
+    replicas: list[Int32] = []
+    isr: list[Int32] = []
+    removing_replicas: list[Int32] = []
+    adding_replicas: list[Int32] = []
+    leader: Int32 = NO_LEADER
+    leader_recovery_state: Annotated[Int8, tag(0)] = 0
+    leader_epoch: Int32 = -1
+    partition_epoch: Int32 = -1
+    directories: Annotated[list[Uuid], versions("1+")] = []
+
+
+@schema("0", flexible="0+", key=4)
+class ConfigRecord(Message):
+    """One configuration key of a resource is set, or deleted by a null value."""
+
+    resource_type: Int8 = 0
+    resource_name: str = ""
+    name: str = ""
+    value: str | None = ""
+
+
+@schema("0-1", flexible="0+", key=5)
+class PartitionChangeRecord(Message):
+    """A partition changes in what is not null; a stated leader, even the same, begins a leader epoch."""
+
+    partition_id: Int32 = -1
+    topic_id: Uuid = ZERO_UUID
+    isr: Annotated[list[Int32] | None, tag(0)] = None
+    leader: Annotated[Int32, tag(1)] = NO_LEADER_CHANGE
+    replicas: Annotated[list[Int32] | None, tag(2)] = None
+    removing_replicas: Annotated[list[Int32] | None, tag(3)] = None
+    adding_replicas: Annotated[list[Int32] | None, tag(4)] = None
+    leader_recovery_state: Annotated[Int8, tag(5)] = -1
+    directories: Annotated[list[Uuid] | None, versions("1+"), tag(8)] = None
+
+
+@schema("0", flexible="0+", key=9)
+class RemoveTopicRecord(Message):
+    """A topic ends, with its partitions and its configuration."""
+
+    topic_id: Uuid = ZERO_UUID
+
+
+@schema("0", flexible="0+", key=12)
+class FeatureLevelRecord(Message):
+    """A feature of the cluster is finalized at a level."""
+
+    name: str = ""
+    feature_level: Int16 = 0
+
+
+@schema("0", flexible="0+", key=15)
+class ProducerIdsRecord(Message):
+    """A block of producer ids was given to a broker; `next_producer_id` begins the next block."""
+
+    broker_id: Int32 = 0
+    broker_epoch: Int64 = -1
+    next_producer_id: Int64 = 0
+
+
+MetadataRecord: TypeAlias = (
+    RegisterBrokerRecord
+    | TopicRecord
+    | PartitionRecord
+    | ConfigRecord
+    | PartitionChangeRecord
+    | RemoveTopicRecord
+    | FeatureLevelRecord
+    | ProducerIdsRecord
+)
+
+_BY_KEY: Final[dict[int, type[MetadataRecord]]] = {
+    record.KEY: record
+    for record in (
+        RegisterBrokerRecord, TopicRecord, PartitionRecord, ConfigRecord,
+        PartitionChangeRecord, RemoveTopicRecord, FeatureLevelRecord, ProducerIdsRecord,
+    )
+}  # fmt: skip
+
+
+def encode_record(record: MetadataRecord) -> bytes:
+    """The value of a log record, at the newest version that METADATA_VERSION allows."""
+    version = record.VERSIONS.last
+    return b"".join((uvarint(FRAME_VERSION), uvarint(record.KEY), uvarint(version), encode(record, version)))
+
+
+def decode_record(value: Buffer) -> MetadataRecord:
+    """The record in the value of a log record; raises MalformedMessageError."""
+    try:
+        frame_version, pos = read_uvarint(value, 0)
+        key, pos = read_uvarint(value, pos)
+        version, pos = read_uvarint(value, pos)
+    except IndexError:
+        raise MalformedMessageError("the frame of a metadata record ends early") from None
+    if frame_version != FRAME_VERSION:
+        raise MalformedMessageError(f"a metadata record has frame version {frame_version}")
+    record = _BY_KEY.get(key)
+    if record is None or version not in record.VERSIONS:
+        raise MalformedMessageError(f"metadata record {key} version {version} is not known")
+    return decode_prefix(record, value, version, pos)[0]
