@@ -1,0 +1,109 @@
+"""`streamkit group`: who consumes, how far they are, and how far behind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from streamkit.cli.options import bootstrap_option, json_option
+from streamkit.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from streamkit.cli.cluster import Cluster
+
+
+@click.group()
+def group() -> None:
+    """Look at consumer groups."""
+
+
+@group.command(name="list")
+@bootstrap_option
+@json_option
+def list_(bootstrap: str, as_json: bool) -> None:
+    """List the groups."""
+    from streamkit.cli.cluster import REQUEST_S, Cluster, explained
+    from streamkit.cli.output import print_rows
+
+    cluster = Cluster(bootstrap)
+    answer = cluster.answer(cluster.admin.list_consumer_groups(request_timeout=REQUEST_S))
+    if answer.errors:
+        raise explained(answer.errors[0].args[0], bootstrap)
+    rows = [
+        {"name": found.group_id, "state": _state(found.state)}
+        for found in sorted(answer.valid, key=lambda found: found.group_id)
+    ]
+    print_rows(("name", "state"), rows, as_json=as_json)
+
+
+@group.command()
+@click.argument("name")
+@bootstrap_option
+@json_option
+def describe(name: str, bootstrap: str, as_json: bool) -> None:
+    """Show the members of the group NAME, its committed offsets and its lag."""
+    from streamkit.cli.cluster import REQUEST_S, Cluster
+    from streamkit.cli.output import print_json, print_rows
+
+    cluster = Cluster(bootstrap)
+    found = cluster.only_answer(cluster.admin.describe_consumer_groups([name], request_timeout=REQUEST_S))
+    partitions = _partitions(cluster, name, _owners(found.members))
+    state = _state(found.state)
+    if state == "Dead" and not partitions:
+        raise NotFoundError(f"there is no group {name!r} at {bootstrap}", hint="streamkit group list")
+    members = [
+        {
+            "member": member.member_id,
+            "client": member.client_id,
+            "host": member.host,
+            "partitions": len(member.assignment.topic_partitions),
+        }
+        for member in found.members
+    ]
+    if as_json:
+        lag = sum(row["lag"] or 0 for row in partitions)
+        print_json({"name": name, "state": state, "members": members, "partitions": partitions, "lag": lag})
+        return
+    click.echo(f"group {name}: {state}, {len(members)} members")
+    print_rows(("topic", "partition", "committed", "end", "lag", "member"), partitions)
+
+
+def _state(state: Any) -> str:
+    """Kafka's name of a group state: `PreparingRebalance`."""
+    return "".join(part.capitalize() for part in state.name.split("_"))
+
+
+def _owners(members: Any) -> dict[tuple[str, int], str]:
+    return {
+        (place.topic, place.partition): member.member_id
+        for member in members
+        for place in member.assignment.topic_partitions
+    }
+
+
+def _partitions(cluster: Cluster, name: str, owners: dict[tuple[str, int], str]) -> list[dict[str, Any]]:
+    """Every partition that has a committed offset or an owner."""
+    from confluent_kafka import ConsumerGroupTopicPartitions
+    from confluent_kafka.admin import OffsetSpec
+
+    answer = cluster.only_answer(
+        cluster.admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(name)])
+    )
+    committed = {(place.topic, place.partition): place.offset for place in answer.topic_partitions}
+    existing = cluster.topics()
+    places = sorted({*committed, *owners})
+    ends = cluster.offsets([place for place in places if place[0] in existing], OffsetSpec.latest())
+    return [_row(place, committed.get(place, -1), ends.get(place), owners.get(place)) for place in places]
+
+
+def _row(place: tuple[str, int], committed: int, end: int | None, member: str | None) -> dict[str, Any]:
+    lag = end - committed if end is not None and committed >= 0 else None
+    return {
+        "topic": place[0],
+        "partition": place[1],
+        "committed": committed if committed >= 0 else None,
+        "end": end,
+        "lag": lag,
+        "member": member,
+    }
