@@ -166,8 +166,9 @@ def patch(buf: bytearray | memoryview, base_offset: int, leader_epoch: int, pos:
     _EPOCH.pack_into(buf, pos + _EPOCH_AT, leader_epoch)
 
 
-def stamp_log_append_time(buf: bytearray | memoryview, now_ms: int, attributes: int) -> None:
+def stamp_log_append_time(buf: bytearray | memoryview, now_ms: int) -> None:
     """Turn one batch into LogAppendTime: attribute bit 3, the max timestamp, and a new checksum."""
+    (attributes,) = _ATTRIBUTES.unpack_from(buf, _ATTRIBUTES_AT)
     _ATTRIBUTES.pack_into(buf, _ATTRIBUTES_AT, attributes | LOG_APPEND_TIME_BIT)
     _MAX_TIMESTAMP.pack_into(buf, _MAX_TIMESTAMP_AT, now_ms)
     _CRC.pack_into(buf, _CRC_AT, crc32c(memoryview(buf)[_ATTRIBUTES_AT:]))

@@ -31,6 +31,7 @@ from streamkit.protocol.records.batch import (
     build_batch,
     parse_header,
 )
+from streamkit.protocol.records.compression import Codec, CompressedDataError, compress, decompress
 
 Header = tuple[str, bytes | None]
 
@@ -49,6 +50,7 @@ def encode_batch(
     records: Sequence[Record],
     *,
     base_offset: int = 0,
+    codec: Codec = Codec.NONE,
     producer_id: int = NO_PRODUCER_ID,
     producer_epoch: int = NO_PRODUCER_EPOCH,
     base_sequence: int = NO_SEQUENCE,
@@ -65,18 +67,26 @@ def encode_batch(
         body = _encode_record(record, delta, record.timestamp - base_timestamp)
         _append_varint(encoded, len(body))
         encoded += body
-    attributes = (TRANSACTIONAL_BIT if transactional else 0) | (CONTROL_BIT if control else 0)
+    attributes = codec | (TRANSACTIONAL_BIT if transactional else 0) | (CONTROL_BIT if control else 0)
     header = BatchHeader(
         base_offset, 0, leader_epoch, 0, 0, attributes, len(records) - 1, base_timestamp,
         max(record.timestamp for record in records), producer_id, producer_epoch, base_sequence, len(records),
     )  # fmt: skip
-    return bytes(build_batch(header, encoded))
+    return bytes(build_batch(header, compress(codec, encoded) if codec else encoded))
 
 
 def decode_records(batch: Buffer) -> list[Record]:
     """Every record of one whole batch; `CorruptBatchError` if they do not fill it exactly."""
     header = parse_header(batch)
-    return _decode(header, memoryview(batch)[HEADER_SIZE : header.size].tobytes())
+    return _decode(header, uncompressed_records(header, memoryview(batch)[HEADER_SIZE : header.size]))
+
+
+def uncompressed_records(header: BatchHeader, records: Buffer) -> bytes:
+    """The records section behind `header`, decompressed within `compression`'s limits."""
+    try:
+        return decompress(Codec(header.codec), records)
+    except (ValueError, CompressedDataError) as error:
+        raise CorruptBatchError(f"the batch at offset {header.base_offset}: {error}") from error
 
 
 def _encode_record(record: Record, offset_delta: int, timestamp_delta: int) -> bytearray:

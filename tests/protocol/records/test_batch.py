@@ -91,7 +91,7 @@ def test_patching_offset_and_epoch_keeps_the_checksum() -> None:
 
 def test_log_append_time_rewrites_the_timestamp_and_the_checksum() -> None:
     batch = bytearray(encode_batch([Record(timestamp=5, value=b"x")]))
-    stamp_log_append_time(batch, 777, parse_header(batch).attributes)
+    stamp_log_append_time(batch, 777)
     header = check_batch(batch)
     assert header.is_log_append_time
     assert header.max_timestamp == 777

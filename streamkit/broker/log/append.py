@@ -1,0 +1,249 @@
+"""Planning an append: which batches of a drain are written, at which offsets, and what the rest is told.
+
+A pure function over what the log knows now. Each batch is judged by its header alone, after those before it
+in the same plan; nothing opens records, except for a topic whose `compression.type` is not the producer's.
+The checks are Kafka's, in Kafka's order (UnifiedLog, LogValidator, ProducerAppendInfo):
+
+    length, version, checksum                                            → CORRUPT_MESSAGE
+    more than one batch, a base offset, count ≠ offsets, a control
+      batch, a producer id without a sequence                            → INVALID_RECORD
+    larger than max.message.bytes                                        → MESSAGE_TOO_LARGE
+    larger than a segment                                                → RECORD_LIST_TOO_LARGE
+    timestamps outside [now - before.max, now + after.max]               → INVALID_TIMESTAMP
+    idempotence                                                          → see `producers`
+
+Accepted batches are patched in place. Applying the plan (the write, then the producers) is the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+
+import msgspec
+
+from streamkit.broker.config import TopicConfig
+from streamkit.broker.log.producers import ProducerEntry, Table, find_duplicate, judge, remember
+from streamkit.errors import StreamkitError
+from streamkit.protocol.error_codes import ErrorCode
+from streamkit.protocol.records.batch import (
+    HEADER_SIZE,
+    LOG_APPEND_TIME_BIT,
+    NO_PRODUCER_ID,
+    NO_TIMESTAMP,
+    BatchHeader,
+    Buffer,
+    CorruptBatchError,
+    check_batch,
+    patch,
+    replace_records,
+    stamp_log_append_time,
+)
+from streamkit.protocol.records.compression import Codec, compress
+from streamkit.protocol.records.record import uncompressed_records
+
+
+class Origin(Enum):
+    """Who made a batch: clients are not trusted with control batches, coordinators and the controller
+    are.
+    """
+
+    CLIENT = "client"
+    COORDINATOR = "coordinator"
+
+
+class AppendResult(msgspec.Struct, frozen=True, gc=False):
+    """What became of one batch. Without an error its records are at [base_offset, last_offset].
+
+    A duplicate tells the original's offsets; like an append it is durable once `last_offset` is.
+    `log_append_time_ms` is -1 unless the topic stamps records itself.
+    """
+
+    error: ErrorCode = ErrorCode.NONE
+    base_offset: int = -1
+    last_offset: int = -1
+    log_append_time_ms: int = NO_TIMESTAMP
+    duplicate: bool = False
+    message: str = ""
+
+
+class AcceptedBatch(msgspec.Struct, frozen=True, gc=False):
+    """A batch to write, patched, and what segments and indexes want to know of it."""
+
+    data: Buffer
+    size: int
+    base_offset: int
+    last_offset: int
+    max_timestamp: int
+    producer_id: int = NO_PRODUCER_ID
+    producer: ProducerEntry | None = None
+    """What to remember of its producer once it is written."""
+
+
+class AppendPlan(msgspec.Struct):
+    results: list[AppendResult]
+    accepted: list[AcceptedBatch]
+
+
+class _RefusedError(StreamkitError):
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def plan_append(
+    batches: Sequence[Buffer],
+    *,
+    next_offset: int,
+    leader_epoch: int,
+    now_ms: int,
+    config: TopicConfig,
+    producers: Table,
+    origin: Origin = Origin.CLIENT,
+) -> AppendPlan:
+    """One result for each of `batches`, in order."""
+    results: list[AppendResult] = []
+    accepted: list[AcceptedBatch] = []
+    changed: dict[int, ProducerEntry] = {}
+    broker_time = config.message_timestamp_type == "LogAppendTime"
+    append_time = now_ms if broker_time else NO_TIMESTAMP
+    codec = _TOPIC_CODECS[config.compression_type]
+    for batch in batches:
+        try:
+            header = _checked(batch, config.max_message_bytes)
+            if origin is Origin.CLIENT:
+                _check_client_batch(header, len(batch))
+                if not broker_time:
+                    _check_timestamps(header, now_ms, config)
+            producer_id = header.producer_id
+            entry = None
+            if producer_id != NO_PRODUCER_ID and not header.is_control:
+                entry = changed.get(producer_id) or producers.get(producer_id)
+                if entry is not None:
+                    original = find_duplicate(entry, header)
+                    if original is not None:
+                        results.append(
+                            AppendResult(
+                                ErrorCode.NONE, original.base_offset, original.last_offset, append_time, True
+                            )
+                        )
+                        continue
+                    _check_sequence(entry, header)
+            if codec is None or header.codec == codec or header.is_control:
+                data = _writable(batch)
+            else:
+                data = _recompressed(batch, header, codec, config.max_message_bytes)
+            size = len(data)
+            if size > config.segment_bytes:
+                raise _RefusedError(
+                    ErrorCode.RECORD_LIST_TOO_LARGE,
+                    f"a batch of {size} bytes is larger than a segment ({config.segment_bytes})",
+                )
+        except _RefusedError as refused:
+            results.append(AppendResult(refused.code, message=refused.message))
+            continue
+        patch(data, next_offset, leader_epoch)
+        max_timestamp = header.max_timestamp
+        if broker_time:
+            stamp_log_append_time(data, now_ms)
+            max_timestamp = now_ms
+        last_offset = next_offset + header.last_offset_delta
+        if producer_id != NO_PRODUCER_ID and not header.is_control:
+            entry = changed[producer_id] = remember(entry, header, last_offset, max_timestamp)
+            accepted.append(
+                AcceptedBatch(data, size, next_offset, last_offset, max_timestamp, producer_id, entry)
+            )
+        else:
+            accepted.append(AcceptedBatch(data, size, next_offset, last_offset, max_timestamp))
+        results.append(AppendResult(ErrorCode.NONE, next_offset, last_offset, append_time))
+        next_offset = last_offset + 1
+    return AppendPlan(results, accepted)
+
+
+def refuse_all(count: int, code: ErrorCode, message: str) -> list[AppendResult]:
+    return [AppendResult(code, message=message)] * count
+
+
+def _checked(batch: Buffer, max_message_bytes: int) -> BatchHeader:
+    if len(batch) > max_message_bytes:
+        raise _too_large(len(batch), max_message_bytes)
+    try:
+        return check_batch(batch)
+    except CorruptBatchError as error:
+        raise _RefusedError(ErrorCode.CORRUPT_MESSAGE, error.message) from None
+
+
+def _check_client_batch(header: BatchHeader, available: int) -> None:
+    if header.size != available:
+        problem = "more than one record batch for one partition"
+    elif header.base_offset != 0:
+        problem = f"a batch begins at offset 0, not {header.base_offset}"
+    elif header.count <= 0 or header.last_offset_delta + 1 != header.count:
+        problem = f"{header.last_offset_delta + 1} offsets for {header.count} records"
+    elif header.codec > Codec.ZSTD:
+        problem = f"there is no codec {header.codec}"
+    elif header.is_control:
+        problem = "clients write no control batches"
+    elif header.producer_id != NO_PRODUCER_ID and header.base_sequence < 0:
+        problem = f"producer {header.producer_id} gives no sequence"
+    else:
+        return
+    raise _RefusedError(ErrorCode.INVALID_RECORD, problem)
+
+
+def _check_timestamps(header: BatchHeader, now_ms: int, config: TopicConfig) -> None:
+    if header.attributes & LOG_APPEND_TIME_BIT:
+        raise _RefusedError(
+            ErrorCode.INVALID_TIMESTAMP, "a producer must not set the timestamp type to LogAppendTime"
+        )
+    newest, oldest = header.max_timestamp, header.base_timestamp
+    latest = now_ms + config.message_timestamp_after_max_ms
+    earliest = now_ms - config.message_timestamp_before_max_ms
+    if newest > latest or (oldest < earliest and oldest != NO_TIMESTAMP):
+        raise _RefusedError(
+            ErrorCode.INVALID_TIMESTAMP,
+            f"timestamps from {oldest} to {newest} are not within [{earliest}, {latest}]",
+        )
+
+
+def _check_sequence(entry: ProducerEntry, header: BatchHeader) -> None:
+    code = judge(entry, header)
+    if code is not ErrorCode.NONE:
+        raise _RefusedError(
+            code,
+            f"producer {header.producer_id} sends epoch {header.producer_epoch}, sequence "
+            f"{header.base_sequence} after epoch {entry.epoch}, sequence {entry.last.last_sequence}",
+        )
+
+
+def _recompressed(batch: Buffer, header: BatchHeader, codec: Codec, max_message_bytes: int) -> bytearray:
+    try:
+        records = uncompressed_records(header, memoryview(batch)[HEADER_SIZE:])
+    except StreamkitError as error:
+        raise _RefusedError(ErrorCode.CORRUPT_MESSAGE, error.message) from None
+    converted = replace_records(batch, compress(codec, records), codec)
+    if len(converted) > max_message_bytes:
+        raise _too_large(len(converted), max_message_bytes)
+    return converted
+
+
+def _writable(batch: Buffer) -> bytearray | memoryview:
+    if isinstance(batch, bytearray) or (isinstance(batch, memoryview) and not batch.readonly):
+        return batch
+    return bytearray(batch)
+
+
+def _too_large(size: int, limit: int) -> _RefusedError:
+    return _RefusedError(
+        ErrorCode.MESSAGE_TOO_LARGE, f"a batch of {size} bytes is over max.message.bytes ({limit})"
+    )
+
+
+_TOPIC_CODECS: dict[str, Codec | None] = {
+    "producer": None,
+    "uncompressed": Codec.NONE,
+    "gzip": Codec.GZIP,
+    "snappy": Codec.SNAPPY,
+    "lz4": Codec.LZ4,
+    "zstd": Codec.ZSTD,
+}

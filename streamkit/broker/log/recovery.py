@@ -1,0 +1,146 @@
+"""What to trust of a log after a crash.
+
+Every batch from the recovery point on is checked: length, checksum, offsets that continue, epochs that
+never decrease. The first one that fails ends what is known to be good, and where it lies says what it is:
+
+    at or above the durable point   a torn tail: bytes nobody was promised; truncate there
+    below the durable point         corruption: promised bytes are gone; truncate nothing, go offline
+
+The durable point is the higher of the checkpointed recovery point and high watermark: both are written only
+after an fsync, at most a second old. The same walk rebuilds what is derived: indexes, epochs, producers.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import msgspec
+
+from streamkit.broker.log.append import AcceptedBatch
+from streamkit.broker.log.epochs import LeaderEpochs
+from streamkit.broker.log.producers import ProducerEntry, remember
+from streamkit.broker.log.search import Steps, header_at
+from streamkit.broker.log.segment import Segment
+from streamkit.protocol.records.batch import (
+    HEADER_SIZE,
+    NO_PRODUCER_ID,
+    BatchHeader,
+    CorruptBatchError,
+    batch_size,
+    check_batch,
+)
+
+SCAN_BYTES = 1 << 20
+
+
+class Damage(msgspec.Struct, frozen=True, kw_only=True):
+    """The first bytes that are no valid continuation: where, which offset they should have held, and
+    why.
+    """
+
+    segment_base: int
+    position: int
+    offset: int
+    reason: str
+
+
+class Verdict(Enum):
+    TORN_TAIL = "torn tail"
+    CORRUPTION = "corruption"
+
+
+def classify(damage: Damage, durable_offset: int) -> Verdict:
+    return Verdict.TORN_TAIL if damage.offset >= durable_offset else Verdict.CORRUPTION
+
+
+class Replay:
+    """What the walk over a log's batches gathers, segment after segment."""
+
+    def __init__(
+        self, *, next_offset: int, epochs: LeaderEpochs, producers: dict[int, ProducerEntry],
+        producers_from: int, gaps_allowed: bool, index_interval_bytes: int,
+    ) -> None:  # fmt: skip
+        self.next_offset = next_offset
+        self.epochs = epochs
+        self.producers = producers
+        self._producers_from = producers_from
+        """Offset of the snapshot that `producers` came from: what lies below is in it."""
+        self._gaps_allowed = gaps_allowed
+        self._index_interval_bytes = index_interval_bytes
+
+    def segment(self, segment: Segment, file_size: int) -> Steps[Damage | None]:
+        """Walk one segment's file; afterwards `segment` describes the valid part of it."""
+        position, problem = 0, self._gap(segment.base_offset)
+        while position < file_size and not problem:
+            left = file_size - position
+            chunk = yield position, min(SCAN_BYTES, left)
+            if len(chunk) >= HEADER_SIZE and len(chunk) < batch_size(chunk) <= left:
+                chunk = yield position, batch_size(chunk)
+            walked, problem = self._chunk(segment, memoryview(chunk))
+            position += walked
+            if not walked and not problem:
+                problem = f"{left} bytes are too few for a record batch"
+        if not problem:
+            return None
+        return Damage(
+            segment_base=segment.base_offset, position=position, offset=self.next_offset, reason=problem
+        )
+
+    def _chunk(self, segment: Segment, view: memoryview) -> tuple[int, str]:
+        """(bytes of valid batches, problem) of a chunk that begins at a batch; its last may be cut off."""
+        at = 0
+        while len(view) - at >= HEADER_SIZE:
+            size = batch_size(view, at)
+            if at and size > len(view) - at:
+                break
+            problem = self._batch(segment, view[at:])
+            if problem:
+                return at, problem
+            at += size
+        return at, ""
+
+    def _batch(self, segment: Segment, view: memoryview) -> str:
+        try:
+            header = check_batch(view)
+        except CorruptBatchError as error:
+            return error.message
+        if header.last_offset_delta < 0:
+            return f"the batch at offset {header.base_offset} ends before it begins"
+        if (problem := self._gap(header.base_offset)) or (problem := self._epoch(header)):
+            return problem
+        self._note(segment, header)
+        return ""
+
+    def _gap(self, offset: int) -> str:
+        if offset == self.next_offset or (offset > self.next_offset and self._gaps_allowed):
+            return ""
+        return f"offset {offset} follows where {self.next_offset} was expected"
+
+    def _epoch(self, header: BatchHeader) -> str:
+        if header.leader_epoch >= self.epochs.latest or header.leader_epoch < 0:
+            return ""
+        return f"leader epoch {header.leader_epoch} follows epoch {self.epochs.latest}"
+
+    def _note(self, segment: Segment, header: BatchHeader) -> None:
+        last_offset, max_timestamp = header.last_offset, header.max_timestamp
+        batch = AcceptedBatch(b"", header.size, header.base_offset, last_offset, max_timestamp)
+        segment.note(batch, self._index_interval_bytes)
+        self.epochs.assign(header.leader_epoch, header.base_offset)
+        producer_id = header.producer_id
+        if producer_id != NO_PRODUCER_ID and not header.is_control and last_offset >= self._producers_from:
+            entry = self.producers.get(producer_id)
+            self.producers[producer_id] = remember(entry, header, last_offset, max_timestamp)
+        self.next_offset = last_offset + 1
+
+
+def rebuild_indexes(segment: Segment, index_interval_bytes: int) -> Steps[Segment]:
+    """A segment like this one, up to its present size, with indexes made anew from its batches' headers."""
+    fresh = Segment(segment.base_offset, segment.created_ms)
+    position = 0
+    while position < segment.size:
+        header = yield from header_at(position, segment.size)
+        last_offset, max_timestamp = header.last_offset, header.max_timestamp
+        batch = AcceptedBatch(b"", header.size, header.base_offset, last_offset, max_timestamp)
+        fresh.note(batch, index_interval_bytes)
+        position += header.size
+    return fresh

@@ -1,0 +1,157 @@
+"""Finding batches in a segment, without I/O: generators that ask for bytes and are sent them.
+
+    steps = find_batch(...)         # Steps[T]: yields (position, size), is sent the bytes there, returns T
+
+One shell drives them at once from the page cache and gives up when it would wait; another awaits the
+device. Bytes that make no batch raise `CorruptBatchError`: first the index that led there is suspected,
+then the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from struct import Struct
+from typing import TypeVar
+
+import msgspec
+
+from streamkit.broker.log.index import OffsetIndex
+from streamkit.protocol.records.batch import (
+    HEADER_SIZE,
+    LENGTH_END,
+    MAGIC,
+    BatchHeader,
+    Buffer,
+    CorruptBatchError,
+    parse_header,
+)
+from streamkit.protocol.records.record import decode_records
+
+T = TypeVar("T")
+Steps = Generator[tuple[int, int], Buffer, T]
+
+WALK_BYTES = 8192
+"""One index interval and a few batches."""
+_FRONT = Struct(">qiibIhi")  # the header as far as the last offset delta
+
+
+class Found(msgspec.Struct, frozen=True, gc=False):
+    """Whole batches, where they end, and the offset that follows them."""
+
+    data: memoryview
+    end_position: int
+    next_offset: int
+
+
+class TimestampedOffset(msgspec.Struct, frozen=True, gc=False):
+    timestamp: int
+    offset: int
+    leader_epoch: int
+
+
+def find_batch(start: int, end: int, offset: int) -> Steps[int]:
+    """The position of the first batch in [start, end) that ends at or after `offset`; `end` if there
+    is none.
+    """
+    position = start
+    while position < end:
+        chunk = yield position, min(WALK_BYTES, end - position)
+        found, at = _walk(chunk, offset)
+        if found:
+            return position + at
+        if not at:
+            raise CorruptBatchError(f"no whole batch header at position {position}")
+        position += at
+    return end
+
+
+def _walk(chunk: Buffer, offset: int) -> tuple[bool, int]:
+    """(found, position) of the batch that reaches `offset`, or where the walk left the chunk."""
+    at, last = 0, len(chunk) - HEADER_SIZE
+    while at <= last:
+        base, length, _, magic, _, _, delta = _FRONT.unpack_from(chunk, at)
+        if magic != MAGIC or length < HEADER_SIZE - LENGTH_END or delta < 0:
+            raise CorruptBatchError(f"no batch where offset {offset} was looked for")
+        if base + delta >= offset:
+            return True, at
+        at += length + LENGTH_END
+    return False, at
+
+
+def read_batches(
+    start: int, end: int, offset: int, *, max_bytes: int, at_least_one: bool, slack: int, index: OffsetIndex
+) -> Steps[Found | None]:
+    """Whole batches from the one that contains `offset` on: at most `max_bytes`, below position `end`.
+
+    `start` is a batch boundary at most about `slack` bytes before that batch, `end` is a boundary too. None
+    if no batch is there; nothing is found if the first is over `max_bytes` and `at_least_one` does not ask
+    for it.
+    """
+    chunk = yield start, min(end - start, max(max_bytes, HEADER_SIZE) + slack)
+    found, skip = _walk(chunk, offset)
+    if not found:
+        start = yield from find_batch(start + skip, end, offset)
+        if start == end:
+            return None
+        chunk = yield start, min(end - start, max(max_bytes, HEADER_SIZE))
+        skip = 0
+    first = start + skip
+    view = memoryview(chunk)[skip:]
+    next_offset = -1
+    if end - first <= min(max_bytes, len(view)):
+        size = end - first
+    else:
+        # skip what the index knows to be whole, walk the rest
+        view_end = min(len(view), max_bytes)
+        known = max(0, index.boundary_before(first + view_end) - first)
+        size, next_offset = _whole_batches(view[:view_end], known)
+    if not size:
+        if not at_least_one:
+            return Found(view[:0], first, offset)
+        header = parse_header(view)
+        size, next_offset = header.size, header.next_offset
+        if len(view) < size:
+            view = memoryview((yield first, size))
+        if len(view) < size:
+            raise CorruptBatchError(f"the batch at offset {header.base_offset} is cut short")
+    return Found(view[:size], first + size, next_offset)
+
+
+def _whole_batches(view: memoryview, at: int) -> tuple[int, int]:
+    """(bytes, next offset) of the whole batches in `view`; `at` is a batch boundary to begin at."""
+    next_offset = -1
+    while len(view) - at >= HEADER_SIZE:
+        base, length, _, magic, _, _, delta = _FRONT.unpack_from(view, at)
+        if magic != MAGIC or length < HEADER_SIZE - LENGTH_END:
+            raise CorruptBatchError(f"no batch {at} bytes into a read")
+        if at + length + LENGTH_END > len(view):
+            return at, base
+        at += length + LENGTH_END
+        next_offset = base + delta + 1
+    return at, next_offset
+
+
+def find_timestamp(
+    start: int, end: int, timestamp: int, start_offset: int
+) -> Steps[TimestampedOffset | None]:
+    """The first record at or after `start_offset` that is not older than `timestamp`."""
+    position = start
+    while position < end:
+        header = yield from header_at(position, end)
+        if header.max_timestamp >= timestamp and header.last_offset >= start_offset:
+            for record in decode_records((yield position, header.size)):
+                if record.timestamp >= timestamp and record.offset >= start_offset:
+                    return TimestampedOffset(record.timestamp, record.offset, header.leader_epoch)
+        position += header.size
+    return None
+
+
+def header_at(position: int, end: int) -> Steps[BatchHeader]:
+    """The header of the batch at `position`, which ends by `end`."""
+    data = yield position, HEADER_SIZE
+    if len(data) < HEADER_SIZE:
+        raise CorruptBatchError(f"no whole batch header at position {position}")
+    header = parse_header(data)
+    if header.magic != MAGIC or header.size < HEADER_SIZE or position + header.size > end:
+        raise CorruptBatchError(f"no batch at position {position}")
+    return header

@@ -1,0 +1,1 @@
+"""Logs on disk: the I/O shell around `broker.log`."""

@@ -1,0 +1,103 @@
+"""Flush rounds: everything appended in a directory since the last round becomes durable together.
+
+A round starts as soon as there is something to flush and none is running, so concurrent writers share one
+fsync and a lonely one never lingers. One or two files are synced one by one, more by one `syncfs`. A failed
+sync is never tried again: the system may have dropped the pages it could not write and would call the next
+one a success. The directory fails instead, and a restart reads back what is really there.
+
+In relaxed mode an append counts as flushed at once and a round runs only for a roll, `flush.messages` or
+`flush.ms`: Kafka's page-cache behaviour.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from streamkit.runtime.contracts.disk import Disk, DiskFile
+from streamkit.runtime.contracts.spawn import Spawn
+
+if TYPE_CHECKING:
+    from streamkit.broker.storage.partition_log import PartitionLog
+
+FILES_SYNCED_ONE_BY_ONE = 2
+
+
+class FlushWork(msgspec.Struct, frozen=True, kw_only=True):
+    """What one log wants made durable: small files replaced first, then its content up to `end_offset`."""
+
+    end_offset: int
+    files: Sequence[DiskFile]
+    directories: Sequence[str]
+    replacements: Sequence[tuple[str, bytes]]
+
+
+class Flusher:
+    def __init__(
+        self, disk: Disk, path: str, spawn: Spawn, *, relaxed: bool, on_failure: Callable[[str], None]
+    ) -> None:
+        self.relaxed = relaxed
+        self.moves = 0
+        """How often anything moved that the directory's checkpoints record."""
+        self._disk = disk
+        self._path = path
+        self._spawn = spawn
+        self._on_failure = on_failure
+        self._dirty: dict[PartitionLog, None] = {}
+        self._running = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._failed = False
+
+    def dirty(self, log: PartitionLog) -> None:
+        """Have `log` flushed in the next round."""
+        if self._failed:
+            return
+        self._dirty[log] = None
+        if not self._running:
+            self._running = True
+            self._idle.clear()
+            self._spawn.start(self._run(), name=f"flush {self._path}")
+
+    def forget(self, log: PartitionLog) -> None:
+        self._dirty.pop(log, None)
+
+    def fail(self, reason: str) -> None:
+        """Flush nothing any more; the directory hears why."""
+        if not self._failed:
+            self._failed = True
+            self._on_failure(reason)
+
+    async def settle(self) -> None:
+        """Wait until nothing is left to flush, or the directory failed."""
+        await self._idle.wait()
+
+    async def _run(self) -> None:
+        try:
+            while self._dirty and not self._failed:
+                logs = list(self._dirty)
+                self._dirty.clear()
+                await self._round(logs)
+        except OSError as error:
+            self.fail(f"flushing {self._path} failed: {error}")
+        finally:
+            self._running = False
+            self._idle.set()
+
+    async def _round(self, logs: list[PartitionLog]) -> None:
+        work = [(log, log.begin_flush()) for log in logs]
+        for _, part in work:
+            for path, data in part.replacements:
+                await self._disk.replace(path, data)
+        files = [file for _, part in work for file in part.files]
+        directories = list(dict.fromkeys(name for _, part in work for name in part.directories))
+        if len(files) > FILES_SYNCED_ONE_BY_ONE:
+            await self._disk.flush_file_system(self._path)
+        elif files or directories:
+            await self._disk.flush(files, directories)
+        self.moves += 1
+        for log, part in work:
+            log.finish_flush(part.end_offset)

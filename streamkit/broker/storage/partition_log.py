@@ -1,0 +1,631 @@
+"""One partition's log: segments on disk, written by one owner, read by many.
+
+An append is decided by `log.append` and written with one call for everything that waits (a drain); whether
+it is durable is told later, by `flushed_offset` and `on_flushed`. A read takes whole batches out of one
+segment, at once if the page cache has them, else through `read_cold`.
+
+Offsets, each exclusive, in this order at all times:
+
+    log_start_offset ≤ recovery_point ≤ flushed_offset ≤ log_end_offset
+
+`recovery_point` is what is really on the device; `flushed_offset` is what may be acknowledged (the same,
+unless the flush mode is relaxed). `high_watermark` is the owner's to set.
+
+A log goes offline when its directory fails or when bytes that were promised are damaged; from then on
+appends are refused and reads raise `LogOfflineError`. Nothing is truncated.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from streamkit.broker.config import TopicConfig
+from streamkit.broker.log.append import AcceptedBatch, AppendResult, Origin, plan_append, refuse_all
+from streamkit.broker.log.checkpoint import encode_epochs
+from streamkit.broker.log.epochs import LeaderEpochs
+from streamkit.broker.log.index import OffsetIndex, TimeIndex
+from streamkit.broker.log.manifest import CleanLog
+from streamkit.broker.log.producers import ProducerEntry, encode_snapshot, expired
+from streamkit.broker.log.recovery import rebuild_indexes
+from streamkit.broker.log.retention import SegmentAge, expired_segments
+from streamkit.broker.log.search import (
+    Found,
+    Steps,
+    TimestampedOffset,
+    find_batch,
+    find_timestamp,
+    read_batches,
+)
+from streamkit.broker.log.segment import (
+    INDEX_SUFFIX,
+    LOG_SUFFIX,
+    SNAPSHOT_SUFFIX,
+    TIME_INDEX_SUFFIX,
+    Segment,
+    file_name,
+)
+from streamkit.broker.storage.caches import FileCache, IndexCache
+from streamkit.broker.storage.errors import LogOfflineError, OffsetOutOfRangeError
+from streamkit.broker.storage.flusher import Flusher, FlushWork
+from streamkit.broker.storage.identity import encode_uuid
+from streamkit.protocol.error_codes import ErrorCode
+from streamkit.protocol.records.batch import Buffer, CorruptBatchError
+from streamkit.runtime.contracts.clock import Clock
+from streamkit.runtime.contracts.disk import Disk, DiskFile
+
+T = TypeVar("T")
+
+EPOCHS_FILE = "leader-epoch-checkpoint"
+METADATA_FILE = "partition.metadata"
+NO_INDEX_BELOW_BYTES = 64 << 10
+"""A segment this small is searched from its start; it needs no index file."""
+CURSORS = 8
+_EMPTY = memoryview(b"")
+
+
+class LogShelf(msgspec.Struct, frozen=True, kw_only=True):
+    """What all logs of one directory share."""
+
+    disk: Disk
+    clock: Clock
+    flusher: Flusher
+    files: FileCache
+    indexes: IndexCache
+    producer_id_expiration_ms: int
+
+
+class PartitionLog:
+    __slots__ = (
+        "_cursors", "_dirty_files", "_new_names", "_replacements", "_shelf", "_unflushed_since_ms", "config",
+        "epochs", "flushed_offset", "high_watermark", "log_end_offset", "log_start_offset", "offline_reason",
+        "on_flushed", "partition", "path", "producers", "recovery_point", "segments", "topic", "topic_id",
+    )  # fmt: skip
+
+    def __init__(
+        self, shelf: LogShelf, path: str, *, topic: str, topic_id: bytes, partition: int, config: TopicConfig,
+        segments: list[Segment], log_start_offset: int, log_end_offset: int, recovery_point: int,
+        epochs: LeaderEpochs, producers: dict[int, ProducerEntry], high_watermark: int = 0,
+        offline_reason: str = "",
+    ) -> None:  # fmt: skip
+        self._shelf = shelf
+        self.path = path
+        self.topic = topic
+        self.topic_id = topic_id
+        self.partition = partition
+        self.config = config
+        self.segments = segments
+        """Never empty; the last is the active one."""
+        self.log_start_offset = log_start_offset
+        self.log_end_offset = log_end_offset
+        self.recovery_point = recovery_point
+        self.flushed_offset = recovery_point if offline_reason else log_end_offset
+        self.high_watermark = high_watermark
+        self.epochs = epochs
+        self.producers = producers
+        self.offline_reason = offline_reason
+        self.on_flushed: Callable[[], None] | None = None
+        """Called on the loop after `flushed_offset` moved."""
+        self._dirty_files: dict[str, DiskFile] = {}
+        self._new_names: set[str] | None = None
+        self._replacements: dict[str, bytes] | None = None
+        self._cursors: dict[int, tuple[Segment, int]] | None = None
+        """Where a few offsets are known to begin: the next reads of consumers that follow the log."""
+        self._unflushed_since_ms = -1
+
+    def __repr__(self) -> str:
+        return f"PartitionLog({self.name}, [{self.log_start_offset}, {self.log_end_offset}))"
+
+    @property
+    def name(self) -> str:
+        return f"{self.topic}-{self.partition}"
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(segment.size for segment in self.segments)
+
+    # -- append
+
+    def append(
+        self, batches: Sequence[Buffer], *, leader_epoch: int, origin: Origin = Origin.CLIENT
+    ) -> list[AppendResult]:
+        """Write what is valid of a drain; one result for each batch, in order.
+
+        Every appended batch (and every duplicate) is durable once `flushed_offset` > its `last_offset`.
+        """
+        if self.offline_reason:
+            return refuse_all(len(batches), ErrorCode.KAFKA_STORAGE_ERROR, self.offline_reason)
+        now_ms = self._shelf.clock.now_ms()
+        plan = plan_append(
+            batches, next_offset=self.log_end_offset, leader_epoch=leader_epoch, now_ms=now_ms,
+            config=self.config, producers=self.producers, origin=origin,
+        )  # fmt: skip
+        if not plan.accepted:
+            return plan.results
+        try:
+            self._write(plan.accepted, leader_epoch, now_ms)
+        except OSError as error:
+            return self._without_unwritten(plan.results, error)
+        finally:
+            if self._dirty_files:
+                self._flush_or_count_as_flushed(now_ms)
+        return plan.results
+
+    def _write(self, batches: list[AcceptedBatch], leader_epoch: int, now_ms: int) -> None:
+        active = self._active_for_append()
+        if leader_epoch != self.epochs.latest and self.epochs.assign(leader_epoch, batches[0].base_offset):
+            self._replace_later(EPOCHS_FILE, encode_epochs(self.epochs.entries))
+        if active.takes(batches, self.config, now_ms):
+            self._writerun_steps(active, batches)
+            return
+        for batch in batches:
+            if active.must_roll(batch, self.config, now_ms):
+                active = self._roll(now_ms)
+            self._writerun_steps(active, [batch])
+
+    def _writerun_steps(self, active: Segment, batches: list[AcceptedBatch]) -> None:
+        path = self._file(active, LOG_SUFFIX)
+        file = self._dirty_files.get(path)
+        if file is None:
+            file = self._shelf.files.get(path, create=not active.size)
+            self._dirty_files[path] = file
+        if not active.size:
+            self._name_later(self.path)
+        try:
+            file.write([batch.data for batch in batches], active.size)
+        except OSError as error:
+            self._undo_write(file, active.size, error)
+            raise
+        interval = self.config.index_interval_bytes
+        for batch in batches:
+            active.note(batch, interval)
+            if batch.producer is not None:
+                self.producers[batch.producer_id] = batch.producer
+        self.log_end_offset = batches[-1].last_offset + 1
+
+    def _undo_write(self, file: DiskFile, size: int, error: OSError) -> None:
+        """Cut off what a failed write left; only a full disk leaves the log fit to go on."""
+        try:
+            file.truncate(size)
+        except OSError as second:
+            self._shelf.flusher.fail(
+                f"writing to {file.path} failed: {error}, and so did undoing it: {second}"
+            )
+            return
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            self._shelf.flusher.fail(f"writing to {file.path} failed: {error}")
+
+    def _without_unwritten(self, results: list[AppendResult], error: OSError) -> list[AppendResult]:
+        refused = AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, message=f"the write failed: {error}")
+        end = self.log_end_offset
+        return [result if result.error or result.last_offset < end else refused for result in results]
+
+    def _active_for_append(self) -> Segment:
+        active = self.segments[-1]
+        if active.indexes is None and not self._load_indexes(active):
+            active.indexes = OffsetIndex(), TimeIndex()
+        return active
+
+    def _roll(self, now_ms: int) -> Segment:
+        """Seal the active segment and begin the next one at the log's end."""
+        sealed = self._active_for_append()
+        self._save_indexes(sealed)
+        self._shelf.indexes.touch(sealed)
+        self._replace_later(file_name(self.log_end_offset, SNAPSHOT_SUFFIX), encode_snapshot(self.producers))
+        active = Segment(self.log_end_offset, now_ms)
+        path = self._file(active, LOG_SUFFIX)
+        self._dirty_files[path] = self._shelf.files.get(path, create=True)
+        self._name_later(self.path)
+        self.segments.append(active)
+        return active
+
+    # -- flush
+
+    def _flush_or_count_as_flushed(self, now_ms: int) -> None:
+        flusher = self._shelf.flusher
+        if not flusher.relaxed:
+            flusher.dirty(self)
+            return
+        if self._unflushed_since_ms < 0:
+            self._unflushed_since_ms = now_ms
+        due = self.log_end_offset - self.recovery_point >= self.config.flush_messages
+        if due or self._replacements:
+            flusher.dirty(self)
+        if not due:
+            self.flushed_offset = self.log_end_offset
+
+    def flush_if_due(self, now_ms: int) -> None:
+        """Honour `flush.ms` in relaxed mode."""
+        since = self._unflushed_since_ms
+        if since >= 0 and now_ms - since >= self.config.flush_ms:
+            self._shelf.flusher.dirty(self)
+
+    def begin_flush(self) -> FlushWork:
+        """What to make durable now; appends from here on belong to the next round."""
+        if not self.recovery_point:
+            self._replace_later(METADATA_FILE, partition_metadata(self.topic_id))
+            self._name_later(os.path.dirname(self.path))
+        work = FlushWork(
+            end_offset=self.log_end_offset,
+            files=list(self._dirty_files.values()),
+            directories=list(self._new_names or ()),
+            replacements=list((self._replacements or {}).items()),
+        )
+        self._dirty_files = {}
+        self._new_names = self._replacements = None
+        self._unflushed_since_ms = -1
+        self._remember_position(self.log_end_offset, self.segments[-1], self.segments[-1].size)
+        return work
+
+    def finish_flush(self, end_offset: int) -> None:
+        self.recovery_point = max(self.recovery_point, end_offset)
+        if end_offset > self.flushed_offset:
+            self.flushed_offset = end_offset
+            if self.on_flushed is not None:
+                self.on_flushed()
+
+    def _replace_later(self, name: str, data: bytes) -> None:
+        if self._replacements is None:
+            self._replacements = {}
+        self._replacements[f"{self.path}/{name}"] = data
+
+    def _name_later(self, directory: str) -> None:
+        if self._new_names is None:
+            self._new_names = set()
+        self._new_names.add(directory)
+
+    # -- read
+
+    def read(
+        self, offset: int, *, max_bytes: int, end_offset: int, at_least_one: bool = True
+    ) -> memoryview | None:
+        """Whole batches from the one that contains `offset`, all below `end_offset`; None if it would wait.
+
+        At most `max_bytes`, unless that is less than the first batch and `at_least_one` holds. Empty at the
+        end, or if nothing fits. Batches come from one segment: a shorter answer does not mean the end.
+        Raises `OffsetOutOfRangeError`, `LogOfflineError`.
+        """
+        for segment in self._segments_between(offset, end_offset):
+            if segment.unindexed or not self._indexed(segment):
+                return None
+            steps = self._read_steps(segment, offset, max_bytes, end_offset, at_least_one)
+            try:
+                found = _run_now(self._open(segment), steps)
+            except (_WouldWaitError, CorruptBatchError, OSError):
+                return None  # `read_cold` waits, or finds out what is wrong
+            if found is not None:
+                return self._found(segment, found, end_offset)
+        return _EMPTY
+
+    async def read_cold(
+        self, offset: int, *, max_bytes: int, end_offset: int, at_least_one: bool = True
+    ) -> memoryview:
+        """As `read`, waiting for the device where it must."""
+        for segment in self._segments_between(offset, end_offset):
+            found = await self._search(
+                segment, lambda s: self._read_steps(s, offset, max_bytes, end_offset, at_least_one)
+            )
+            if found is not None:
+                return self._found(segment, found, end_offset)
+        return _EMPTY
+
+    async def find_by_timestamp(self, timestamp: int) -> TimestampedOffset | None:
+        """The first record not older than `timestamp`; None if there is none."""
+        for segment in list(self.segments):
+            if await self._newest_timestamp(segment) >= timestamp:
+                found = await self._search(segment, lambda s: self._timestamp_steps(s, timestamp))
+                if found is not None:
+                    return found
+        return None
+
+    async def max_timestamp(self) -> TimestampedOffset | None:
+        """The first record with the newest timestamp; None if no record has one."""
+        newest = -1
+        where = None
+        for segment in list(self.segments):
+            timestamp = await self._newest_timestamp(segment)
+            if timestamp > newest:
+                newest, where = timestamp, segment
+        if where is None:
+            return None
+        return await self._search(where, lambda s: self._timestamp_steps(s, newest))
+
+    def _segments_between(self, offset: int, end_offset: int) -> list[Segment]:
+        """The segments that may hold [offset, end_offset), after both were judged."""
+        if self.offline_reason:
+            raise LogOfflineError(self.offline_reason)
+        if not self.log_start_offset <= offset <= self.log_end_offset:
+            raise OffsetOutOfRangeError(
+                f"{self.name} holds {self.log_start_offset} to {self.log_end_offset}, not {offset}"
+            )
+        segments = self.segments
+        if offset >= end_offset or offset == self.log_end_offset:
+            return []
+        if offset >= segments[-1].base_offset:
+            return segments[-1:]
+        first = bisect_right(segments, offset, key=_base_offset) - 1
+        return [segment for segment in segments[max(first, 0) :] if segment.base_offset < end_offset]
+
+    def _read_steps(
+        self, segment: Segment, offset: int, max_bytes: int, end_offset: int, at_least_one: bool
+    ) -> Steps[Found | None]:
+        assert segment.indexes is not None, "indexes are loaded before a search"
+        index = segment.indexes[0]
+        end = yield from self._end_position(segment, index, end_offset)
+        known = self._cursors.get(offset) if self._cursors else None
+        if known is not None and known[0] is segment:
+            start, slack = known[1], 0
+        else:
+            start = index.position_before(offset - segment.base_offset)
+            slack = self.config.index_interval_bytes
+        if start >= end:
+            return None
+        return (
+            yield from read_batches(
+                start, end, offset, max_bytes=max_bytes, at_least_one=at_least_one, slack=slack, index=index
+            )
+        )
+
+    def _end_position(self, segment: Segment, index: OffsetIndex, end_offset: int) -> Steps[int]:
+        """Where the batches below `end_offset` end in this segment."""
+        if end_offset >= self.log_end_offset or end_offset >= self._end_of(segment):
+            return segment.size
+        known = self._cursors.get(end_offset) if self._cursors else None
+        if known is not None and known[0] is segment:
+            return known[1]
+        start = index.position_before(end_offset - segment.base_offset)
+        return (yield from find_batch(start, segment.size, end_offset))
+
+    def _timestamp_steps(self, segment: Segment, timestamp: int) -> Steps[TimestampedOffset | None]:
+        assert segment.indexes is not None, "indexes are loaded before a search"
+        offsets, times = segment.indexes
+        start = offsets.position_before(times.offset_before(timestamp))
+        return (yield from find_timestamp(start, segment.size, timestamp, self.log_start_offset))
+
+    def _found(self, segment: Segment, found: Found, end_offset: int) -> memoryview:
+        next_offset = found.next_offset
+        if next_offset < 0:
+            next_offset = min(end_offset, self._end_of(segment))
+        self._remember_position(next_offset, segment, found.end_position)
+        return found.data
+
+    def _remember_position(self, offset: int, segment: Segment, position: int) -> None:
+        if self._cursors is None:
+            self._cursors = {}
+        self._cursors[offset] = segment, position
+        if len(self._cursors) > CURSORS:
+            del self._cursors[next(iter(self._cursors))]
+
+    def _end_of(self, segment: Segment) -> int:
+        """The offset behind the segment's last record, or where the next one begins."""
+        following = bisect_right(self.segments, segment.base_offset, key=_base_offset)
+        return self.segments[following].base_offset if following < len(self.segments) else self.log_end_offset
+
+    async def _search(self, segment: Segment, steps: Callable[[Segment], Steps[T]]) -> T:
+        """Run steps on a segment with sound indexes; an index that misleads is rebuilt once."""
+        try:
+            file = self._open(segment)
+            if not segment.unindexed and self._indexed(segment):
+                try:
+                    return await run_steps(file, steps(segment))
+                except CorruptBatchError:
+                    pass  # the index may have led to the wrong place
+            await self._rebuild_indexes(segment, file)
+            return await run_steps(file, steps(segment))
+        except (CorruptBatchError, OSError) as error:
+            self.offline_reason = f"{self.name} cannot be read at {segment.base_offset}: {error}"
+            raise LogOfflineError(self.offline_reason) from error
+
+    # -- indexes
+
+    def _indexed(self, segment: Segment) -> bool:
+        """Whether the segment's indexes are loaded now; if not, they are to be rebuilt."""
+        return segment.indexes is not None or self._load_indexes(segment)
+
+    def _load_indexes(self, segment: Segment) -> bool:
+        disk = self._shelf.disk
+        try:
+            offsets = OffsetIndex.parse(disk.read_file(self._file(segment, INDEX_SUFFIX)), segment.size)
+            times = TimeIndex.parse(disk.read_file(self._file(segment, TIME_INDEX_SUFFIX)))
+        except FileNotFoundError:
+            small = segment.size <= NO_INDEX_BELOW_BYTES
+            offsets, times = (OffsetIndex(), TimeIndex()) if small else (None, None)
+        except OSError:
+            offsets = times = None
+        if offsets is None or times is None:
+            segment.unindexed = True
+            return False
+        segment.indexes = offsets, times
+        if segment is not self.segments[-1]:
+            self._shelf.indexes.touch(segment)
+        return True
+
+    async def _rebuild_indexes(self, segment: Segment, file: DiskFile) -> None:
+        fresh = await run_steps(file, rebuild_indexes(segment, self.config.index_interval_bytes))
+        segment.take_indexes(fresh)
+        if segment is not self.segments[-1]:
+            self._save_indexes(segment)
+            self._shelf.indexes.touch(segment)
+
+    def _save_indexes(self, segment: Segment) -> None:
+        """Write the entries that the index files lack; they are made durable with the next flush."""
+        segment.seal()
+        if segment.indexes is None:
+            return
+        offsets, times = segment.indexes
+        self._save_index(self._file(segment, INDEX_SUFFIX), *offsets.unsaved())
+        self._save_index(self._file(segment, TIME_INDEX_SUFFIX), *times.unsaved())
+
+    def _save_index(self, path: str, position: int, entries: bytes) -> None:
+        file = self._shelf.disk.open(path, create=True)
+        file.write([entries], position)
+        file.truncate(position + len(entries))
+        self._dirty_files[path] = file
+
+    async def _newest_timestamp(self, segment: Segment) -> int:
+        if segment.max_timestamp is None and self._indexed(segment):
+            segment.max_timestamp_from_index()
+        if segment.max_timestamp is None:
+            await self._rebuild_indexes(segment, self._open(segment))
+        assert segment.max_timestamp is not None, "an index made anew knows the newest timestamp"
+        return segment.max_timestamp
+
+    # -- deletion
+
+    def delete_records(self, offset: int) -> int:
+        """Begin the log at `offset`, at most the high watermark; the new log start offset."""
+        if not 0 <= offset <= self.high_watermark:
+            raise OffsetOutOfRangeError(
+                f"records of {self.name} can be deleted up to {self.high_watermark}, not {offset}"
+            )
+        self._start_at(offset)
+        self._delete_oldest(self._count_before(self.log_start_offset))
+        return self.log_start_offset
+
+    async def apply_retention(self) -> int:
+        """Delete what retention no longer keeps; how many segments that were."""
+        if self.offline_reason or self.config.cleanup_policy != ("delete",):
+            return 0
+        now_ms = self._shelf.clock.now_ms()
+        segments = self.segments
+        ages = []
+        for segment in list(segments):
+            newest = await self._newest_timestamp(segment) if self.config.retention_ms >= 0 else -1
+            ages.append(
+                SegmentAge(segment.size, newest if newest >= 0 else segment.created_ms, self._end_of(segment))
+            )
+        count = expired_segments(
+            ages, now_ms=now_ms, log_start_offset=self.log_start_offset, high_watermark=self.high_watermark,
+            config=self.config,
+        )  # fmt: skip
+        if segments is not self.segments:
+            return 0  # others deleted meanwhile; the next look sees what is left
+        if count == len(segments):
+            # the new active segment must be durable before its past goes: that goes at the next look
+            self._roll(now_ms)
+            self._shelf.flusher.dirty(self)
+            return 0
+        if count:
+            self._start_at(segments[count].base_offset)
+            self._delete_oldest(count)
+        return count
+
+    def expire_producers(self) -> None:
+        """Forget producers that have been silent for `producer.id.expiration.ms`."""
+        now_ms = self._shelf.clock.now_ms()
+        for producer_id in expired(self.producers, now_ms, self._shelf.producer_id_expiration_ms):
+            del self.producers[producer_id]
+
+    def _start_at(self, offset: int) -> None:
+        if offset > self.log_start_offset:
+            self.log_start_offset = offset
+            self._shelf.flusher.moves += 1
+            if self.epochs.truncate_start(offset):
+                self._replace_later(EPOCHS_FILE, encode_epochs(self.epochs.entries))
+                self._shelf.flusher.dirty(self)
+
+    def _count_before(self, offset: int) -> int:
+        """How many segments lie wholly before `offset`; the active one stays."""
+        return sum(1 for segment in self.segments[:-1] if self._end_of(segment) <= offset)
+
+    def _delete_oldest(self, count: int) -> None:
+        for segment in self.segments[:count]:
+            for suffix in (LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX, SNAPSHOT_SUFFIX):
+                path = self._file(segment, suffix)
+                self._shelf.files.forget(path)
+                self._dirty_files.pop(path, None)
+                self._shelf.disk.remove(path)
+            self._shelf.indexes.forget(segment)
+        if count:
+            self.segments = self.segments[count:]
+            self._cursors = None
+
+    # -- closing
+
+    def save_for_restart(self) -> list[tuple[str, bytes]]:
+        """Write the indexes; the files that a clean restart reads, to be made durable by the caller."""
+        if self.segments[-1].indexes is not None and self.segments[-1].size:
+            self._save_indexes(self.segments[-1])
+        replacements = list((self._replacements or {}).items()) if self.log_end_offset else []
+        if self.producers:
+            name = file_name(self.log_end_offset, SNAPSHOT_SUFFIX)
+            replacements.append((f"{self.path}/{name}", encode_snapshot(self.producers)))
+        return replacements
+
+    def describe(self) -> CleanLog:
+        """The log's line in the manifest of a clean stop."""
+        active = self.segments[-1]
+        return CleanLog(
+            topic=self.topic, partition=self.partition, topic_id=self.topic_id,
+            log_start_offset=self.log_start_offset, log_end_offset=self.log_end_offset,
+            active_base=active.base_offset, active_size=active.size, first_timestamp=active.first_timestamp,
+            max_timestamp=-1 if active.max_timestamp is None else active.max_timestamp,
+            max_timestamp_offset=active.max_timestamp_offset, producers=len(self.producers),
+            epochs=self.epochs.entries,
+        )  # fmt: skip
+
+    def adopt_recovery(self) -> None:
+        """Bring the files of what recovery made anew up to date with the next flush."""
+        self._replace_later(EPOCHS_FILE, encode_epochs(self.epochs.entries))
+        for segment in self.segments[:-1]:
+            if segment.indexes is not None:
+                self._save_indexes(segment)
+                self._shelf.indexes.touch(segment)
+
+    def let_go(self) -> None:
+        """Stop for good: the log's files are being deleted."""
+        self.offline_reason = f"{self.name} is deleted"
+        self._dirty_files = {}
+        self._shelf.flusher.forget(self)
+        for segment in self.segments:
+            self._shelf.files.forget(self._file(segment, LOG_SUFFIX))
+            self._shelf.indexes.forget(segment)
+
+    def _file(self, segment: Segment, suffix: str) -> str:
+        return f"{self.path}/{segment.base_offset:020d}{suffix}"
+
+    def _open(self, segment: Segment) -> DiskFile:
+        return self._shelf.files.get(self._file(segment, LOG_SUFFIX))
+
+
+def partition_metadata(topic_id: bytes) -> bytes:
+    """Kafka's `partition.metadata`: which topic this directory belongs to."""
+    return f"version: 0\ntopic_id: {encode_uuid(topic_id)}\n".encode()
+
+
+class _WouldWaitError(Exception):
+    """The page cache does not have what a search asks for."""
+
+
+def _run_now(file: DiskFile, steps: Steps[T]) -> T:
+    try:
+        position, size = next(steps)
+        while True:
+            data = file.read_nowait(position, size)
+            if data is None:
+                raise _WouldWaitError
+            position, size = steps.send(data)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+
+
+async def run_steps(file: DiskFile, steps: Steps[T]) -> T:
+    """Drive a search with the bytes of `file`, waiting for the device where it must."""
+    try:
+        position, size = next(steps)
+        while True:
+            data = file.read_nowait(position, size)
+            if data is None:
+                data = await file.read(position, size)
+            position, size = steps.send(data)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+
+
+def _base_offset(segment: Segment) -> int:
+    return segment.base_offset
