@@ -101,6 +101,7 @@ class Coordinator:
         self.events: list[object] = []
         self.now_ms = 0
         self._fresh = count(1)
+        self.crash()
 
     # ── driving ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -130,7 +131,7 @@ class Coordinator:
         self.now_ms = end_ms
 
     def crash(self) -> None:
-        """Only the log survives; the wall clock and the monotonic one go on."""
+        """Only the log survives, and the clocks go on."""
         self.shard = GroupCoordinator(self.config)
         for record in self.log:
             self.shard.replay(*record)

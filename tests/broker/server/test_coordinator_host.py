@@ -1,0 +1,315 @@
+"""The shell around the shards: loading, one append a turn, replies over committed state only, failing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import cast
+
+import pytest
+
+from streamkit.broker.config import BrokerConfig
+from streamkit.broker.controller.image import MetadataImage, PartitionRegistration, TopicImage
+from streamkit.broker.coordination.group.coordinator import GroupCoordinator
+from streamkit.broker.coordination.shard import Decision, Refusal, Token
+from streamkit.broker.server.coordinator_host import GroupHost
+from streamkit.broker.server.timers import Timers
+from streamkit.errors import StreamkitError
+from streamkit.protocol.error_codes import ErrorCode
+from streamkit.protocol.messages.offset_commit import (
+    OffsetCommitRequest,
+    OffsetCommitRequestPartition,
+    OffsetCommitRequestTopic,
+    OffsetCommitResponse,
+)
+from streamkit.protocol.messages.offset_fetch import (
+    OffsetFetchRequestGroup,
+    OffsetFetchRequestTopics,
+    OffsetFetchResponseGroup,
+)
+from streamkit.protocol.records.batch import Buffer
+from streamkit.protocol.records.record import Record, encode_batch
+from streamkit.runtime.os.clock import SystemClock
+from streamkit.runtime.os.spawn import TaskSpawn
+from streamkit.telemetry.instruments import Registry
+
+
+class FakeLog:
+    """Commits when it is told to; `gate` holds loading back."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Record]] = []
+        self.appends: list[asyncio.Future[int]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.reads = 0
+
+    def append(self, records: Sequence[Record]) -> asyncio.Future[int]:
+        self.batches.append(list(records))
+        self.appends.append(asyncio.get_running_loop().create_future())
+        return self.appends[-1]
+
+    async def read_committed_batches(self, from_offset: int) -> AsyncIterator[Buffer]:
+        self.reads += 1
+        await self.gate.wait()
+        for batch, appended in zip(self.batches, self.appends, strict=True):
+            if appended.done() and appended.exception() is None:
+                yield encode_batch(batch)
+
+    def commit(self) -> None:
+        for appended in self.appends:
+            if not appended.done():
+                appended.set_result(0)
+
+
+class FakeCluster:
+    """A metadata image with one broker, 1, in which topics appear when they are made."""
+
+    def __init__(self) -> None:
+        self.image = MetadataImage()
+        self.created: list[tuple[str, int, int, Mapping[str, str]]] = []
+        self.refuses = ErrorCode.NONE
+
+    async def create_topic(
+        self, name: str, *, partitions: int, replication_factor: int, configs: Mapping[str, str]
+    ) -> ErrorCode:
+        self.created.append((name, partitions, replication_factor, configs))
+        if self.refuses is ErrorCode.NONE:
+            self.add(name, partitions)
+        return self.refuses
+
+    def add(self, name: str, partitions: int, leader: int = 1) -> None:
+        registration = PartitionRegistration(
+            replicas=(leader,), isr=(leader,), leader=leader, leader_epoch=0, partition_epoch=0
+        )
+        self.image.topics[name] = TopicImage(
+            name=name, topic_id=bytes(16), partitions=[registration] * partitions
+        )
+
+
+class Stage:
+    def __init__(self) -> None:
+        self.clock = SystemClock()
+        self.timers = Timers(self.clock)
+        self.failures: list[BaseException] = []
+        self.spawn = TaskSpawn(lambda _, error: self.failures.append(error))
+        self.cluster = FakeCluster()
+        self.log = FakeLog()
+        self.leads = True
+        self.host = GroupHost(
+            BrokerConfig.from_properties({"offsets.topic.num.partitions": "4"}),
+            cluster=self.cluster,
+            leads=lambda _, partition: self.log if self.leads else None,
+            clock=self.clock,
+            timers=self.timers,
+            spawn=self.spawn,
+            metrics=Registry(),
+        )
+
+    async def serve(self) -> None:
+        self.cluster.add("__consumer_offsets", 1)
+        self.host.refresh()
+        await self.host.shards[0].ready.wait()
+
+    def commit(self, offset: int, metadata: str = "") -> asyncio.Future[OffsetCommitResponse]:
+        part = OffsetCommitRequestPartition(committed_offset=offset, committed_metadata=metadata)
+        request = OffsetCommitRequest(
+            group_id="g", topics=[OffsetCommitRequestTopic(name="t", partitions=[part])]
+        )
+
+        def decide(shard: GroupCoordinator, token: Token, decision: Decision) -> None:
+            shard.commit(request, 9, token, decision)
+
+        return cast("asyncio.Future[OffsetCommitResponse]", self.host.ask("g", decide))
+
+    def fetch(self) -> asyncio.Future[OffsetFetchResponseGroup]:
+        wanted = OffsetFetchRequestGroup(
+            group_id="g", topics=[OffsetFetchRequestTopics(name="t", partition_indexes=[0])]
+        )
+
+        def decide(shard: GroupCoordinator, token: Token, decision: Decision) -> None:
+            shard.fetch(wanted, token, decision)
+
+        return cast("asyncio.Future[OffsetFetchResponseGroup]", self.host.ask("g", decide))
+
+
+def offset_in(group: OffsetFetchResponseGroup) -> int:
+    return group.topics[0].partitions[0].committed_offset
+
+
+async def turns(count: int = 5) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    stage = Stage()
+    yield stage
+    stage.host.close()
+    stage.timers.close()
+    await stage.spawn.close()
+    assert not stage.failures
+
+
+@pytest.fixture(autouse=True)
+def fast_reload(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr("streamkit.broker.server.coordinator_host.RELOAD_DELAY_MS", 1)
+    yield
+
+
+async def test_a_commit_is_answered_once_it_is_committed(stage: Stage) -> None:
+    await stage.serve()
+    answer = stage.commit(7)
+    await turns()
+    assert len(stage.log.batches) == 1 and not answer.done()
+    stage.log.commit()
+    assert (await answer).topics[0].partitions[0].error_code == 0
+
+
+async def test_a_read_waits_for_everything_that_it_saw(stage: Stage) -> None:
+    await stage.serve()
+    commit = stage.commit(7)
+    await turns()
+    read = stage.fetch()
+    await turns()
+    assert not read.done(), "offset 7 could still be lost"
+    stage.log.commit()
+    assert offset_in(await read) == 7 and commit.done()
+
+
+async def test_with_nothing_under_way_a_read_is_answered_at_once(stage: Stage) -> None:
+    await stage.serve()
+    assert offset_in(stage.fetch().result()) == -1
+
+
+async def test_what_one_turn_decides_is_appended_as_one_batch(stage: Stage) -> None:
+    await stage.serve()
+    for offset in range(10):
+        stage.commit(offset)
+    await turns()
+    assert [len(batch) for batch in stage.log.batches] == [10]
+
+
+async def test_large_turns_are_split_and_answered_in_order(stage: Stage) -> None:
+    await stage.serve()
+    answers = [stage.commit(offset, metadata="x" * 4096) for offset in range(300)]
+    await turns()
+    assert len(stage.log.batches) == 3
+    stage.log.commit()
+    await asyncio.gather(*answers)
+    assert offset_in(await stage.fetch()) == 299
+
+
+async def test_a_restart_finds_what_was_committed(stage: Stage) -> None:
+    await stage.serve()
+    answer = stage.commit(7)
+    await turns()
+    stage.log.commit()
+    await answer
+    stage.leads = False
+    stage.host.refresh()
+    stage.leads = True
+    await stage.serve()
+    assert offset_in(await stage.fetch()) == 7
+
+
+async def test_a_loading_shard_says_so(stage: Stage) -> None:
+    stage.log.gate.clear()
+    stage.cluster.add("__consumer_offsets", 1)
+    stage.host.refresh()
+    with pytest.raises(Refusal) as refusal:
+        stage.fetch()
+    assert refusal.value.code is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+    assert stage.host.is_loading
+    stage.log.gate.set()
+    await stage.host.shards[0].ready.wait()
+    assert offset_in(await stage.fetch()) == -1
+
+
+async def test_a_group_of_another_broker_is_refused(stage: Stage) -> None:
+    stage.leads = False
+    for make_topic in (lambda: None, lambda: stage.cluster.add("__consumer_offsets", 1, leader=2)):
+        make_topic()
+        stage.host.refresh()
+        with pytest.raises(Refusal) as refusal:
+            stage.fetch()
+        assert refusal.value.code is ErrorCode.NOT_COORDINATOR
+    assert await stage.host.find("g") == 2
+
+
+async def test_who_waits_when_the_shard_moves_is_sent_elsewhere(stage: Stage) -> None:
+    await stage.serve()
+    answer = stage.commit(7)
+    await turns()
+    stage.leads = False
+    stage.host.refresh()
+    with pytest.raises(Refusal) as refusal:
+        await answer
+    assert refusal.value.code is ErrorCode.NOT_COORDINATOR
+
+
+async def test_a_failed_append_refuses_whoever_waits_and_loads_afresh(stage: Stage) -> None:
+    await stage.serve()
+    kept = stage.commit(1)
+    await turns()
+    stage.log.commit()
+    await kept
+    lost, read = stage.commit(2), stage.fetch()
+    await turns()
+    stage.log.appends[-1].set_exception(StreamkitError("the disk is gone"))
+    for waiting in (lost, read):
+        with pytest.raises(Refusal) as refusal:
+            await waiting
+        assert refusal.value.code is ErrorCode.COORDINATOR_NOT_AVAILABLE
+    await stage.host.shards[0].ready.wait()
+    assert stage.log.reads == 2
+    assert offset_in(await stage.fetch()) == 1, "what the log does not have, nobody ever saw"
+
+
+async def test_loading_again_waits_for_appends_that_may_still_succeed(stage: Stage) -> None:
+    await stage.serve()
+    first = stage.commit(1)
+    await turns()
+    second = stage.commit(2)
+    await turns()
+    stage.log.appends[0].set_exception(StreamkitError("refused"))
+    await turns()
+    assert stage.log.reads == 1
+    stage.log.commit()
+    await stage.host.shards[0].ready.wait()
+    assert offset_in(await stage.fetch()) == 2
+    for answer in (first, second):
+        with pytest.raises(Refusal):
+            await answer
+
+
+async def test_the_first_search_makes_the_offsets_topic(stage: Stage) -> None:
+    with pytest.raises(Refusal):
+        stage.cluster.refuses = ErrorCode.INVALID_REPLICATION_FACTOR
+        await stage.host.find("g")
+    stage.cluster.refuses = ErrorCode.NONE
+    assert await stage.host.find("g") == 1
+    name, partitions, replication_factor, configs = stage.cluster.created[-1]
+    assert (name, partitions, replication_factor) == ("__consumer_offsets", 4, 1)
+    assert configs["cleanup.policy"] == "compact"
+    stage.host.refresh()
+    await stage.host.find("other")
+    assert len(stage.cluster.created) == 2
+    assert not stage.host.is_loading or stage.host.shards
+
+
+async def test_offsets_of_deleted_topics_are_forgotten(stage: Stage) -> None:
+    await stage.serve()
+    stage.commit(7)
+    stage.host.refresh(deleted_topics=["t"])
+    await turns()
+    stage.log.commit()
+    assert offset_in(await stage.fetch()) == -1
+
+
+async def test_an_unreadable_record_costs_only_itself(stage: Stage) -> None:
+    stage.log.append([Record(key=b"\0\1\0", value=b""), Record(key=None, value=b"?")])
+    stage.log.commit()
+    await stage.serve()
+    assert offset_in(await stage.fetch()) == -1
