@@ -1,0 +1,13 @@
+"""What a topic's configuration comes to once every layer is laid over the next."""
+
+from __future__ import annotations
+
+from streamkit.broker.config import BrokerConfig, TopicConfig
+from streamkit.broker.controller.image import MetadataImage
+
+
+def topic_config(image: MetadataImage, config: BrokerConfig, topic: str) -> TopicConfig:
+    """The values in force for `topic` on the node that was started with `config`."""
+    layers = image.broker_layers(config.node_id)
+    broker = config.altered(layers.all_brokers).altered(layers.this_broker)
+    return broker.topic_defaults.altered(image.topic_overrides(topic))

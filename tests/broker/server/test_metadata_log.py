@@ -1,0 +1,179 @@
+"""The metadata log on a real directory: durable before the reply, one decision at a time, then replayed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from streamkit.broker.config import BrokerConfig
+from streamkit.broker.controller.decision import Decision
+from streamkit.broker.controller.image import Endpoint, MetadataChanges, MetadataImage
+from streamkit.broker.controller.records import decode_record
+from streamkit.broker.controller.registration import Registration
+from streamkit.broker.log.append import Origin
+from streamkit.broker.server.metadata_log import LEADER_EPOCH, MetadataLog, MetadataLogError
+from streamkit.broker.storage.log_directory import LogDirectory
+from streamkit.errors import RefusedError
+from streamkit.protocol.error_codes import ErrorCode
+from streamkit.protocol.messages.create_topics import CreateTopicsRequest
+from streamkit.protocol.records.batch import batches, check_batch
+from streamkit.protocol.records.record import Record, decode_records, encode_batch
+from streamkit.runtime.os.clock import SystemClock
+from streamkit.runtime.os.disk import OsDisk
+from streamkit.runtime.os.rng import SystemRng
+from streamkit.runtime.os.spawn import TaskSpawn
+from tests.broker.controller.cluster import state, topic
+
+
+@asynccontextmanager
+async def opened(path: Path, *, flush_mode: str = "durable") -> AsyncIterator[MetadataLog]:
+    config = BrokerConfig.from_properties({"log.dir": str(path), "streamkit.flush.mode": flush_mode})
+    spawn = TaskSpawn(lambda name, error: None)
+    directory = await LogDirectory.open(
+        OsDisk(),
+        str(path),
+        node_id=1,
+        clock=SystemClock(),
+        rng=SystemRng(),
+        spawn=spawn,
+        flush_mode=flush_mode,
+    )
+    try:
+        metadata = await MetadataLog.open(
+            directory, config, clock=SystemClock(), rng=SystemRng(), spawn=spawn
+        )
+        if not metadata.image.brokers:
+            await metadata.register(
+                Registration(
+                    broker_id=1,
+                    incarnation_id=bytes(16),
+                    endpoints=(Endpoint(name="PLAINTEXT", host="127.0.0.1", port=9092),),
+                    log_dirs=(bytes([7]) * 16,),
+                )
+            )
+        yield metadata
+    finally:
+        await directory.close()
+        await spawn.close()
+
+
+async def test_a_restart_knows_what_was_decided(tmp_path: Path) -> None:
+    async with opened(tmp_path) as metadata:
+        assert metadata.broker_epoch == 1
+        assert await metadata.create_missing(["orders", "bad name"]) == {
+            "orders": ErrorCode.NONE,
+            "bad name": ErrorCode.INVALID_TOPIC_EXCEPTION,
+        }
+        await metadata.create_topic(
+            "ours", partitions=3, replication_factor=1, configs={"retention.ms": "-1"}
+        )
+        assert await metadata.allocate_producer_ids() == range(1000)
+        before = state(metadata.image)
+    async with opened(tmp_path) as metadata:
+        assert state(metadata.image) == before
+        assert await metadata.allocate_producer_ids() == range(1000, 2000)
+
+
+async def test_the_files_are_kafkas(tmp_path: Path) -> None:
+    async with opened(tmp_path) as metadata:
+        await metadata.create_missing(["orders"])
+    data = (tmp_path / "__cluster_metadata-0" / f"{0:020}.log").read_bytes()
+    found = [(check_batch(batch), decode_records(batch)) for _, batch in batches(data)]
+    assert [len(records) for _, records in found] == [2, 2]
+    assert {header.leader_epoch for header, _ in found} == {LEADER_EPOCH}
+    names = [type(decode_record(record.value or b"")).__name__ for _, records in found for record in records]
+    assert names == ["FeatureLevelRecord", "RegisterBrokerRecord", "TopicRecord", "PartitionRecord"]
+    assert all(record.key is None for _, records in found for record in records)
+
+
+@pytest.mark.parametrize("flush_mode", ["durable", "relaxed"])
+async def test_a_reply_means_that_the_records_are_on_disk(tmp_path: Path, flush_mode: str) -> None:
+    async with opened(tmp_path, flush_mode=flush_mode) as metadata:
+        await metadata.create_missing(["orders"])
+        assert metadata._log.recovery_point == metadata._log.log_end_offset == metadata.image.offset + 1
+
+
+async def test_subscribers_are_done_before_the_reply(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    async def subscriber(image: MetadataImage, changes: MetadataChanges) -> None:
+        await asyncio.sleep(0)
+        seen.extend(created.name for created in changes.created)
+        assert all(created.name in image.topics for created in changes.created)
+
+    async with opened(tmp_path) as metadata:
+        metadata.subscribe(subscriber)
+        await metadata.create_missing(["orders"])
+        assert seen == ["orders"]
+
+
+async def test_concurrent_decisions_see_each_other(tmp_path: Path) -> None:
+    request = CreateTopicsRequest(topics=[topic("orders")])
+    async with opened(tmp_path) as metadata:
+        responses = await asyncio.gather(
+            *(metadata.submit(lambda controller: controller.create_topics(request)) for _ in range(5))
+        )
+        codes = [response.topics[0].error_code for response in responses]
+        assert sorted(codes) == [ErrorCode.NONE] + [ErrorCode.TOPIC_ALREADY_EXISTS] * 4
+        assert await metadata.create_missing(["orders"]) == {"orders": ErrorCode.NONE}
+
+
+async def test_a_caller_that_gives_up_does_not_stop_its_decision(tmp_path: Path) -> None:
+    async with opened(tmp_path) as metadata:
+        impatient = asyncio.ensure_future(metadata.create_missing(["orders"]))
+        await asyncio.sleep(0)
+        impatient.cancel()
+        await metadata.create_missing(["other"])
+        assert set(metadata.image.topics) == {"orders", "other"}
+
+
+async def test_a_decision_that_raises_harms_no_other(tmp_path: Path) -> None:
+    def broken(controller: object) -> Decision[None]:
+        raise ZeroDivisionError
+
+    async with opened(tmp_path) as metadata:
+        with pytest.raises(ZeroDivisionError):
+            await metadata.submit(broken)
+        assert await metadata.create_missing(["orders"]) == {"orders": ErrorCode.NONE}
+
+
+async def test_after_a_failure_nothing_is_decided(tmp_path: Path) -> None:
+    async with opened(tmp_path) as metadata:
+        metadata.failed("the disk is gone")
+        before = state(metadata.image)
+        with pytest.raises(MetadataLogError, match="the disk is gone"):
+            await metadata.create_missing(["orders"])
+        assert state(metadata.image) == before
+
+
+async def test_a_torn_decision_is_lost_whole(tmp_path: Path) -> None:
+    async with opened(tmp_path) as metadata:
+        await metadata.create_missing(["orders"])
+        before = state(metadata.image)
+        recovery_point = metadata._log.log_end_offset
+    log = tmp_path / "__cluster_metadata-0" / f"{0:020}.log"
+    whole = log.read_bytes()
+    async with opened(tmp_path) as metadata:
+        await metadata.create_missing(["torn"])
+        assert metadata._log.log_end_offset > recovery_point
+    # As after a power cut in the middle of the last write: half a batch, and no clean stop.
+    log.write_bytes(log.read_bytes()[: len(whole) + 30])
+    (tmp_path / ".kafka_cleanshutdown").unlink()
+    for checkpoint in ("recovery-point-offset-checkpoint", "replication-offset-checkpoint"):
+        (tmp_path / checkpoint).unlink(missing_ok=True)
+    async with opened(tmp_path) as metadata:
+        assert set(metadata.image.topics) == {"orders"}
+        assert state(metadata.image)["topics"] == before["topics"]
+
+
+async def test_a_record_of_the_future_refuses_to_start(tmp_path: Path) -> None:
+    async with opened(tmp_path) as metadata:
+        unknown = encode_batch([Record(timestamp=0, value=b"\x01\x7f\x00")])
+        metadata._log.append([unknown], leader_epoch=LEADER_EPOCH, origin=Origin.COORDINATOR)
+    with pytest.raises(RefusedError, match="cannot be read: metadata record 127"):
+        async with opened(tmp_path):
+            pass
