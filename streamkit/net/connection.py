@@ -47,6 +47,9 @@ class Limits(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     max_unsent_bytes: int = 1024 * 1024
     frame_timeout_ms: int = 30_000
     idle_timeout_ms: int = 600_000
+    """Negative is for ever."""
+    max_connections: int = 2**31 - 1
+    max_connections_per_host: int = 2**31 - 1
 
 
 class FrameError(Exception):
@@ -76,10 +79,16 @@ class Exchange:
             self.answer = buffers
             self.connection.answered(self)
 
+    def abandon(self) -> None:
+        """The client is gone before its answer was there."""
+        self.answer = ()
+        if self.on_abandoned is not None:
+            self.on_abandoned()
+
 
 class Connection(asyncio.BufferedProtocol):
     def __init__(self, listener: Listener) -> None:
-        self._listener = listener
+        self.listener = listener
         self._limits = listener.limits
         self._budget = listener.budget
         self._serve = listener.serve
@@ -124,13 +133,14 @@ class Connection(asyncio.BufferedProtocol):
         transport.set_write_buffer_limits(high=self._limits.max_unsent_bytes)
         peer = transport.get_extra_info("peername")
         self.peer_host = str(peer[0]) if peer else ""
-        self._listener.connected(self)
+        if not self.listener.admit(self):
+            self.close("too_many", "too many connections")
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._frame is not None:
             buffer = memoryview(self._frame)[self._filled :]
         else:
-            buffer = self._listener.scratch
+            buffer = self.listener.scratch
             if rest := len(self._rest):
                 buffer[:rest] = self._rest
                 buffer = buffer[rest:]
@@ -146,7 +156,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._frame is None:
             end = len(self._rest) + nbytes
             self._rest = b""
-            self._chunk = memoryview(bytearray(self._listener.scratch[:end]))
+            self._chunk = memoryview(bytearray(self.listener.scratch[:end]))
             self._position = 0
         else:
             self._filled += nbytes
@@ -322,7 +332,7 @@ class Connection(asyncio.BufferedProtocol):
         elif self._frame_since_ms and not self._budget_paused:
             if now_ms - self._frame_since_ms > self._limits.frame_timeout_ms:
                 self.close("slow_frame", "its frame took too long to arrive")
-        elif not self._exchanges and now_ms - self._active_ms > self._limits.idle_timeout_ms:
+        elif not self._exchanges and 0 <= self._limits.idle_timeout_ms < now_ms - self._active_ms:
             self.close("idle")
 
     # -- ending ----------------------------------------------------------------------------------------------
@@ -346,11 +356,11 @@ class Connection(asyncio.BufferedProtocol):
         self._budget.step_aside(self)
         self._chunk = memoryview(b"")
         self._frame = None
-        self._listener.disconnected(self, reason)
+        self.listener.disconnected(self, reason)
         exchanges, self._exchanges = self._exchanges, deque()
         for exchange in exchanges:
-            if exchange.on_abandoned is not None and exchange.answer is None:
-                exchange.on_abandoned()
+            if exchange.answer is None:
+                exchange.abandon()
 
 
 def grown(received: bytearray | memoryview, size: int) -> bytearray:

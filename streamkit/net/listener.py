@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from streamkit.net.budget import Budget
 from streamkit.net.connection import Connection, Exchange, Limits
@@ -11,6 +13,7 @@ from streamkit.runtime.contracts.network import Listening, Network
 from streamkit.telemetry.instruments import Counter, Family
 
 SCRATCH_BYTES = 256 * 1024
+CLOSE_TIMEOUT_S = 1.0
 
 
 class Listener:
@@ -37,22 +40,37 @@ class Listener:
         self.scratch = memoryview(bytearray(SCRATCH_BYTES))
         self.connections: dict[Connection, None] = {}
         self._closed = closed
+        self._per_host: dict[str, int] = {}
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._listening: Listening | None = None
 
     @property
     def port(self) -> int:
-        assert self._listening is not None, "the listener is not open"
+        assert self._listening is not None, "the listener is not bound"
         return self._listening.port
 
-    async def open(self, network: Network, host: str, port: int) -> None:
-        self._listening = await network.listen(host, port, lambda: Connection(self))
+    async def bind(self, network: Network, host: str, port: int) -> None:
+        """Take the address; OSError when that is impossible."""
+        self._listening = await network.bind(host, port, lambda: Connection(self))
 
-    def close(self) -> None:
-        """Accept nothing more and close what is open, after the answers that are ready."""
+    async def accept(self) -> None:
+        """Serve from now on; OSError if somebody else does on this address."""
+        assert self._listening is not None, "the listener is not bound"
+        await self._listening.accept()
+
+    def stop_accepting(self) -> None:
         if self._listening is not None:
             self._listening.close()
+
+    async def close(self) -> None:
+        """Close all connections after the answers that are ready; wait a while until these are sent."""
+        self.stop_accepting()
         for connection in tuple(self.connections):
             connection.close("shutdown")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._empty.wait()
 
     def sweep(self) -> None:
         """Close idle and stuck connections; called about once a second."""
@@ -60,9 +78,25 @@ class Listener:
         for connection in tuple(self.connections):
             connection.sweep(now_ms)
 
-    def connected(self, connection: Connection) -> None:
+    def admit(self, connection: Connection) -> bool:
+        """Keep track of a new connection; whether it is within the limits."""
+        host = connection.peer_host
         self.connections[connection] = None
+        self._empty.clear()
+        self._per_host[host] = self._per_host.get(host, 0) + 1
+        return (
+            len(self.connections) <= self.limits.max_connections
+            and self._per_host[host] <= self.limits.max_connections_per_host
+        )
 
     def disconnected(self, connection: Connection, reason: str) -> None:
-        self.connections.pop(connection, None)
         self._closed.labels(reason).value += 1
+        if connection not in self.connections:
+            return
+        del self.connections[connection]
+        host = connection.peer_host
+        self._per_host[host] -= 1
+        if not self._per_host[host]:
+            del self._per_host[host]
+        if not self.connections:
+            self._empty.set()

@@ -86,11 +86,12 @@ def framed(data: bytes) -> bytes:
 @asynccontextmanager
 async def serving(limits: Limits | None = None, budget_bytes: int = 1 << 30) -> AsyncIterator[Server]:
     server = Server(limits or Limits(), Budget(budget_bytes))
-    await server.listener.open(TcpNetwork(), "127.0.0.1", 0)
+    await server.listener.bind(TcpNetwork(), "127.0.0.1", 0)
+    await server.listener.accept()
     try:
         yield server
     finally:
-        server.listener.close()
+        await server.listener.close()
 
 
 async def connect(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -337,3 +338,20 @@ async def test_a_thousand_sockets_that_claim_two_gibibytes_allocate_nothing() ->
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before <= 64 * 1024  # KiB
         for sock in sockets:
             sock.close()
+
+
+async def test_connections_beyond_the_limit_of_one_address_are_closed() -> None:
+    async with serving(Limits(max_connections_per_host=2)) as server:
+        first, first_writer = await connect(server)
+        second, second_writer = await connect(server)
+        third, _ = await connect(server)
+        assert await ended(third)
+        assert server.closed_for("too_many") == 1
+        for reader, writer in ((first, first_writer), (second, second_writer)):
+            writer.write(framed(b"hello"))
+            assert await read_frame(reader) == b"hello"
+        first_writer.close()
+        await server.until(lambda: len(server.listener.connections) == 1)
+        fourth, writer = await connect(server)
+        writer.write(framed(b"again"))
+        assert await read_frame(fourth) == b"again"

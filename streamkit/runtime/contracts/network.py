@@ -56,10 +56,14 @@ class Receiver(Protocol):
 
 
 class Listening(Protocol):
-    """An open port; `port` is the real one when port 0 was asked for."""
+    """A bound port; `port` is the real one when port 0 was asked for."""
 
     @property
     def port(self) -> int: ...
+
+    async def accept(self) -> None:
+        """Let connections in from now on; OSError if somebody else does on this address."""
+        ...
 
     def close(self) -> None:
         """Accept nothing more; open connections are not touched."""
@@ -67,6 +71,6 @@ class Listening(Protocol):
 
 
 class Network(Protocol):
-    async def listen(self, host: str, port: int, make_receiver: Callable[[], Receiver]) -> Listening:
-        """Accept connections; OSError when the address cannot be bound."""
+    async def bind(self, host: str, port: int, make_receiver: Callable[[], Receiver]) -> Listening:
+        """Take the address, without accepting yet; OSError when that is impossible."""
         ...

@@ -1,0 +1,328 @@
+"""Fetch (1): record batches from many partitions, now or as soon as there are enough of them.
+
+One look at the partitions decides: enough bytes, an error, or no time to wait answer at once; otherwise the
+fetch is parked. It then watches its partitions and one timer, and looks again when the high watermark of
+one has moved over enough bytes, when one of them ends, or when its time is over. Nothing read is kept while
+it waits.
+
+What a response may hold is shared out in the request's order (a session turns its order, KIP-227): the
+first partition that has records gives at least one whole batch, however large, the others what still fits.
+Bytes that are not in the page cache are read by the disk's own threads while the fetch waits for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from streamkit.broker.server.dispatch import LATER, Later, RequestContext, Route
+from streamkit.broker.server.fetch_sessions import FetchContext, PartitionKey, TopicKey, Wanted
+from streamkit.broker.server.partition_actor import PartitionActor
+from streamkit.protocol.api import ApiKey
+from streamkit.protocol.error_codes import ErrorCode
+from streamkit.protocol.messages.fetch import (
+    EpochEndOffset,
+    FetchableTopicResponse,
+    FetchRequest,
+    FetchResponse,
+    LeaderIdAndEpoch,
+    NodeEndpoint,
+    PartitionData,
+)
+from streamkit.protocol.records.batch import Buffer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from streamkit.broker.server.node import Broker
+    from streamkit.broker.server.timers import Timer
+
+FIRST_VERSION_BY_ID = 13
+FIRST_VERSION_WITH_REPLICA_STATE = 15
+READ_COMMITTED = 1
+CONSUMER = -1
+DEBUGGER = -2
+NO_EPOCH = -1
+
+
+def fetch(
+    broker: Broker, request: RequestContext, message: FetchRequest
+) -> FetchResponse | Awaitable[FetchResponse] | Later:
+    by_id = request.version >= FIRST_VERSION_BY_ID
+    context = broker.fetch_sessions.open(
+        session_id=message.session_id,
+        session_epoch=message.session_epoch,
+        wanted=list(wanted_partitions(message, by_id=by_id)),
+        forgotten=list(forgotten_partitions(message, by_id=by_id)),
+        by_id=by_id,
+    )
+    if context.error is not ErrorCode.NONE:
+        broker.count_failure(ApiKey.FETCH, context.error)
+        return FetchResponse(error_code=context.error)
+    return PendingFetch(broker, request, message, context).start()
+
+
+def wanted_partitions(message: FetchRequest, *, by_id: bool) -> Iterator[Wanted]:
+    for topic in message.topics:
+        key: TopicKey = topic.topic_id if by_id else topic.topic
+        for one in topic.partitions:
+            yield Wanted(
+                topic=key,
+                partition=one.partition,
+                fetch_offset=one.fetch_offset,
+                max_bytes=one.partition_max_bytes,
+                current_leader_epoch=one.current_leader_epoch,
+                last_fetched_epoch=one.last_fetched_epoch,
+            )
+
+
+def forgotten_partitions(message: FetchRequest, *, by_id: bool) -> Iterator[PartitionKey]:
+    for topic in message.forgotten_topics_data:
+        key: TopicKey = topic.topic_id if by_id else topic.topic
+        for partition in topic.partitions:
+            yield key, partition
+
+
+class Read(msgspec.Struct, gc=False):
+    """What one look at a partition found; up to `cold_bytes` are still to be read from the device."""
+
+    wanted: Wanted
+    actor: PartitionActor | None = None
+    error: ErrorCode = ErrorCode.NONE
+    high_watermark: int = -1
+    log_start: int = -1
+    records: Buffer = b""
+    diverging: EpochEndOffset | None = None
+    cold_bytes: int = 0
+    at_least_one: bool = False
+
+    @property
+    def size(self) -> int:
+        return self.cold_bytes or len(self.records)
+
+
+class PendingFetch:
+    """One fetch, from its first look to its answer."""
+
+    def __init__(
+        self, broker: Broker, request: RequestContext, message: FetchRequest, context: FetchContext
+    ) -> None:
+        self._broker = broker
+        self._request = request
+        self._context = context
+        self._min_bytes = message.min_bytes
+        self._max_bytes = min(message.max_bytes, broker.config.fetch_max_bytes)
+        self._max_wait_ms = message.max_wait_ms
+        late = request.version >= FIRST_VERSION_WITH_REPLICA_STATE
+        self._replica_id = message.replica_state.replica_id if late else message.replica_id
+        self._read_committed = message.isolation_level == READ_COMMITTED
+        self._watched: list[PartitionActor] = []
+        self._timer: Timer | None = None
+        self._seen_bytes = 0
+
+    def start(self) -> FetchResponse | Awaitable[FetchResponse] | Later:
+        reads = self._look()
+        if self._is_enough(reads):
+            return self._answer(reads)
+        self._park(reads)
+        return LATER
+
+    # -- waiting ---------------------------------------------------------------------------------------------
+
+    def _is_enough(self, reads: list[Read]) -> bool:
+        self._seen_bytes = sum(read.size for read in reads)
+        return (
+            self._max_wait_ms <= 0
+            or not reads
+            or self._seen_bytes >= self._min_bytes
+            or any(read.error is not ErrorCode.NONE or read.diverging is not None for read in reads)
+        )
+
+    def _park(self, reads: list[Read]) -> None:
+        self._watched = [read.actor for read in reads if read.actor is not None]
+        for actor in self._watched:
+            actor.watch(self)
+        self._timer = self._broker.timers.after(self._max_wait_ms, self._finish)
+        self._request.on_abandoned = self._unpark
+
+    def _unpark(self) -> None:
+        for actor in self._watched:
+            actor.unwatch(self)
+        self._watched = []
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def committed(self, appended_bytes: int) -> None:
+        """A watched partition has more to read; about `appended_bytes`, which a second look makes exact."""
+        self._seen_bytes += appended_bytes
+        if self._seen_bytes >= self._min_bytes:
+            reads = self._look()
+            if self._is_enough(reads):
+                self._unpark()
+                self._reply(reads)
+
+    def ended(self) -> None:
+        """A watched partition serves nobody any more."""
+        self._finish()
+
+    def _finish(self) -> None:
+        self._unpark()
+        self._reply(self._look())
+
+    def _reply(self, reads: list[Read]) -> None:
+        if any(read.cold_bytes for read in reads):
+            self._broker.spawn.start(self._reply_cold(reads), name="cold fetch")
+        else:
+            self._request.reply(self._response(reads))
+
+    async def _reply_cold(self, reads: list[Read]) -> None:
+        self._request.reply(await self._read_cold(reads))
+
+    def _answer(self, reads: list[Read]) -> FetchResponse | Awaitable[FetchResponse]:
+        return self._read_cold(reads) if any(read.cold_bytes for read in reads) else self._response(reads)
+
+    # -- reading ---------------------------------------------------------------------------------------------
+
+    def _look(self) -> list[Read]:
+        """Read every partition, as far as the bytes of the response go."""
+        left, nothing_yet, reads = self._max_bytes, True, []
+        for wanted in self._context.wanted:
+            read = self._check(wanted)
+            if read.actor is not None and read.error is ErrorCode.NONE and read.diverging is None:
+                self._read(read, read.actor, max(0, min(wanted.max_bytes, left)), at_least_one=nothing_yet)
+                if read.size:
+                    nothing_yet = False
+                    left -= read.size
+            reads.append(read)
+        return reads
+
+    def _check(self, wanted: Wanted) -> Read:
+        """Whether this partition can be read at that offset by this client."""
+        name = wanted.topic if isinstance(wanted.topic, str) else self._broker.topic_name(wanted.topic)
+        if name is None:
+            return Read(wanted, error=ErrorCode.UNKNOWN_TOPIC_ID)
+        actor = self._broker.partitions.get(name, wanted.partition)
+        if actor is None:
+            return Read(wanted, error=self._broker.why_missing(name, wanted.partition))
+        actor.drain()
+        error = actor.refusal(wanted.current_leader_epoch)
+        if error is ErrorCode.NONE and self._replica_id not in (CONSUMER, DEBUGGER):
+            error = ErrorCode.NOT_LEADER_OR_FOLLOWER
+        if error is not ErrorCode.NONE:
+            return Read(wanted, actor, error)
+        log = actor.log
+        read = Read(wanted, actor, ErrorCode.NONE, actor.high_watermark, log.log_start_offset)
+        if wanted.last_fetched_epoch != NO_EPOCH:
+            epoch, end_offset = log.epochs.end_offset_for(wanted.last_fetched_epoch, log.log_end_offset)
+            if epoch != wanted.last_fetched_epoch or end_offset < wanted.fetch_offset:
+                read.diverging = EpochEndOffset(epoch=epoch, end_offset=end_offset)
+                return read
+        if not log.log_start_offset <= wanted.fetch_offset <= log.log_end_offset:
+            return Read(wanted, actor, ErrorCode.OFFSET_OUT_OF_RANGE)
+        return read
+
+    def _read(self, read: Read, actor: PartitionActor, max_bytes: int, *, at_least_one: bool) -> None:
+        offset, end = read.wanted.fetch_offset, self._end_offset(actor)
+        if offset >= end or not (max_bytes or at_least_one):
+            return
+        records = actor.log.read(offset, max_bytes=max_bytes, end_offset=end, at_least_one=at_least_one)
+        if records is None:
+            read.cold_bytes, read.at_least_one = max(1, max_bytes), at_least_one
+        else:
+            read.records = records
+
+    async def _read_cold(self, reads: list[Read]) -> FetchResponse:
+        for read in reads:
+            if read.cold_bytes and read.actor is not None:
+                read.records = await read.actor.log.read_cold(
+                    read.wanted.fetch_offset,
+                    max_bytes=read.cold_bytes,
+                    end_offset=self._end_offset(read.actor),
+                    at_least_one=read.at_least_one,
+                )
+                read.cold_bytes = 0
+        return self._response(reads)
+
+    def _end_offset(self, actor: PartitionActor) -> int:
+        if self._replica_id == DEBUGGER:
+            return actor.log.log_end_offset
+        return actor.last_stable_offset if self._read_committed else actor.high_watermark
+
+    # -- answering -------------------------------------------------------------------------------------------
+
+    def _response(self, reads: list[Read]) -> FetchResponse:
+        session = self._context.session
+        topics: dict[TopicKey, list[PartitionData]] = {}
+        endpoints: dict[int, NodeEndpoint] = {}
+        for read in reads:
+            wanted = read.wanted
+            if session is not None:
+                if read.size:
+                    session.move_to_end((wanted.topic, wanted.partition))
+                news = wanted.is_news(
+                    error=read.error,
+                    high_watermark=read.high_watermark,
+                    log_start=read.log_start,
+                    has_records=read.size > 0 or read.diverging is not None,
+                )
+                if self._context.incremental and not news:
+                    continue
+            topics.setdefault(wanted.topic, []).append(self._partition(read, endpoints))
+        by_id = self._request.version >= FIRST_VERSION_BY_ID
+        responses = [
+            FetchableTopicResponse(topic_id=key, partitions=partitions)
+            if by_id and isinstance(key, bytes)
+            else FetchableTopicResponse(topic=str(key), partitions=partitions)
+            for key, partitions in topics.items()
+        ]
+        return FetchResponse(
+            session_id=self._context.session_id,
+            responses=responses,
+            node_endpoints=list(endpoints.values()),
+        )
+
+    def _partition(self, read: Read, endpoints: dict[int, NodeEndpoint]) -> PartitionData:
+        if read.error is not ErrorCode.NONE:
+            return self._failed_partition(read, endpoints)
+        actor = read.actor
+        if actor is not None:
+            actor.traffic.bytes_out.value += len(read.records)
+        return PartitionData(
+            partition_index=read.wanted.partition,
+            high_watermark=read.high_watermark,
+            last_stable_offset=read.high_watermark,
+            log_start_offset=read.log_start,
+            aborted_transactions=[] if self._read_committed else None,
+            diverging_epoch=NOT_DIVERGING if read.diverging is None else read.diverging,
+            records=read.records,
+        )
+
+    def _failed_partition(self, read: Read, endpoints: dict[int, NodeEndpoint]) -> PartitionData:
+        self._broker.count_failure(ApiKey.FETCH, read.error)
+        leader = LeaderIdAndEpoch()
+        topic = read.wanted.topic
+        if read.error in LEADER_ERRORS:
+            name = topic if isinstance(topic, str) else self._broker.topic_name(topic)
+            now = self._broker.current_leader(name, read.wanted.partition, self._request.listener)
+            if now is not None:
+                leader = LeaderIdAndEpoch(leader_id=now.node_id, leader_epoch=now.epoch)
+                endpoints[now.node_id] = NodeEndpoint(
+                    node_id=now.node_id, host=now.host, port=now.port, rack=now.rack
+                )
+        return PartitionData(
+            partition_index=read.wanted.partition,
+            error_code=read.error,
+            high_watermark=-1,
+            current_leader=leader,
+            aborted_transactions=None,
+            records=b"",
+        )
+
+
+NOT_DIVERGING = EpochEndOffset()
+LEADER_ERRORS = (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LEADER_EPOCH)
+
+ROUTES = (Route(ApiKey.FETCH, 4, 18, fetch),)

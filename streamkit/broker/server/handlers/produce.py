@@ -1,0 +1,191 @@
+"""Produce (0): one batch for each of some partitions, answered together.
+
+The request is split: every partition's actor gets its batch in the same turn of the event loop, and
+whichever finishes last sends the answer. Versions below 3 are advertised and refused, because older
+librdkafka takes their absence for a broker that cannot compress.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamkit.broker.log.append import AppendResult
+from streamkit.broker.server.dispatch import LATER, Later, RequestContext, Route
+from streamkit.protocol.api import ApiKey
+from streamkit.protocol.error_codes import ErrorCode
+from streamkit.protocol.messages.produce import (
+    LeaderIdAndEpoch,
+    NodeEndpoint,
+    PartitionProduceResponse,
+    ProduceRequest,
+    ProduceResponse,
+    TopicProduceData,
+    TopicProduceResponse,
+)
+from streamkit.protocol.records.batch import CODEC_MASK, HEADER_SIZE, MAGIC, TRANSACTIONAL_BIT
+from streamkit.protocol.records.compression import Codec
+from streamkit.protocol.schema import Records
+
+if TYPE_CHECKING:
+    from streamkit.broker.server.node import Broker
+
+VALID_ACKS = (0, 1, -1)
+FIRST_VERSION_BY_ID = 13
+FIRST_VERSION_WITH_ZSTD = 7
+MAGIC_POSITION = 16
+LOW_ATTRIBUTES_POSITION = 22
+SUCCESS = ErrorCode.NONE
+
+
+def produce(broker: Broker, request: RequestContext, message: ProduceRequest) -> Later:
+    pending = PendingProduce(broker, request, message)
+    if message.acks in VALID_ACKS:
+        pending.start()
+    else:
+        pending.refuse(ErrorCode.INVALID_REQUIRED_ACKS)
+    return LATER
+
+
+class PendingProduce:
+    """One request while its partitions work on it. A place counts its partitions in the request's order."""
+
+    __slots__ = ("_broker", "_message", "_open", "_request", "_results")
+
+    def __init__(self, broker: Broker, request: RequestContext, message: ProduceRequest) -> None:
+        self._broker = broker
+        self._request = request
+        self._message = message
+        self._open = sum([len(topic.partition_data) for topic in message.topic_data])
+        self._results = [UNANSWERED] * self._open
+
+    def start(self) -> None:
+        """Hand each batch to its actor."""
+        place, acks = 0, self._message.acks
+        for topic in self._message.topic_data:
+            name = self._topic_name(topic)
+            for data in topic.partition_data:
+                records = data.records
+                actor = self._broker.partitions.get(name, data.index)
+                refusal = flaw(records, self._request.version) if actor is not None else None
+                if actor is None:
+                    self.done(place, self._missing(name, data.index))
+                elif refusal is not None:
+                    self.done(place, refusal)
+                elif actor.is_internal:
+                    self.done(place, AppendResult(ErrorCode.INVALID_TOPIC_EXCEPTION))
+                else:
+                    actor.produce(records, acks, self, place)  # type: ignore[arg-type]  # flaw() looked
+                place += 1
+        if not place:
+            self._finish()
+
+    def refuse(self, code: ErrorCode) -> None:
+        """The same error for every partition."""
+        for place in range(len(self._results)):
+            self.done(place, AppendResult(code))
+        if not self._results:
+            self._finish()
+
+    def done(self, place: int, result: AppendResult) -> None:
+        self._results[place] = result
+        self._open -= 1
+        if not self._open:
+            self._finish()
+
+    def _topic_name(self, topic: TopicProduceData) -> str | None:
+        if self._request.version < FIRST_VERSION_BY_ID:
+            return topic.name
+        return self._broker.topic_name(topic.topic_id)
+
+    def _missing(self, name: str | None, partition: int) -> AppendResult:
+        if name is None:
+            return AppendResult(ErrorCode.UNKNOWN_TOPIC_ID)
+        return AppendResult(self._broker.why_missing(name, partition))
+
+    def _finish(self) -> None:
+        if self._message.acks == 0:
+            self._finish_silently()
+        else:
+            self._request.reply(self._response())
+
+    def _finish_silently(self) -> None:
+        """A client that expects no answer learns of an error by losing its connection."""
+        codes = {result.error.name: None for result in self._results if result.error is not SUCCESS}
+        if codes:
+            self._request.close("produce_failed", f"produce with acks=0 failed: {', '.join(codes)}")
+        else:
+            self._request.reply(None)
+
+    def _response(self) -> ProduceResponse:
+        place, responses = 0, []
+        endpoints: dict[int, NodeEndpoint] = {}
+        for topic in self._message.topic_data:
+            partitions = []
+            for data in topic.partition_data:
+                result = self._results[place]
+                place += 1
+                if result.error is SUCCESS:
+                    partitions.append(self._appended(topic, data.index, result))
+                else:
+                    partitions.append(self._failed(topic, data.index, result, endpoints))
+            responses.append(
+                TopicProduceResponse(name=topic.name, topic_id=topic.topic_id, partition_responses=partitions)
+            )
+        return ProduceResponse(responses=responses, node_endpoints=list(endpoints.values()))
+
+    def _appended(
+        self, topic: TopicProduceData, partition: int, result: AppendResult
+    ) -> PartitionProduceResponse:
+        actor = self._broker.partitions.get(self._topic_name(topic), partition)
+        return PartitionProduceResponse(
+            index=partition,
+            base_offset=result.base_offset,
+            log_append_time_ms=result.log_append_time_ms,
+            log_start_offset=-1 if actor is None else actor.log.log_start_offset,
+        )
+
+    def _failed(
+        self,
+        topic: TopicProduceData,
+        partition: int,
+        result: AppendResult,
+        endpoints: dict[int, NodeEndpoint],
+    ) -> PartitionProduceResponse:
+        self._broker.count_failure(ApiKey.PRODUCE, result.error)
+        leader = LeaderIdAndEpoch()
+        if result.error is ErrorCode.NOT_LEADER_OR_FOLLOWER:
+            now = self._broker.current_leader(self._topic_name(topic), partition, self._request.listener)
+            if now is not None:
+                leader = LeaderIdAndEpoch(leader_id=now.node_id, leader_epoch=now.epoch)
+                endpoints[now.node_id] = NodeEndpoint(
+                    node_id=now.node_id, host=now.host, port=now.port, rack=now.rack
+                )
+        return PartitionProduceResponse(
+            index=partition,
+            error_code=result.error,
+            base_offset=-1,
+            error_message=result.message or None,
+            current_leader=leader,
+        )
+
+
+UNANSWERED = AppendResult(ErrorCode.UNKNOWN_SERVER_ERROR)
+
+
+def flaw(records: Records, version: int) -> AppendResult | None:
+    """What is wrong with a partition's bytes for this version, before its log judges them."""
+    if not isinstance(records, memoryview) or len(records) < HEADER_SIZE:
+        return AppendResult(ErrorCode.INVALID_RECORD, message="a partition without a record batch")
+    if records[MAGIC_POSITION] != MAGIC:
+        return AppendResult(ErrorCode.INVALID_RECORD, message=f"magic {records[MAGIC_POSITION]}, not {MAGIC}")
+    attributes = records[LOW_ATTRIBUTES_POSITION]
+    if attributes & CODEC_MASK == Codec.ZSTD and version < FIRST_VERSION_WITH_ZSTD:
+        return AppendResult(
+            ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, message=f"zstd needs version {FIRST_VERSION_WITH_ZSTD}"
+        )
+    if attributes & TRANSACTIONAL_BIT:
+        return AppendResult(ErrorCode.INVALID_TXN_STATE, message="this broker has no transactions")
+    return None
+
+
+ROUTES = (Route(ApiKey.PRODUCE, 3, 13, produce, pipelined=True, advertised_from=0),)

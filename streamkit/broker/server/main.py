@@ -1,0 +1,166 @@
+"""The process around a node: event loop, signals, limits of the system, and the word that it is ready.
+
+A broker runs until SIGTERM (exit 0), SIGINT (130), a failure, or, embedded in another program, until that
+program's end of a pipe closes. A second signal does not wait for anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from streamkit.broker.config import BrokerConfig
+from streamkit.broker.server.node import Broker
+from streamkit.errors import RefusedError, StreamkitError
+from streamkit.runtime.os.ports import os_ports
+from streamkit.telemetry.exposition import TelemetryServer
+from streamkit.telemetry.instruments import Registry
+
+log = structlog.get_logger(__name__)
+
+INTERRUPTED = 130
+GC_THRESHOLDS = (50_000, 20, 100)
+"""Almost nothing on the hot paths can be part of a cycle; Python's default looks every 700 objects."""
+
+
+def run_broker(
+    config: BrokerConfig,
+    *,
+    http: tuple[str, int] | None = None,
+    ready_fd: int | None = None,
+    parent_fd: int | None = None,
+) -> int:
+    """Run one broker until it is told to end; its exit code. Raises StreamkitError if it cannot.
+
+    `http` is where metrics and health are served. An embedding program hears `host:port` over `ready_fd`
+    once the broker answers, and ends it by closing its side of `parent_fd`.
+    """
+    if not __debug__:
+        raise RefusedError(
+            "a broker checks its invariants by assertions, which python -O removes", hint="leave -O out"
+        )
+    raise_file_limit()
+    return run_on_loop(Process(config, http=http, ready_fd=ready_fd, parent_fd=parent_fd).run())
+
+
+def run_on_loop(work: Coroutine[Any, Any, int]) -> int:
+    """Run `work` on uvloop where it is installed, else on asyncio's own loop."""
+    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    with suppress(ImportError):
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(work)
+
+
+def raise_file_limit() -> None:
+    """As many open files as the system grants this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class Process:
+    def __init__(
+        self,
+        config: BrokerConfig,
+        *,
+        http: tuple[str, int] | None,
+        ready_fd: int | None,
+        parent_fd: int | None,
+    ) -> None:
+        self._config = config
+        self._http = http
+        self._ready_fd = ready_fd
+        self._parent_fd = parent_fd
+        self._exit_code = 0
+        self._signals = 0
+
+    async def run(self) -> int:
+        self._ended = asyncio.Event()
+        self._listen_to_signals()
+        self._watch_parent()
+        metrics = Registry()
+        ports = os_ports(self._task_failed)
+        self._broker = broker = Broker(self._config, ports, metrics, on_end=self._ended.set)
+        telemetry: TelemetryServer | None = None
+        try:
+            if self._http is not None:
+                host, port = self._http
+                telemetry = TelemetryServer(metrics, host=host, port=port, readiness=broker.unready_because)
+            await self._start(broker)
+            await self._ended.wait()
+        finally:
+            await broker.stop()
+            if telemetry is not None:
+                telemetry.close()
+            ports.disk.close()
+        if broker.failure is not None:
+            raise broker.failure
+        return self._exit_code
+
+    async def _start(self, broker: Broker) -> None:
+        """Start, unless told to end meanwhile; then say so."""
+        starting = asyncio.ensure_future(broker.start())
+        ended = asyncio.ensure_future(self._ended.wait())
+        await asyncio.wait((starting, ended), return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        if not starting.done():
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            return
+        starting.result()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        self._announce(broker)
+
+    def _announce(self, broker: Broker) -> None:
+        addresses = ", ".join(f"{one.host}:{one.port}" for one in broker.endpoints())
+        print(
+            f"broker {self._config.node_id} ready at {addresses}, data in {self._config.log_dir}",
+            file=sys.stderr,
+            flush=True,
+        )
+        if self._ready_fd is not None:
+            first = broker.endpoints()[0]
+            os.write(self._ready_fd, f"{first.host}:{first.port}\n".encode())
+            os.close(self._ready_fd)
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number, code in ((signal.SIGTERM, 0), (signal.SIGINT, INTERRUPTED)):
+            loop.add_signal_handler(number, self._signalled, code)
+
+    def _signalled(self, code: int) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            os._exit(INTERRUPTED)
+        self._exit_code = code
+        self._ended.set()
+
+    def _watch_parent(self) -> None:
+        if self._parent_fd is not None:
+            asyncio.get_running_loop().add_reader(self._parent_fd, self._parent_spoke, self._parent_fd)
+
+    def _parent_spoke(self, parent_fd: int) -> None:
+        """The parent never writes: what there is to read is the end of its life."""
+        if not os.read(parent_fd, 1024):
+            asyncio.get_running_loop().remove_reader(parent_fd)
+            self._ended.set()
+
+    def _task_failed(self, name: str, error: BaseException) -> None:
+        """Nobody waits for a background task, so a broker that went on without it could hang for ever."""
+        log.error("background task failed", task=name, exc_info=error)
+        self._broker.fail(StreamkitError(f"{name} failed: {type(error).__name__}: {error}"))

@@ -1,0 +1,281 @@
+"""One broker process: every part of it made, joined and ended here, and nowhere else.
+
+The order of a start is the order in which the parts need each other: bind the ports (a taken one fails
+before anything is touched), open the data directory, replay the metadata, register, open the partitions,
+load what coordinates groups, and only then accept connections, so that the first request is already
+answered.
+
+A directory that can no longer be written ends the node: nothing is acknowledged from then on, and what is
+really there is found out by the next start.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+import structlog
+
+from streamkit.broker.config import BrokerConfig
+from streamkit.broker.config import Listener as ListenerAddress
+from streamkit.broker.controller.image import Endpoint, MetadataChanges, MetadataImage
+from streamkit.broker.controller.registration import Registration
+from streamkit.broker.server.broker_metrics import BrokerMetrics
+from streamkit.broker.server.dispatch import Dispatcher
+from streamkit.broker.server.fetch_sessions import FetchSessions
+from streamkit.broker.server.metadata_log import MetadataLog
+from streamkit.broker.server.partitions import Partitions
+from streamkit.broker.server.producer_ids import ProducerIds
+from streamkit.broker.server.routes import ROUTES
+from streamkit.broker.server.timers import Timers
+from streamkit.broker.storage.log_directory import LogDirectory
+from streamkit.errors import RefusedError, StreamkitError
+from streamkit.net.budget import Budget
+from streamkit.net.connection import Limits
+from streamkit.net.listener import Listener
+from streamkit.protocol.api import ApiKey
+from streamkit.protocol.error_codes import ErrorCode
+from streamkit.runtime.contracts.ports import Ports
+from streamkit.runtime.contracts.spawn import TaskHandle
+from streamkit.telemetry.instruments import Registry
+
+log = structlog.get_logger(__name__)
+
+SWEEP_MS = 1000
+NO_LIMIT_BYTES = 2**63
+
+
+class CurrentLeader(msgspec.Struct, frozen=True, kw_only=True):
+    """Who leads a partition, and where a client of some listener reaches it."""
+
+    node_id: int
+    epoch: int
+    host: str
+    port: int
+    rack: str | None
+
+
+class Broker:
+    """What the handlers know of the node that they serve. Made by `start`, ended by `stop`."""
+
+    directory: LogDirectory
+    controller: MetadataLog
+    partitions: Partitions
+    producer_ids: ProducerIds
+
+    def __init__(
+        self, config: BrokerConfig, ports: Ports, metrics: Registry, *, on_end: Callable[[], None]
+    ) -> None:
+        self.config = config
+        self.clock = ports.clock
+        self.rng = ports.rng
+        self.spawn = ports.spawn
+        self.metrics = metrics
+        self.failure: StreamkitError | None = None
+        """Why the node can do nothing more; `on_end` is called then."""
+        self.is_ready = False
+        self.timers = Timers(self.clock)
+        self.fetch_sessions = FetchSessions(
+            clock=self.clock, rng=self.rng, slots=config.max_incremental_fetch_session_cache_slots
+        )
+        self.dispatcher = Dispatcher(self, ROUTES)
+        self.listeners: dict[str, Listener] = {}
+        self._ports = ports
+        self._on_end = on_end
+        self._failed_requests = metrics.counter(
+            "broker_failed_requests_total", "Errors answered, by API and error", ("api", "error")
+        )
+
+    @property
+    def metadata(self) -> MetadataImage:
+        return self.controller.image
+
+    # -- start -----------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Everything up to the first answered request; raises StreamkitError."""
+        await self._bind()
+        self.directory = await LogDirectory.open(
+            self._ports.disk,
+            self.config.log_dir,
+            node_id=self.config.node_id,
+            clock=self.clock,
+            rng=self.rng,
+            spawn=self.spawn,
+            flush_mode=self.config.flush_mode,
+            on_failure=self._directory_failed,
+            producer_id_expiration_ms=self.config.producer_id_expiration_ms,
+        )
+        self.controller = await MetadataLog.open(
+            self.directory, self.config, clock=self.clock, rng=self.rng, spawn=self.spawn
+        )
+        self.partitions = Partitions(self.config, self.directory, self.metrics)
+        self.producer_ids = ProducerIds(self.controller.allocate_producer_ids)
+        await self._register()
+        await self.partitions.open_all(self.metadata)
+        self.controller.subscribe(self._metadata_changed)
+        self._start_timers()
+        BrokerMetrics(self)
+        for address in self.config.endpoints():
+            try:
+                await self.listeners[address.name].accept()
+            except OSError as error:
+                raise cannot_listen(address, error) from error
+        self.is_ready = True
+
+    def unready_because(self) -> list[str]:
+        if self.failure is not None:
+            return [self.failure.message]
+        return [] if self.is_ready else ["starting"]
+
+    def endpoints(self) -> list[Endpoint]:
+        """Where clients of each listener find this broker."""
+        return [self._endpoint(address) for address in self.config.advertised_endpoints()]
+
+    async def _bind(self) -> None:
+        limits = Limits(
+            max_frame_bytes=self.config.socket_request_max_bytes,
+            idle_timeout_ms=self.config.connections_max_idle_ms,
+            max_connections=self.config.max_connections,
+            max_connections_per_host=self.config.max_connections_per_ip,
+        )
+        most = self.config.queued_max_request_bytes
+        budget = Budget(NO_LIMIT_BYTES if most < 0 else most)
+        closed = self.metrics.counter("connections_closed_total", "Closed connections", ("reason",))
+        for address in self.config.endpoints():
+            listener = Listener(
+                name=address.name,
+                serve=self.dispatcher.serve,
+                clock=self.clock,
+                limits=limits,
+                budget=budget,
+                closed=closed,
+            )
+            try:
+                await listener.bind(self._ports.network, address.host or "0.0.0.0", address.port)
+            except OSError as error:
+                raise cannot_listen(address, error) from error
+            self.listeners[address.name] = listener
+
+    async def _register(self) -> None:
+        await self.controller.register(
+            Registration(
+                broker_id=self.config.node_id,
+                incarnation_id=self.rng.bytes("incarnations", 16),
+                endpoints=tuple(self.endpoints()),
+                log_dirs=(self.directory.directory_id,),
+                clean_start=self.directory.was_clean,
+            )
+        )
+
+    def _endpoint(self, address: ListenerAddress) -> Endpoint:
+        """What clients are told; port 0 stands for the one that the listener was given."""
+        port = address.port or self.listeners[address.name].port
+        return Endpoint(name=address.name, host=address.host, port=port)
+
+    def _start_timers(self) -> None:
+        config, every = self.config, self.timers.every
+        every(SWEEP_MS, self._sweep)
+        every(config.log_flush_offset_checkpoint_interval_ms, self._in_background(self._checkpoint))
+        every(config.log_retention_check_interval_ms, self._in_background(self._apply_retention))
+
+    # -- what happens ----------------------------------------------------------------------------------------
+
+    async def _metadata_changed(self, image: MetadataImage, changes: MetadataChanges) -> None:
+        await self.partitions.apply(image, changes)
+
+    def _directory_failed(self, reason: str) -> None:
+        hint = "check the disk, then start again"
+        self.fail(StreamkitError(f"the data directory failed: {reason}", hint=hint))
+
+    def fail(self, error: StreamkitError) -> None:
+        """Answer nothing more and end: what is not on disk by now is never acknowledged."""
+        if self.failure is not None:
+            return
+        self.failure = error
+        log.critical("the broker ends", reason=error.message)
+        if hasattr(self, "controller"):
+            self.controller.failed(error.message)
+        if hasattr(self, "partitions"):
+            self.partitions.fail(ErrorCode.KAFKA_STORAGE_ERROR)
+        self._on_end()
+
+    def _sweep(self) -> None:
+        for listener in self.listeners.values():
+            listener.sweep()
+
+    def _in_background(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+        """A callback that runs `work`, unless it is still running."""
+        running: TaskHandle | None = None
+
+        def begin() -> None:
+            nonlocal running
+            if running is None or running.done():
+                running = self.spawn.start(work(), name=work.__name__)
+
+        return begin
+
+    async def _checkpoint(self) -> None:
+        await self.directory.checkpoint()
+
+    async def _apply_retention(self) -> None:
+        for actor in self.partitions:
+            if actor.ended_by is ErrorCode.NONE:
+                await actor.log.apply_retention()
+                actor.log.expire_producers()
+
+    # -- what handlers ask -----------------------------------------------------------------------------------
+
+    def topic_name(self, topic_id: bytes) -> str | None:
+        topic = self.metadata.topics_by_id.get(topic_id)
+        return None if topic is None else topic.name
+
+    def why_missing(self, topic: str, partition: int) -> ErrorCode:
+        """What to tell a client that asks this broker for a partition which it does not serve."""
+        registration = self.metadata.partition(topic, partition)
+        if registration is None:
+            return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        return ErrorCode.NOT_LEADER_OR_FOLLOWER
+
+    def current_leader(self, topic: str | None, partition: int, listener: str) -> CurrentLeader | None:
+        registration = None if topic is None else self.metadata.partition(topic, partition)
+        broker = None if registration is None else self.metadata.brokers.get(registration.leader)
+        endpoint = None if broker is None else broker.endpoint(listener)
+        if registration is None or broker is None or endpoint is None:
+            return None
+        return CurrentLeader(
+            node_id=registration.leader,
+            epoch=registration.leader_epoch,
+            host=endpoint.host,
+            port=endpoint.port,
+            rack=broker.rack,
+        )
+
+    def count_failure(self, api: ApiKey, code: ErrorCode) -> None:
+        self._failed_requests.labels(api.name, code.name).value += 1
+
+    # -- stop ------------------------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """End in order: nothing new, everything appended made durable and answered, then the directory."""
+        for listener in self.listeners.values():
+            listener.stop_accepting()
+        self.timers.close()
+        if hasattr(self, "partitions"):
+            for actor in self.partitions:
+                actor.drain()
+            await self.directory.flusher.settle()
+        for listener in self.listeners.values():
+            await listener.close()
+        if hasattr(self, "directory"):
+            await self.directory.close()
+        await self.spawn.close()
+
+
+def cannot_listen(address: ListenerAddress, error: OSError) -> RefusedError:
+    where, hint = f"{address.host}:{address.port}", "choose another address with --listen HOST:PORT"
+    if error.errno == errno.EADDRINUSE:
+        return RefusedError(f"{where} is taken by another process", hint=hint)
+    return RefusedError(f"cannot listen at {where}: {error.strerror or error}", hint=hint)

@@ -1,0 +1,113 @@
+"""`streamkit broker start`: run a broker until it is told to stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from streamkit.errors import UsageError
+
+NODE_ID, LISTEN, DATA_DIR = 1, "127.0.0.1:9092", "./.streamkit"
+
+
+@click.group()
+def broker() -> None:
+    """Run a broker."""
+
+
+@broker.command()
+@click.option("--node-id", type=int, help=f"The broker's number in its cluster.  [default: {NODE_ID}]")
+@click.option(
+    "--listen", metavar="HOST:PORT", help=f"Where to listen; port 0 takes a free one.  [default: {LISTEN}]"
+)
+@click.option(
+    "--advertise",
+    metavar="HOST:PORT",
+    help="What clients are told to connect to. Required if --listen is 0.0.0.0 or [::].",
+)
+@click.option("--http", metavar="HOST:PORT", help="Serve /metrics, /healthz and /readyz here.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help=f"Where the data lives; the first start formats it.  [default: {DATA_DIR}]",
+)
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Settings in the syntax of Kafka's server.properties.",
+)
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="One setting; repeatable.")
+@click.option("--ready-fd", type=int, hidden=True)
+@click.option("--parent-fd", type=int, hidden=True)
+def start(
+    *,
+    node_id: int | None,
+    listen: str | None,
+    advertise: str | None,
+    http: str | None,
+    data_dir: Path | None,
+    config_file: Path | None,
+    assignments: tuple[str, ...],
+    ready_fd: int | None,
+    parent_fd: int | None,
+) -> int:
+    """Run a broker until SIGTERM or Ctrl-C.
+
+    A setting of --set goes before the same one of --config, an option before both.
+    """
+    from streamkit.broker.config import BrokerConfig, parse_assignments
+    from streamkit.broker.server.main import run_broker
+    from streamkit.telemetry.logs import configure
+
+    properties = {"listeners": f"PLAINTEXT://{LISTEN}", "log.dirs": DATA_DIR, "node.id": str(NODE_ID)}
+    for layer in (read_properties(config_file), parse_assignments(assignments)):
+        overlay(properties, layer)
+    options = {
+        "node.id": None if node_id is None else str(node_id),
+        "listeners": None if listen is None else f"PLAINTEXT://{listen}",
+        "advertised.listeners": None if advertise is None else f"PLAINTEXT://{advertise}",
+        "log.dirs": None if data_dir is None else str(data_dir),
+    }
+    overlay(properties, {name: text for name, text in options.items() if text is not None})
+    config = BrokerConfig.from_properties(properties)
+    configure()
+    return run_broker(
+        config,
+        http=None if http is None else parse_address(http, "--http"),
+        ready_fd=ready_fd,
+        parent_fd=parent_fd,
+    )
+
+
+def read_properties(path: Path | None) -> dict[str, str]:
+    from streamkit.broker.properties import parse_properties
+
+    if path is None:
+        return {}
+    try:
+        return parse_properties(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"cannot read {path}: {reason}", hint="name a readable file with --config") from None
+
+
+def overlay(properties: dict[str, str], layer: dict[str, str]) -> None:
+    """Put `layer` over `properties`, also where it spells the same setting differently."""
+    from streamkit.broker.config import PROPERTY_NAMES
+
+    for name in layer:
+        key = PROPERTY_NAMES.get(name)
+        if key is not None:
+            for spelling in key.spellings:
+                properties.pop(spelling.name, None)
+    properties.update(layer)
+
+
+def parse_address(text: str, option: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not (host and colon and port.isdecimal() and int(port) < 65536):
+        raise UsageError(f"{option}: {text!r} is not HOST:PORT", hint=f"for example {option} 127.0.0.1:8080")
+    return host.strip("[]"), int(port)
