@@ -24,30 +24,26 @@ def encode(message: Message, version: int) -> bytes:
 
 def encode_into(buffers: list[Buffer], message: Message, version: int) -> None:
     """Append to the last buffer, which must be a bytearray; records join the list as they are, uncopied."""
-    key = type(message), version
-    encoder = _encoders.get(key)
+    encoder_of(type(message), version)(message, buffers)
+
+
+def encoder_of(cls: type[Message], version: int) -> Encoder:
+    encoder = _encoders.get((cls, version))
     if encoder is None:
-        encoder = _encoders[key] = compile_encoder(*key)
-    encoder(message, buffers)
+        encoder = _encoders[cls, version] = compile_encoder(cls, version)
+    return encoder
 
 
-def decode(cls: type[MessageType], data: Buffer, version: int) -> MessageType:
-    """The message that `data` starts with; records in it are slices of `data`. Bytes after it are ignored."""
-    return decode_prefix(cls, data, version)[0]
-
-
-def decode_prefix(
-    cls: type[MessageType], data: Buffer, version: int, pos: int = 0
-) -> tuple[MessageType, int]:
-    """The message at `pos` and the position after it."""
+def decode(cls: type[MessageType], data: Buffer, version: int, pos: int = 0) -> MessageType:
+    """The message at `pos`; its records are slices of `data`. Bytes after it are ignored, as by Kafka."""
     decoder = _decoders.get((cls, version))
     if decoder is None:
         decoder = _decoders[cls, version] = compile_decoder(cls, version)
     view = data if type(data) is memoryview else memoryview(data)
     try:
-        message, pos = decoder(view, pos, len(view))
+        message: MessageType = decoder(view, pos, len(view))[0]
     except (struct.error, IndexError):
         raise MalformedMessageError(f"{cls.__name__} v{version} ends early") from None
     except UnicodeDecodeError as error:
         raise MalformedMessageError(f"{cls.__name__} v{version} has a string that is not UTF-8") from error
-    return message, pos
+    return message

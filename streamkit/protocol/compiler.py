@@ -3,12 +3,15 @@
 Theory: almost all the time of a hand-written codec goes to calls, so the generated source makes few of them.
 Nested structures are inlined. Neighbouring fixed-size values, the length of whatever follows them and empty
 tag sections become one `struct` call (a *run*): while code is written, a run waits in `pending` until a value
-of variable size forces it out. Runs also read the first byte of a varint, for nearly all lengths fit in it.
+of variable size forces it out. Runs take a varint as the one byte that nearly all lengths fit in. And where a
+structure ends with values that are mostly absent (errors, tagged fields), a single test for all of them being
+quiet leads to a single run.
 
 The encoder appends to the bytearray at the end of a list of buffers; records join that list uncopied and a
-fresh bytearray follows them. The decoder walks a memoryview with one position. It checks a declared count
-against the bytes that are left over the least size of an element, before anything is made of it; reads past
-the end are caught where `struct` and indexing raise.
+fresh bytearray follows them. The decoder walks the data with one position: a memoryview where the message has
+records, for these are slices of it, else a copy as bytes, which Python reads faster. It checks a declared
+count against the bytes that are left over the least size of an element, before anything is made of it; reads
+past the end are caught where `struct` and indexing raise.
 """
 
 from __future__ import annotations
@@ -51,11 +54,9 @@ Decoder: TypeAlias = Callable[[memoryview, int, int], tuple[Any, int]]
 _NAMESPACE: dict[str, object] = {
     "MAX_UNKNOWN_TAGS": MAX_UNKNOWN_TAGS,
     "bad_length": bad_length,
-    "pack": struct.pack,
     "read_uvarint": read_uvarint,
     "skip_tags": skip_tags,
     "too_many_tags": too_many_tags,
-    "unpack_from": struct.unpack_from,
     "uvarint": uvarint,
     "write_tags": write_tags,
 }
@@ -103,6 +104,38 @@ def least_size(wire: WireType, version: int, flexible: bool) -> int:
             return sum(sizes) + flexible
         case _:
             return 1 if flexible else 4
+
+
+class ArrayStructs(dict[int, struct.Struct]):
+    """The `Struct` of so many values of one type, remembered for the usual counts."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+
+    def __missing__(self, length: int) -> struct.Struct:
+        made = struct.Struct(f">{length}{self.code}")
+        if length < 64:
+            self[length] = made
+        return made
+
+
+_array_structs = cache(ArrayStructs)
+
+
+def has_records(cls: type[Message], version: int) -> bool:
+    return any(_contains_records(field.wire, version) for fields in on_wire(cls, version) for field in fields)
+
+
+def _contains_records(wire: WireType, version: int) -> bool:
+    match wire:
+        case RecordBatches():
+            return True
+        case Array(element):
+            return _contains_records(element, version)
+        case Structure(cls):
+            return has_records(cls, version)
+        case _:
+            return False
 
 
 class Source(ABC):
@@ -154,6 +187,10 @@ class Source(ABC):
         self.constants.setdefault(name, getattr(struct.Struct(f">{codes}"), method))
         return name
 
+    def array_structs(self, code: str) -> str:
+        self.constants.setdefault(f"arrays_{code}", _array_structs(code))
+        return f"arrays_{code}"
+
     def run(self, code: str, value: str = "") -> None:
         self.pending.append((code, value))
 
@@ -169,33 +206,94 @@ class EncoderSource(Source):
         return "\n".join(["def encode(m, buffers):", "    out = buffers[-1]", *self.lines, ""])
 
     def flush(self) -> None:
-        if not self.pending:
-            return
-        codes = "".join(code for code, _ in self.pending)
-        values = ", ".join(value for _, value in self.pending if value)
-        self.pending = []
+        if self.pending:
+            self.line(self.write(self.pending))
+            self.pending = []
+
+    def write(self, run: list[tuple[str, str]]) -> str:
+        codes = "".join(code for code, _ in run)
+        values = ", ".join(value for _, value in run if value)
         if not values:
-            self.line(f"out += {bytes(len(codes))!r}")
-        else:
-            self.line(f"out += {self.struct_method('pack', codes)}({values})")
+            return f"out += {bytes(len(codes))!r}"
+        if codes == "B":
+            return f"out.append({values})"
+        return f"out += {self.struct_method('pack', codes)}({values})"
 
     def structure(self, cls: type[Message], value: str) -> None:
         inline, tagged = on_wire(cls, self.version)
+        tail = self.quiet_tail(inline, tagged)
+        for field in inline[: len(inline) - tail]:
+            self.field(field, value)
+        if tail == 0:
+            self.rest([], tagged, value)
+            return
+        run = self.pending
+        tests = [self.quiet(field, f"{value}.{field.name}") for field in (*inline[-tail:], *tagged)]
+        self.line(f"if {' and '.join(filter(None, tests))}:")
+        self.depth += 1
+        self.pending = [*run, *(self.quiet_value(field, value) for field in inline[-tail:])]
+        if self.flexible:
+            self.run("x")
+        self.flush()
+        self.depth -= 1
+        self.line("else:")
+        self.depth += 1
+        self.pending = run
+        self.rest(inline[-tail:], tagged, value)
+        self.flush()
+        self.depth -= 1
+
+    def field(self, field: Field, value: str) -> None:
+        self.value(field.wire, f"{value}.{field.name}", self.version in field.nullable)
+
+    def rest(self, inline: list[Field], tagged: list[Field], value: str) -> None:
         for field in inline:
-            self.value(field.wire, f"{value}.{field.name}", self.version in field.nullable)
+            self.field(field, value)
         if tagged:
             self.tag_section(tagged, value)
         elif self.flexible:
             self.run("x")
+
+    def quiet_tail(self, inline: list[Field], tagged: list[Field]) -> int:
+        """How many fields at the end of a structure are worth a common test; 0 if fewer than two vary."""
+        tail = varying = 0
+        for field in reversed(inline):
+            match field.wire:
+                case Fixed():
+                    pass
+                case Array():
+                    varying += 1
+                case Text() | Blob() if self.version in field.nullable:
+                    varying += 1
+                case _:
+                    break
+            tail += 1
+        return tail if varying and varying + len(tagged) > 1 else 0
+
+    def quiet(self, field: Field, value: str) -> str:
+        """The test that a field has only the length of nothing to write; no test if its size is fixed."""
+        if field.tag is not None:
+            return f"not ({self.differs(field, value)})"
+        return "" if isinstance(field.wire, Fixed) else f"not {value}"
+
+    def quiet_value(self, field: Field, value: str) -> tuple[str, str]:
+        """A fixed-size value, or the length of nothing: null or empty."""
+        name = f"{value}.{field.name}"
+        if isinstance(field.wire, Fixed):
+            return field.wire.code, name
+        nullable = self.version in field.nullable
+        if self.flexible:
+            return "B", f"{name} is not None" if nullable else "1"
+        return "h" if isinstance(field.wire, Text) else "i", f"-({name} is None)" if nullable else "0"
 
     def value(self, wire: WireType, value: str, nullable: bool) -> None:
         match wire:
             case Fixed(code):
                 self.run(code, value)
             case Text():
-                self.counted(value, nullable, "h", f"{{}} = {value}.encode()", "out += {}")
+                self.counted(value, nullable, "h", f"{{}} = {value}.encode()")
             case Blob():
-                self.counted(value, nullable, "i", f"{{}} = {value}", "out += {}")
+                self.counted(value, nullable, "i", f"{{}} = {value}")
             case RecordBatches():
                 self.records(value)
             case Array(element):
@@ -212,27 +310,30 @@ class EncoderSource(Source):
             case Structure(cls):
                 self.structure(cls, value)
 
-    def counted(self, value: str, nullable: bool, code: str, prepare: str, write: str) -> None:
-        """A length and that many bytes: `prepare` makes them out of `value`, `write` appends them."""
+    def counted(self, value: str, nullable: bool, code: str, prepare: str) -> None:
+        """A length and that many bytes; `prepare` makes them out of `value`."""
         body, length = self.fresh("s"), self.fresh("n")
         prepare = prepare.format(body)
         if nullable:
-            self.line(f"if {value} is None: {body} = b''; {length} = -1")
+            self.line(f"if {value} is None: {length} = -1")
             self.line(f"else: {prepare}; {length} = len({body})")
         else:
             self.line(f"{prepare}; {length} = len({body})")
         self.length(length, code)
-        self.flush()
-        self.line(write.format(body))
+        self.line(f"if {length} > 0: out += {body}" if nullable else f"out += {body}")
 
     def length(self, length: str, code: str) -> None:
-        """A length or count; in flexible versions it is one more, so that 0 can stand for null."""
-        if self.flexible:
-            self.flush()
-            self.line(f"if {length} < 127: out.append({length} + 1)")
-            self.line(f"else: out += uvarint({length} + 1)")
-        else:
+        """A length or count with the run before it; flexible versions add one, for 0 stands for null."""
+        if not self.flexible:
             self.run(code, length)
+            self.flush()
+            return
+        self.line(f"if {length} < 127: {self.write([*self.pending, ('B', f'{length} + 1')])}")
+        if self.pending:
+            self.line(f"else: {self.write(self.pending)}; out += uvarint({length} + 1)")
+        else:
+            self.line(f"else: out += uvarint({length} + 1)")
+        self.pending = []
 
     def records(self, value: str) -> None:
         body, length = self.fresh("s"), self.fresh("n")
@@ -241,7 +342,6 @@ class EncoderSource(Source):
         self.line(f"elif type({body}) is list: {length} = sum(map(len, {body}))")
         self.line(f"else: {length} = len({body}); {body} = ({body},)")
         self.length(length, "i")
-        self.flush()
         self.line(f"if {length} > 0: buffers += {body}; out = bytearray(); buffers.append(out)")
 
     def array(self, element: WireType, value: str, nullable: bool) -> None:
@@ -253,9 +353,8 @@ class EncoderSource(Source):
         else:
             self.line(f"{items} = {value}; {length} = len({items})")
         self.length(length, "i")
-        self.flush()
         if isinstance(element, Fixed) and element.code != "16s":
-            self.line(f"if {length} > 0: out += pack(f'>{{{length}}}{element.code}', *{items})")
+            self.line(f"if {length} > 0: out += {self.array_structs(element.code)}[{length}].pack(*{items})")
             return
         self.line(f"for {item} in {items}:")
         self.depth += 1
@@ -302,7 +401,13 @@ class DecoderSource(Source):
 
     direction = "decode"
 
+    def __init__(self, cls: type[Message], version: int) -> None:
+        super().__init__(cls, version)
+        self.has_records = has_records(cls, version)
+
     def source(self) -> str:
+        if not self.has_records:
+            self.line("data = bytes(data)")
         result = self.structure(self.cls, self.cls.__name__)
         self.flush()
         return "\n".join(["def decode(data, pos, end):", *self.lines, f"    return {result}, pos", ""])
@@ -358,9 +463,11 @@ class DecoderSource(Source):
             case Fixed(code):
                 return self.read(code, "v")
             case Text():
-                return self.counted("h", path, nullable, "str(data[pos:{}], 'utf-8')")
+                copy = "data[pos:{}].tobytes()" if self.has_records else "data[pos:{}]"
+                return self.counted("h", path, nullable, f"{copy}.decode()")
             case Blob():
-                return self.counted("i", path, nullable, "bytes(data[pos:{}])")
+                copy = "data[pos:{}].tobytes()" if self.has_records else "data[pos:{}]"
+                return self.counted("i", path, nullable, copy)
             case RecordBatches():
                 return self.counted("i", path, nullable, "data[pos:{}]")
             case Array(element):
@@ -387,55 +494,61 @@ class DecoderSource(Source):
         return result
 
     def length(self, code: str) -> str:
-        """Reads a length or count, -1 for null."""
-        if not self.flexible:
-            length = self.read(code, "n")
-            self.flush()
-            return length
-        length = self.read("B", "n")
+        """Reads a length or count; in flexible versions it is one more, so that 0 can stand for null."""
+        length = self.read("B" if self.flexible else code, "n")
         self.flush()
-        self.line(f"if {length} > 127: {length}, pos = read_uvarint(data, pos - 1)")
-        self.line(f"{length} -= 1")
+        if self.flexible:
+            self.line(f"if {length} > 127: {length}, pos = read_uvarint(data, pos - 1)")
         return length
 
-    def refuse(self, length: str, path: str) -> str:
-        return f"raise bad_length({path!r}, {length}, end - pos)"
+    def null_or_refuse(self, length: str, path: str, nullable: bool, value: str) -> None:
+        """What a length means that is none."""
+        actual = f"{length} - 1" if self.flexible else length
+        if nullable:
+            self.line(f"elif {length} == {0 if self.flexible else -1}: {value} = None")
+        self.line(f"else: raise bad_length({path!r}, {actual}, end - pos)")
 
     def counted(self, code: str, path: str, nullable: bool, make: str) -> str:
         length = self.length(code)
         value, stop = self.fresh("v"), self.fresh("e")
-        self.line(f"{stop} = pos + {length}")
+        self.line(f"{stop} = pos + {length}{' - 1' if self.flexible else ''}")
         self.line(f"if pos <= {stop} <= end: {value} = {make.format(stop)}; pos = {stop}")
-        if nullable:
-            self.line(f"elif {length} == -1: {value} = None")
-        self.line(f"else: {self.refuse(length, path)}")
+        self.null_or_refuse(length, path, nullable, value)
         return value
 
     def array(self, element: WireType, path: str, nullable: bool) -> str:
         length, items = self.length("i"), self.fresh("a")
         least = max(1, least_size(element, self.version, self.flexible))
-        self.line(f"if 0 <= {length} <= (end - pos) // {least}:")
+        if self.flexible:
+            self.line(f"if 0 < {length} <= (end - pos) // {least} + 1:")
+        else:
+            self.line(f"if 0 <= {length} <= (end - pos) // {least}:")
         self.depth += 1
         if isinstance(element, Fixed) and element.code != "16s":
-            format = f"f'>{{{length}}}{element.code}'"
-            self.line(f"{items} = list(unpack_from({format}, data, pos)); pos += {length} * {least}")
+            self.fixed_items(element.code, items, f"({length} - 1)" if self.flexible else length, least)
         else:
             self.line(f"{items} = []")
-            self.line(f"for _ in range({length}):")
+            self.line(f"for _ in range({'1, ' if self.flexible else ''}{length}):")
             self.depth += 1
-            item = (
-                self.structure(element.cls, path)
-                if isinstance(element, Structure)
-                else self.value(element, path, False)
-            )
-            self.flush()
-            self.line(f"{items}.append({item})")
+            self.item(element, path, items)
             self.depth -= 1
         self.depth -= 1
-        if nullable:
-            self.line(f"elif {length} == -1: {items} = None")
-        self.line(f"else: {self.refuse(length, path)}")
+        self.null_or_refuse(length, path, nullable, items)
         return items
+
+    def fixed_items(self, code: str, items: str, length: str, size: int) -> None:
+        structs = self.array_structs(code)
+        self.line(f"{items} = list({structs}[{length}].unpack_from(data, pos)); pos += {length} * {size}")
+
+    def item(self, element: WireType, path: str, items: str) -> None:
+        """Reads one element of an array."""
+        match element:
+            case Structure(cls):
+                item = self.structure(cls, path)
+            case _:
+                item = self.value(element, path, False)
+        self.flush()
+        self.line(f"{items}.append({item})")
 
     def tag_section(self, tagged: list[Field], tags: str, path: str) -> dict[str, str]:
         """Reads `tags` tagged fields; returns the locals of the known ones."""
@@ -450,7 +563,7 @@ class DecoderSource(Source):
         self.depth += 1
         self.line(f"{number}, pos = read_uvarint(data, pos); {size}, pos = read_uvarint(data, pos)")
         self.line(f"{stop} = pos + {size}")
-        self.line(f"if {stop} > end: {self.refuse(size, path)}")
+        self.line(f"if {stop} > end: raise bad_length({path!r}, {size}, end - pos)")
         for field in tagged:
             self.line(f"if {number} == {field.tag}:")
             self.depth += 1
@@ -458,7 +571,7 @@ class DecoderSource(Source):
             value = self.value(field.wire, f"{path}.{field.name}", self.version in field.nullable)
             self.flush()
             self.line(f"{values[field.name]} = {value}; end = {whole}")
-            self.line(f"if pos != {stop}: {self.refuse(size, f'{path}.{field.name}')}")
+            self.line(f"if pos != {stop}: raise bad_length('{path}.{field.name}', {size}, end - pos)")
             self.line("continue")
             self.depth -= 1
         self.line(f"{unknown} += 1; pos = {stop}")

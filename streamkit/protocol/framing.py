@@ -13,14 +13,21 @@ import struct
 import msgspec
 
 from streamkit.protocol.api import APIS, ApiKey
-from streamkit.protocol.codec import decode_prefix, encode_into
+from streamkit.protocol.codec import decode, encode_into, encoder_of
+from streamkit.protocol.compiler import Encoder
 from streamkit.protocol.errors import MalformedMessageError
 from streamkit.protocol.primitives import skip_tags
 from streamkit.protocol.schema import Buffer, Message, MessageType
 
 _REQUEST_START = struct.Struct(">hhih")
+_REQUEST_START_BYTES = _REQUEST_START.size
 _RESPONSE_START = struct.Struct(">ii")
 _SIZE = struct.Struct(">i")
+
+_FIRST_FLEXIBLE = {api.key: api.first_flexible for api in APIS.values() if api.first_flexible is not None}
+_NEVER = 1 << 15
+
+_responses: dict[tuple[type[Message], int], tuple[bytes, Encoder]] = {}
 
 
 class RequestHeader(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -40,12 +47,17 @@ def decode_request(frame: Buffer) -> tuple[RequestHeader, memoryview]:
     view = frame if type(frame) is memoryview else memoryview(frame)
     try:
         api_key, api_version, correlation_id, length = _REQUEST_START.unpack_from(view)
-        body = _REQUEST_START.size + max(length, 0)
+        body = _REQUEST_START_BYTES
+        if length < 0:
+            client_id = None
+        else:
+            body += length
+            client_id = view[_REQUEST_START_BYTES:body].tobytes().decode()
         if length < -1 or body > len(view):
             raise MalformedMessageError(f"the request header claims a client id of {length} bytes")
-        client_id = None if length < 0 else str(view[_REQUEST_START.size : body], "utf-8")
-        if has_flexible_header(api_key, api_version):
-            body = skip_tags(view, body + 1, len(view), view[body])
+        if api_version >= _FIRST_FLEXIBLE.get(api_key, _NEVER):
+            tags = view[body]
+            body = skip_tags(view, body + 1, len(view), tags) if tags else body + 1
     except (struct.error, IndexError):
         raise MalformedMessageError("the request header ends early") from None
     except UnicodeDecodeError as error:
@@ -56,32 +68,40 @@ def decode_request(frame: Buffer) -> tuple[RequestHeader, memoryview]:
     return header, view[body:]
 
 
-def has_flexible_header(api_key: int, api_version: int) -> bool:
-    """Whether headers of this API and version end with a tag section (the response of ApiVersions aside)."""
-    api = APIS.get(api_key)
-    return api is not None and api.first_flexible is not None and api_version >= api.first_flexible
+def _has_tags(cls: type[Message], version: int) -> bool:
+    """Whether the header of a response of this class ends with a tag section."""
+    return version in cls.FLEXIBLE and cls.KEY != ApiKey.API_VERSIONS
 
 
 def encode_request(
     message: Message, version: int, *, correlation_id: int, client_id: str | None = None
 ) -> list[Buffer]:
     """A whole frame, size included; records in it are the caller's own buffers."""
-    name = None if client_id is None else client_id.encode()
+    name = b"" if client_id is None else client_id.encode()
     out = bytearray(_SIZE.size)
-    out += _REQUEST_START.pack(message.KEY, version, correlation_id, -1 if name is None else len(name))
-    out += name or b""
+    out += _REQUEST_START.pack(message.KEY, version, correlation_id, -1 if client_id is None else len(name))
+    out += name
     if version in message.FLEXIBLE:
         out.append(0)
-    return _finish(out, message, version)
+    buffers: list[Buffer] = [out]
+    encode_into(buffers, message, version)
+    _SIZE.pack_into(out, 0, sum(map(len, buffers)) - _SIZE.size)
+    return buffers
 
 
 def encode_response(correlation_id: int, message: Message, version: int) -> list[Buffer]:
     """A whole frame, size included; records in it are the caller's own buffers."""
-    flexible = version in message.FLEXIBLE and message.KEY != ApiKey.API_VERSIONS
-    out = bytearray(_RESPONSE_START.size + flexible)
+    cls = type(message)
+    known = _responses.get((cls, version))
+    if known is None:
+        blank = bytes(_RESPONSE_START.size + _has_tags(cls, version))
+        known = _responses[cls, version] = blank, encoder_of(cls, version)
+    blank, encoder = known
+    out = bytearray(blank)
     buffers: list[Buffer] = [out]
-    encode_into(buffers, message, version)
-    _RESPONSE_START.pack_into(out, 0, sum(map(len, buffers)) - _SIZE.size, correlation_id)
+    encoder(message, buffers)
+    size = len(out) if len(buffers) == 1 else sum(map(len, buffers))
+    _RESPONSE_START.pack_into(out, 0, size - _SIZE.size, correlation_id)
     return buffers
 
 
@@ -91,15 +111,8 @@ def decode_response(cls: type[MessageType], frame: Buffer, version: int) -> tupl
     try:
         (correlation_id,) = _SIZE.unpack_from(view)
         body = _SIZE.size
-        if version in cls.FLEXIBLE and cls.KEY != ApiKey.API_VERSIONS:
+        if _has_tags(cls, version):
             body = skip_tags(view, body + 1, len(view), view[body])
     except (struct.error, IndexError):
         raise MalformedMessageError("the response header ends early") from None
-    return correlation_id, decode_prefix(cls, view, version, body)[0]
-
-
-def _finish(out: bytearray, message: Message, version: int) -> list[Buffer]:
-    buffers: list[Buffer] = [out]
-    encode_into(buffers, message, version)
-    _SIZE.pack_into(out, 0, sum(map(len, buffers)) - _SIZE.size)
-    return buffers
+    return correlation_id, decode(cls, view, version, body)

@@ -10,30 +10,43 @@ MAX_UNKNOWN_TAGS = 64
 
 
 def uvarint(value: int) -> bytes:
-    """`value` in groups of seven bits, the lowest first; all but the last byte have their high bit set."""
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    """`value` in groups of seven bits, the lowest first; all but the last byte have their high bit set.
+
+    The lengths of records take two or three bytes: these are written without a loop.
+    """
+    if value < 1 << 7:
+        return bytes((value,))
+    if value < 1 << 14:
+        return bytes((value & 127 | 128, value >> 7))
+    if value < 1 << 21:
+        return bytes((value & 127 | 128, value >> 7 & 127 | 128, value >> 14))
+    return bytes((value & 127 | 128, value >> 7 & 127 | 128, value >> 14 & 127 | 128)) + uvarint(value >> 21)
 
 
 def read_uvarint(data: Sequence[int], pos: int) -> tuple[int, int]:
-    """The 32-bit varint at `pos` and the position after it; IndexError where the data ends."""
-    value = shift = 0
-    while True:
-        byte = data[pos]
-        pos += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            break
-        shift += 7
-        if shift > 28:
-            raise MalformedMessageError("a varint is longer than five bytes")
-    if value > 0xFFFFFFFF:
+    """The 32-bit varint at `pos` and the position after it; IndexError where the data ends.
+
+    Unrolled for the lengths of records, which take two or three bytes.
+    """
+    value = data[pos]
+    if value < 128:
+        return value, pos + 1
+    byte = data[pos + 1]
+    value += (byte - 1) << 7
+    if byte < 128:
+        return value, pos + 2
+    byte = data[pos + 2]
+    value += (byte - 1) << 14
+    if byte < 128:
+        return value, pos + 3
+    byte = data[pos + 3]
+    value += (byte - 1) << 21
+    if byte < 128:
+        return value, pos + 4
+    byte = data[pos + 4]
+    if byte > 15:
         raise MalformedMessageError("a varint is over 32 bits")
-    return value, pos
+    return value + ((byte - 1) << 28), pos + 5
 
 
 def skip_tags(data: Sequence[int], pos: int, end: int, count: int) -> int:

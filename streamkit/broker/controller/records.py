@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final, TypeAlias
 
-from streamkit.protocol.codec import decode_prefix, encode
+from streamkit.protocol.codec import decode, encode
 from streamkit.protocol.errors import MalformedMessageError
 from streamkit.protocol.primitives import read_uvarint, uvarint
 from streamkit.protocol.schema import (
@@ -177,4 +177,4 @@ def decode_record(value: Buffer) -> MetadataRecord:
     record = _BY_KEY.get(key)
     if record is None or version not in record.VERSIONS:
         raise MalformedMessageError(f"metadata record {key} version {version} is not known")
-    return decode_prefix(record, value, version, pos)[0]
+    return decode(record, value, version, pos)
