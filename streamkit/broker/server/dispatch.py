@@ -3,6 +3,7 @@
 A handler is `handle(broker, request, message)` and returns one of:
 
 * a response message: it is the answer;
+* `Encoded`: a response that somebody has encoded before, in the version of the request;
 * an awaitable of one: the answer comes when it is done;
 * `LATER`: somebody will call `request.reply(...)`;
 * `None`: there is no answer, and the next one takes its place (produce with acks=0).
@@ -15,6 +16,7 @@ connection. ApiVersions alone is answered in any version, for it is how a client
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
@@ -35,13 +37,23 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
+RESPONSE_START = Struct(">ii")
+
+
 class Later:
     """The type of `LATER`."""
 
 
 LATER: Final = Later()
 
-Answer: TypeAlias = Message | None
+
+class Encoded(msgspec.Struct, frozen=True, gc=False):
+    """The bytes of a response in the request's version, without any header."""
+
+    body: bytes
+
+
+Answer: TypeAlias = Message | Encoded | None
 Handle: TypeAlias = Callable[[Any, Any, Any], Answer | Awaitable[Answer] | Later]
 
 
@@ -96,9 +108,17 @@ class RequestContext(Exchange):
             return
         if message is None:
             self.send(())
+        elif isinstance(message, Encoded):
+            self.send([self._header_before(message.body), message.body])
         else:
             self.send(encode_response(self.header.correlation_id, message, self.version))
         self._metrics.answered(self._received_s)
+
+    def _header_before(self, body: bytes) -> bytes:
+        key = self.header.api_key
+        has_tags = self.version in APIS[key].response.FLEXIBLE and key != ApiKey.API_VERSIONS
+        tags = b"\0" if has_tags else b""
+        return RESPONSE_START.pack(4 + len(tags) + len(body), self.header.correlation_id) + tags
 
     def abandon(self) -> None:
         super().abandon()
@@ -198,7 +218,7 @@ class Dispatcher:
             log.exception("request failed", api=route.api.name, peer=request.client_host)
             request.close("internal_error")
             return
-        if answer is None or isinstance(answer, Message):
+        if answer is None or isinstance(answer, Message | Encoded):
             request.reply(answer)
         elif not isinstance(answer, Later):
             self._broker.spawn.start(self._reply_when_done(route, request, answer), name=route.api.name)

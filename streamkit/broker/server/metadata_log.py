@@ -150,7 +150,7 @@ class MetadataLog:
 
     async def create_topic(
         self, name: str, *, partitions: int, replication_factor: int, configs: Mapping[str, str]
-    ) -> int:
+    ) -> ErrorCode:
         """Make a topic of our own; NONE if it exists afterwards."""
         wanted = CreatableTopic(
             name=name,
@@ -158,7 +158,8 @@ class MetadataLog:
             replication_factor=replication_factor,
             configs=[CreatableTopicConfig(name=key, value=text) for key, text in configs.items()],
         )
-        return (await self._create([wanted]))[name]
+        code = (await self._create([wanted]))[name]
+        return ErrorCode(code)  # type: ignore[call-arg]  # looked up by value
 
     async def _create(self, topics: list[CreatableTopic]) -> dict[str, int]:
         if not topics:

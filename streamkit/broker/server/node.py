@@ -23,6 +23,7 @@ from streamkit.broker.config import Listener as ListenerAddress
 from streamkit.broker.controller.image import Endpoint, MetadataChanges, MetadataImage
 from streamkit.broker.controller.registration import Registration
 from streamkit.broker.server.broker_metrics import BrokerMetrics
+from streamkit.broker.server.coordinator_host import GroupHost
 from streamkit.broker.server.dispatch import Dispatcher
 from streamkit.broker.server.fetch_sessions import FetchSessions
 from streamkit.broker.server.metadata_log import MetadataLog
@@ -64,6 +65,7 @@ class Broker:
     controller: MetadataLog
     partitions: Partitions
     producer_ids: ProducerIds
+    groups: GroupHost
 
     def __init__(
         self, config: BrokerConfig, ports: Ports, metrics: Registry, *, on_end: Callable[[], None]
@@ -113,8 +115,18 @@ class Broker:
         )
         self.partitions = Partitions(self.config, self.directory, self.metrics)
         self.producer_ids = ProducerIds(self.controller.allocate_producer_ids)
+        self.groups = GroupHost(
+            self.config,
+            cluster=self.controller,
+            leads=self.partitions.get,
+            clock=self.clock,
+            timers=self.timers,
+            spawn=self.spawn,
+            metrics=self.metrics,
+        )
         await self._register()
         await self.partitions.open_all(self.metadata)
+        self.groups.refresh()
         self.controller.subscribe(self._metadata_changed)
         self._start_timers()
         BrokerMetrics(self)
@@ -185,6 +197,7 @@ class Broker:
 
     async def _metadata_changed(self, image: MetadataImage, changes: MetadataChanges) -> None:
         await self.partitions.apply(image, changes)
+        self.groups.refresh(topic.name for topic in changes.deleted)
 
     def _directory_failed(self, reason: str) -> None:
         hint = "check the disk, then start again"
@@ -269,6 +282,8 @@ class Broker:
             await self.directory.flusher.settle()
         for listener in self.listeners.values():
             await listener.close()
+        if hasattr(self, "groups"):
+            self.groups.close()
         if hasattr(self, "directory"):
             await self.directory.close()
         await self.spawn.close()
