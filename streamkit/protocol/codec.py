@@ -41,7 +41,7 @@ def decode(cls: type[MessageType], data: Buffer, version: int, pos: int = 0) -> 
         decoder = _decoders[cls, version] = compile_decoder(cls, version)
     view = data if type(data) is memoryview else memoryview(data)
     try:
-        message: MessageType = decoder(view, pos, len(view))[0]
+        message: MessageType = decoder(view, pos, len(view))
     except (struct.error, IndexError):
         raise MalformedMessageError(f"{cls.__name__} v{version} ends early") from None
     except UnicodeDecodeError as error:

@@ -49,7 +49,7 @@ from streamkit.protocol.schema import (
 )
 
 Encoder: TypeAlias = Callable[[Any, list[Buffer]], None]
-Decoder: TypeAlias = Callable[[memoryview, int, int], tuple[Any, int]]
+Decoder: TypeAlias = Callable[[memoryview, int, int], Any]
 
 _NAMESPACE: dict[str, object] = {
     "MAX_UNKNOWN_TAGS": MAX_UNKNOWN_TAGS,
@@ -69,7 +69,7 @@ def compile_encoder(cls: type[Message], version: int) -> Encoder:
 
 
 def compile_decoder(cls: type[Message], version: int) -> Decoder:
-    """`decode(data, pos, end) -> (message, position after it)`."""
+    """`decode(data, pos, end) -> message`."""
     decoder: Decoder = DecoderSource(cls, version).build()
     return decoder
 
@@ -410,7 +410,7 @@ class DecoderSource(Source):
             self.line("data = bytes(data)")
         result = self.structure(self.cls, self.cls.__name__)
         self.flush()
-        return "\n".join(["def decode(data, pos, end):", *self.lines, f"    return {result}, pos", ""])
+        return "\n".join(["def decode(data, pos, end):", *self.lines, f"    return {result}", ""])
 
     def flush(self) -> None:
         if not self.pending:

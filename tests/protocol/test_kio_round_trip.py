@@ -170,7 +170,7 @@ def test_kio_has_every_message_and_version_that_we_speak(capsys: pytest.CaptureF
             lacking.append(f"{cls.__name__} v{version}: {error}")
     classes = {cls for cls, _ in PAIRS}
     with capsys.disabled():
-        print(f"\nkio round trip: {len(classes)} messages x {len(PAIRS)} versions of them", file=sys.stderr)
+        print(f"\nkio round trip: {len(classes)} messages x {len(PAIRS)} versions in all", file=sys.stderr)
     assert lacking == []
     assert classes == {cls for api in APIS.values() for cls in (api.request, api.response)}
 

@@ -1,0 +1,31 @@
+"""The table of APIs: the versions that a Kafka 4.3 broker serves, and the keys of all that Kafka defines."""
+
+from __future__ import annotations
+
+from kio.index import api_key_map
+
+from streamkit.protocol.api import APIS, ApiKey
+
+PLAIN = "0:3-13/9 1:4-18/12 2:1-11/6 3:0-13/9 18:0-4/3 22:0-5/2 23:2-4/4"
+GROUPS = (
+    "8:2-10/8 9:1-10/6 10:0-6/3 11:0-9/6 12:0-4/4 13:0-5/4 14:0-5/4 15:0-6/5 16:0-5/3 42:0-2/2 47:0-0/None"
+)
+ADMIN = "19:2-7/5 20:1-6/4 21:0-2/2 32:1-4/4 33:0-2/2 37:0-3/2 44:0-1/1 60:0-2/0 75:0-0/0"
+
+
+def test_versions_and_first_flexible_versions() -> None:
+    ours = {f"{api.key:d}:{api.min_version}-{api.max_version}/{api.first_flexible}" for api in APIS.values()}
+    assert ours == set(f"{PLAIN} {GROUPS} {ADMIN}".split())
+
+
+def test_request_and_response_agree_on_key_and_versions() -> None:
+    for key, api in APIS.items():
+        assert key == api.key == api.request.KEY == api.response.KEY
+        assert api.request.VERSIONS == api.response.VERSIONS
+        assert api.request.FLEXIBLE == api.response.FLEXIBLE
+
+
+def test_api_keys_are_kafkas() -> None:
+    theirs = {int(key): name for key, name in api_key_map.items()}
+    ours = {key.value: key.name.lower() for key in ApiKey if key.value in theirs}
+    assert ours == theirs
