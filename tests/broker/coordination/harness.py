@@ -100,6 +100,8 @@ class Coordinator:
         self.log: list[CoordinatorRecord] = []
         self.events: list[object] = []
         self.now_ms = 0
+        self.loses_next = False
+        """The next decision is made and never appended: the coordinator crashes in between."""
         self._fresh = count(1)
         self.crash()
 
@@ -110,6 +112,10 @@ class Coordinator:
         return Instant(EPOCH_MS + self.now_ms, self.now_ms)
 
     def settle(self, decision: Decision) -> None:
+        if self.loses_next:
+            self.loses_next = False
+            self.crash()
+            return
         for record in decision.records:
             self.log.append(record)
             self.shard.replay(*record)
