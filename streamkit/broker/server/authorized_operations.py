@@ -36,3 +36,7 @@ CLUSTER: Final = _bits(
     AclOperation.CREATE, AclOperation.ALTER, AclOperation.DESCRIBE, AclOperation.CLUSTER_ACTION,
     AclOperation.DESCRIBE_CONFIGS, AclOperation.ALTER_CONFIGS, AclOperation.IDEMPOTENT_WRITE,
 )  # fmt: skip
+GROUP: Final = _bits(
+    AclOperation.READ, AclOperation.DELETE, AclOperation.DESCRIBE,
+    AclOperation.DESCRIBE_CONFIGS, AclOperation.ALTER_CONFIGS,
+)  # fmt: skip

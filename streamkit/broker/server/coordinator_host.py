@@ -68,7 +68,7 @@ class Cluster(Protocol):
 
     async def create_topic(
         self, name: str, *, partitions: int, replication_factor: int, configs: Mapping[str, str]
-    ) -> ErrorCode:
+    ) -> int:
         """Make a topic of our own; NONE if it exists afterwards."""
         ...
 
@@ -334,6 +334,10 @@ class GroupHost:
         elif deleted:
             self._forget_topics(deleted)
 
+    async def settled(self) -> None:
+        """All shards are loaded, or it takes long enough to let their clients wait instead."""
+        await asyncio.gather(*(_settled(shard) for shard in self.shards.values()))
+
     def close(self) -> None:
         for shard in self.shards.values():
             shard.close()
@@ -366,9 +370,7 @@ class GroupHost:
         if partition is None or registration is None or registration.leader < 0:
             raise Refusal(ErrorCode.COORDINATOR_NOT_AVAILABLE)
         if registration.leader == self._config.node_id and partition in self.shards:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(READY_TIMEOUT_S):
-                    await self.shards[partition].ready.wait()
+            await _settled(self.shards[partition])
         return registration.leader
 
     def coordinators(self) -> Iterator[GroupCoordinator]:
@@ -391,8 +393,8 @@ class GroupHost:
                 "segment.bytes": str(self._config.offsets_topic_segment_bytes),
             },
         )
-        if code is not ErrorCode.NONE:
-            log.error("the offsets topic cannot be created", error=code.name)
+        if code != ErrorCode.NONE:
+            log.error("the offsets topic cannot be created", code=code)
             raise Refusal(ErrorCode.COORDINATOR_NOT_AVAILABLE)
 
     def _forget_topics(self, topics: frozenset[str]) -> None:
@@ -408,6 +410,12 @@ class GroupHost:
     def _partition_count(self) -> int:
         topic = self._cluster.image.topics.get(CONSUMER_OFFSETS)
         return len(topic.partitions) if topic is not None else 0
+
+
+async def _settled(shard: HostedShard) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(READY_TIMEOUT_S):
+            await shard.ready.wait()
 
 
 def _send(replies: Iterable[tuple[Token, Message]]) -> None:

@@ -130,6 +130,7 @@ class Broker:
         self.controller.subscribe(self._metadata_changed)
         self._start_timers()
         BrokerMetrics(self)
+        await self.groups.settled()
         for address in self.config.endpoints():
             try:
                 await self.listeners[address.name].accept()

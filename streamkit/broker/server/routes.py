@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamkit.broker.server.dispatch import Route
-from streamkit.broker.server.handlers import api_versions, fetch, offsets, produce, producer_ids
+from streamkit.broker.server.handlers import api_versions, fetch, groups, offsets, produce, producer_ids
 
 ROUTES: tuple[Route, ...] = (
     *produce.ROUTES,
@@ -11,4 +11,5 @@ ROUTES: tuple[Route, ...] = (
     *offsets.ROUTES,
     *api_versions.ROUTES,
     *producer_ids.ROUTES,
+    *groups.ROUTES,
 )
