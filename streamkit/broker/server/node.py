@@ -26,6 +26,7 @@ from streamkit.broker.server.broker_metrics import BrokerMetrics
 from streamkit.broker.server.coordinator_host import GroupHost
 from streamkit.broker.server.dispatch import Dispatcher
 from streamkit.broker.server.fetch_sessions import FetchSessions
+from streamkit.broker.server.metadata_answers import MetadataAnswers
 from streamkit.broker.server.metadata_log import MetadataLog
 from streamkit.broker.server.partitions import Partitions
 from streamkit.broker.server.producer_ids import ProducerIds
@@ -63,6 +64,7 @@ class Broker:
 
     directory: LogDirectory
     controller: MetadataLog
+    metadata_answers: MetadataAnswers
     partitions: Partitions
     producer_ids: ProducerIds
     groups: GroupHost
@@ -112,6 +114,9 @@ class Broker:
         )
         self.controller = await MetadataLog.open(
             self.directory, self.config, clock=self.clock, rng=self.rng, spawn=self.spawn
+        )
+        self.metadata_answers = MetadataAnswers(
+            self.metadata, cluster_id=self.directory.cluster_id, controller_id=self.config.node_id
         )
         self.partitions = Partitions(self.config, self.directory, self.metrics)
         self.producer_ids = ProducerIds(self.controller.allocate_producer_ids)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from streamkit.broker.config import BrokerConfig, TopicConfig
+from streamkit.broker.config import BrokerConfig
+from streamkit.broker.controller.effective_config import topic_config
 from streamkit.broker.controller.image import (
     MetadataChanges,
     MetadataImage,
@@ -88,7 +89,7 @@ class Partitions:
         if registration.leader != self._config.node_id:
             return
         opened = await self._directory.open_partition(
-            topic.name, topic.topic_id, partition, self.topic_config(image, topic.name)
+            topic.name, topic.topic_id, partition, topic_config(image, self._config, topic.name)
         )
         self._actors[topic.name, partition] = PartitionActor(
             opened,
@@ -122,17 +123,11 @@ class Partitions:
             topic = image.topics.get(name)
             if topic is None:
                 continue
-            config = self.topic_config(image, name)
+            config = topic_config(image, self._config, name)
             for partition in range(len(topic.partitions)):
                 actor = self.get(name, partition)
                 if actor is not None:
                     actor.log.config = config
-
-    def topic_config(self, image: MetadataImage, topic: str) -> TopicConfig:
-        """What is in force for a topic: its own values over the broker's, altered at run time or given."""
-        layers = image.broker_layers(self._config.node_id)
-        dynamic = {**layers.all_brokers, **layers.this_broker}
-        return self._config.altered(dynamic).topic_defaults.altered(image.topic_overrides(topic))
 
     def _traffic(self, topic: str) -> TopicTraffic:
         return TopicTraffic(

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from streamkit.broker.server.dispatch import Route
-from streamkit.broker.server.handlers import api_versions, fetch, groups, offsets, produce, producer_ids
+from streamkit.broker.server.handlers import (
+    api_versions,
+    cluster,
+    configs,
+    fetch,
+    groups,
+    offsets,
+    produce,
+    producer_ids,
+    topics,
+)
 
 ROUTES: tuple[Route, ...] = (
     *produce.ROUTES,
@@ -12,4 +22,7 @@ ROUTES: tuple[Route, ...] = (
     *api_versions.ROUTES,
     *producer_ids.ROUTES,
     *groups.ROUTES,
+    *cluster.ROUTES,
+    *topics.ROUTES,
+    *configs.ROUTES,
 )

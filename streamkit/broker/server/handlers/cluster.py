@@ -1,0 +1,169 @@
+"""Metadata (3) and DescribeCluster (60): who is there, and who leads what.
+
+A topic that does not exist is created on the way if the client allows it, the broker does too, and the client
+named it; asking for all topics creates none. The answer waits for the creation, so it tells the new leaders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable
+from typing import TYPE_CHECKING, Final
+
+from streamkit.broker.controller.topic_names import INTERNAL_TOPICS, invalid_reason
+from streamkit.broker.server.authorized_operations import CLUSTER, NOT_ASKED
+from streamkit.broker.server.cluster_view import ClusterView
+from streamkit.broker.server.dispatch import Encoded, RequestContext, Route
+from streamkit.broker.server.metadata_answers import Question
+from streamkit.protocol.api import ApiKey
+from streamkit.protocol.error_codes import ErrorCode
+from streamkit.protocol.messages.describe_cluster import (
+    DescribeClusterBroker,
+    DescribeClusterRequest,
+    DescribeClusterResponse,
+)
+from streamkit.protocol.messages.metadata import (
+    MetadataRequest,
+    MetadataRequestTopic,
+    MetadataResponse,
+    MetadataResponseTopic,
+)
+from streamkit.protocol.schema import ZERO_UUID
+
+if TYPE_CHECKING:
+    from streamkit.broker.server.node import Broker
+
+FIRST_VERSION_BY_ID: Final = 12  # the field exists from version 10, and no broker may heed it there
+BROKERS: Final = 1
+CONTROLLERS: Final = 2
+
+
+def metadata(
+    broker: Broker, request: RequestContext, message: MetadataRequest
+) -> MetadataResponse | Awaitable[MetadataResponse] | Encoded:
+    if _asks_for_all(request, message):
+        return _answer(broker, request, message, None, ())
+    wanted = message.topics or []
+    if any(_is_misnamed(topic, request.version) for topic in wanted):
+        refused = [_refused(ErrorCode.INVALID_REQUEST, topic.name or "", topic.topic_id) for topic in wanted]
+        return _answer(broker, request, message, (), refused)
+    names, refused = _names(broker, wanted)
+    missing = [name for name in names if name not in broker.metadata.topics]
+    if not missing:
+        return _answer(broker, request, message, names, refused)
+    if message.allow_auto_topic_creation and broker.config.auto_create_topics_enable:
+        return _create_and_answer(broker, request, message, names, refused)
+    refused += [_refused(_why_missing(name), name) for name in missing]
+    return _answer(broker, request, message, [name for name in names if name not in missing], refused)
+
+
+async def _create_and_answer(
+    broker: Broker,
+    request: RequestContext,
+    message: MetadataRequest,
+    names: Iterable[str],
+    refused: list[MetadataResponseTopic],
+) -> MetadataResponse:
+    missing = [name for name in names if name not in broker.metadata.topics]
+    # The cluster's own topics have their coordinators to create them, with partitions of their own count.
+    outcome: dict[str, int] = dict.fromkeys(missing, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+    outcome |= await broker.controller.create_missing(
+        [name for name in missing if name not in INTERNAL_TOPICS]
+    )
+    existing = tuple(name for name in names if name in broker.metadata.topics)
+    refused += [_refused(code, name) for name, code in outcome.items() if name not in existing]
+    return broker.metadata_answers.response(_question(request, message, existing), refused)
+
+
+def _asks_for_all(request: RequestContext, message: MetadataRequest) -> bool:
+    return message.topics is None or (request.version == 0 and not message.topics)
+
+
+def _is_misnamed(topic: MetadataRequestTopic, version: int) -> bool:
+    return version < FIRST_VERSION_BY_ID and (topic.name is None or topic.topic_id != ZERO_UUID)
+
+
+def _names(
+    broker: Broker, wanted: Iterable[MetadataRequestTopic]
+) -> tuple[list[str], list[MetadataResponseTopic]]:
+    """The names asked for, each once, and the refusals of ids that no topic has; ids win over names."""
+    ids = [topic.topic_id for topic in wanted if topic.topic_id != ZERO_UUID]
+    if not ids:
+        return list(dict.fromkeys(topic.name for topic in wanted if topic.name is not None)), []
+    names, refused = [], []
+    for topic_id in dict.fromkeys(ids):
+        topic = broker.metadata.topics_by_id.get(topic_id)
+        if topic is None:
+            refused.append(_refused(ErrorCode.UNKNOWN_TOPIC_ID, None, topic_id))
+        else:
+            names.append(topic.name)
+    return names, refused
+
+
+def _answer(
+    broker: Broker,
+    request: RequestContext,
+    message: MetadataRequest,
+    names: Iterable[str] | None,
+    refused: list[MetadataResponseTopic] | tuple[()],
+) -> MetadataResponse | Encoded:
+    question = _question(request, message, None if names is None else tuple(names))
+    if refused:
+        return broker.metadata_answers.response(question, refused)
+    return Encoded(broker.metadata_answers.encoded(question))
+
+
+def _question(request: RequestContext, message: MetadataRequest, names: tuple[str, ...] | None) -> Question:
+    return Question(
+        version=request.version,
+        listener=request.listener,
+        topics=names,
+        topic_operations=message.include_topic_authorized_operations,
+        cluster_operations=message.include_cluster_authorized_operations,
+    )
+
+
+def _refused(code: int, name: str | None, topic_id: bytes = ZERO_UUID) -> MetadataResponseTopic:
+    return MetadataResponseTopic(
+        error_code=code, name=name, topic_id=topic_id, is_internal=name in INTERNAL_TOPICS
+    )
+
+
+def _why_missing(name: str) -> ErrorCode:
+    if invalid_reason(name) is not None:
+        return ErrorCode.INVALID_TOPIC_EXCEPTION
+    return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+
+def describe_cluster(
+    broker: Broker, request: RequestContext, message: DescribeClusterRequest
+) -> DescribeClusterResponse:
+    if message.endpoint_type != BROKERS:
+        return _wrong_endpoint(request, message.endpoint_type)
+    view = ClusterView(broker.metadata, request.listener)
+    return DescribeClusterResponse(
+        cluster_id=broker.directory.cluster_id,
+        controller_id=broker.config.node_id,
+        brokers=[
+            DescribeClusterBroker(
+                broker_id=one.broker_id, host=endpoint.host, port=endpoint.port, rack=one.rack
+            )
+            for one, endpoint in view.brokers()
+        ],
+        cluster_authorized_operations=CLUSTER if message.include_cluster_authorized_operations else NOT_ASKED,
+    )
+
+
+def _wrong_endpoint(request: RequestContext, endpoint_type: int) -> DescribeClusterResponse:
+    if endpoint_type == CONTROLLERS:
+        code, reason = ErrorCode.MISMATCHED_ENDPOINT_TYPE, "this endpoint is a broker's, not a controller's"
+    else:
+        code, reason = ErrorCode.UNSUPPORTED_ENDPOINT_TYPE, f"endpoint type {endpoint_type} is not known"
+    return DescribeClusterResponse(
+        error_code=code if request.version > 0 else ErrorCode.INVALID_REQUEST, error_message=reason
+    )
+
+
+ROUTES = (
+    Route(ApiKey.METADATA, 0, 13, metadata),
+    Route(ApiKey.DESCRIBE_CLUSTER, 0, 2, describe_cluster),
+)
