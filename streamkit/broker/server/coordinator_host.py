@@ -74,7 +74,7 @@ class Cluster(Protocol):
 
 
 class GroupMetrics:
-    """Counts what the groups do; their state is measured by `GroupLag` when somebody looks."""
+    """Counts what the groups do; their state is measured by `GroupGauges` when somebody looks."""
 
     def __init__(self, registry: Registry) -> None:
         self._rebalances = registry.counter(

@@ -26,6 +26,7 @@ from streamkit.broker.server.broker_metrics import BrokerMetrics
 from streamkit.broker.server.coordinator_host import GroupHost
 from streamkit.broker.server.dispatch import Dispatcher
 from streamkit.broker.server.fetch_sessions import FetchSessions
+from streamkit.broker.server.group_gauges import GroupGauges
 from streamkit.broker.server.metadata_answers import MetadataAnswers
 from streamkit.broker.server.metadata_log import MetadataLog
 from streamkit.broker.server.partitions import Partitions
@@ -135,6 +136,7 @@ class Broker:
         self.controller.subscribe(self._metadata_changed)
         self._start_timers()
         BrokerMetrics(self)
+        GroupGauges(self)
         await self.groups.settled()
         for address in self.config.endpoints():
             try:
