@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,20 @@ def test_kafkas_defaults_where_users_would_notice() -> None:
 def test_configuration_page_is_current() -> None:
     written = (ROOT / "docs" / "configuration.md").read_text()
     assert written == config_docs.page(), "python -m streamkit.broker.config_docs > docs/configuration.md"
+
+
+def test_every_key_is_read_by_some_code() -> None:
+    """No dead options: somebody outside of the table reads each attribute."""
+    table = {"config.py", "config_key.py", "config_description.py", "config_docs.py"}
+    broker = ROOT / "streamkit" / "broker"
+    code = "\n".join(path.read_text() for path in broker.rglob("*.py") if path.name not in table)
+    read_by = {"listeners": "endpoints()", "advertised_listeners": "advertised_endpoints()"}
+    unread = [
+        key.name
+        for key in (*BROKER_KEYS.values(), *TOPIC_KEYS.values())
+        if not re.search(rf"\.{re.escape(read_by.get(key.attribute, key.attribute))}(?!\w)", code)
+    ]
+    assert not unread
 
 
 # --- from properties -----------------------------------------------------------------------------
