@@ -67,9 +67,7 @@ async def test_every_version_answers(tmp_path: Path, version: int) -> None:
         assert (found.error_code, found.offset) == (0, 1)
 
 
-@pytest.mark.parametrize(
-    ("timestamp", "version"), [(-3, 6), (-4, 7), (-5, 8), (-6, 10), (-7, 11)], ids=str
-)
+@pytest.mark.parametrize(("timestamp", "version"), [(-3, 6), (-4, 7), (-5, 8), (-6, 10), (-7, 11)], ids=str)
 async def test_a_special_timestamp_of_a_later_version_is_refused(
     tmp_path: Path, timestamp: int, version: int
 ) -> None:
