@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import struct
 
-from streamkit.protocol.compiler import Decoder, Encoder, compile_decoder, compile_encoder
+from streamkit.protocol.compiler.decoder import Decoder, compile_decoder
+from streamkit.protocol.compiler.encoder import Encoder, compile_encoder
 from streamkit.protocol.errors import MalformedMessageError
 from streamkit.protocol.schema import Buffer, Message, MessageType
 

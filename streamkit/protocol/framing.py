@@ -14,7 +14,7 @@ import msgspec
 
 from streamkit.protocol.api import APIS, ApiKey
 from streamkit.protocol.codec import decode, encode_into, encoder_of
-from streamkit.protocol.compiler import Encoder
+from streamkit.protocol.compiler.encoder import Encoder
 from streamkit.protocol.errors import MalformedMessageError
 from streamkit.protocol.primitives import skip_tags
 from streamkit.protocol.schema import Buffer, Message, MessageType

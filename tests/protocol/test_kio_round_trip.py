@@ -25,7 +25,7 @@ from kio.serial import entity_reader, entity_writer
 
 from streamkit.protocol.api import APIS, Api
 from streamkit.protocol.codec import decode, encode
-from streamkit.protocol.compiler import on_wire
+from streamkit.protocol.compiler.source import on_wire
 from streamkit.protocol.framing import decode_request, encode_request
 from streamkit.protocol.schema import ZERO_UUID, Field, Message
 from tests.protocol.samples import PAIRS, messages, pair_id, sample
