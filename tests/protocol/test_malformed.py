@@ -11,16 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamkit.protocol.codec import decode, encode
+from streamkit.protocol.compiler.source import least_size
 from streamkit.protocol.errors import MalformedMessageError
 from streamkit.protocol.framing import decode_request, decode_response, encode_request
 from streamkit.protocol.messages.api_versions import ApiVersionsRequest
+from streamkit.protocol.messages.describe_groups import DescribeGroupsRequest
 from streamkit.protocol.messages.fetch import FetchRequest, FetchResponse
 from streamkit.protocol.messages.heartbeat import HeartbeatResponse
 from streamkit.protocol.messages.join_group import JoinGroupRequest
 from streamkit.protocol.messages.metadata import MetadataRequest
 from streamkit.protocol.messages.produce import ProduceRequest
 from streamkit.protocol.primitives import uvarint
-from streamkit.protocol.schema import Message
+from streamkit.protocol.schema import Blob, Message, RecordBatches, Text
 from tests.protocol.samples import PAIRS, pair_id, sample
 
 HUGE = [b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff\x0f", b"\xff\xff\xff\xff\x07", b"\x7f\xff"]
@@ -92,6 +94,14 @@ def test_a_count_is_held_against_the_bytes_that_are_left(count: int, fits: bool)
     else:
         with pytest.raises(MalformedMessageError, match=f"claims the length {count}"):
             decode(MetadataRequest, data, 1)
+
+
+def test_the_least_size_of_a_string_is_not_that_of_bytes() -> None:
+    """Both are a length and what follows, but their lengths differ in size: two names of one letter fit."""
+    sizes = [least_size(wire, 0, False) for wire in (Blob(), Text(), RecordBatches(), Text())]
+    assert sizes == [4, 2, 4, 2]
+    request = DescribeGroupsRequest(groups=["", "a"])
+    assert decode(DescribeGroupsRequest, encode(request, 0), 0) == request
 
 
 def test_a_varint_does_not_run_on() -> None:

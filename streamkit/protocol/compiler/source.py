@@ -41,7 +41,6 @@ def on_wire(cls: type[Message], version: int) -> tuple[list[Field], list[Field]]
     return [field for field in fields if field.tag is None], tagged
 
 
-@cache
 def least_size(wire: WireType, version: int, flexible: bool) -> int:
     """The fewest bytes that a value can take: what bounds a declared count."""
     match wire:
