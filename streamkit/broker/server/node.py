@@ -11,6 +11,7 @@ really there is found out by the next start.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -33,6 +34,7 @@ from streamkit.broker.server.partitions import Partitions
 from streamkit.broker.server.producer_ids import ProducerIds
 from streamkit.broker.server.routes import ROUTES
 from streamkit.broker.server.timers import Timers
+from streamkit.broker.storage.errors import LogOfflineError
 from streamkit.broker.storage.log_directory import LogDirectory
 from streamkit.errors import RefusedError, StreamkitError
 from streamkit.net.budget import Budget
@@ -89,6 +91,9 @@ class Broker:
         self.listeners: dict[str, Listener] = {}
         self._ports = ports
         self._on_end = on_end
+        self._maintenance = asyncio.Lock()
+        """Held by whoever writes checkpoints or deletes segments, and for good by the end."""
+        self._stopped = False
         self._failed_requests = metrics.counter(
             "broker_failed_requests_total", "Errors answered, by API and error", ("api", "error")
         )
@@ -239,13 +244,19 @@ class Broker:
         return begin
 
     async def _checkpoint(self) -> None:
-        await self.directory.checkpoint()
+        async with self._maintenance:
+            await self.directory.checkpoint()
 
     async def _apply_retention(self) -> None:
         for actor in self.partitions:
-            if actor.ended_by is ErrorCode.NONE:
-                await actor.log.apply_retention()
-                actor.log.expire_producers()
+            async with self._maintenance:
+                if actor.ended_by is not ErrorCode.NONE:
+                    continue
+                try:
+                    await actor.log.apply_retention()
+                    actor.log.expire_producers()
+                except (LogOfflineError, OSError) as error:
+                    log.warning("retention failed", log=actor.log.name, reason=str(error))
 
     # -- what handlers ask -----------------------------------------------------------------------------------
 
@@ -281,6 +292,9 @@ class Broker:
 
     async def stop(self) -> None:
         """End in order: nothing new, everything appended made durable and answered, then the directory."""
+        if self._stopped:
+            return
+        self._stopped = True
         for listener in self.listeners.values():
             listener.stop_accepting()
         self.timers.close()
@@ -292,9 +306,10 @@ class Broker:
             await listener.close()
         if hasattr(self, "groups"):
             self.groups.close()
-        if hasattr(self, "directory"):
-            await self.directory.close()
-        await self.spawn.close()
+        async with self._maintenance:
+            await self.spawn.close()
+            if hasattr(self, "directory"):
+                await self.directory.close()
 
 
 def cannot_listen(address: ListenerAddress, error: OSError) -> RefusedError:

@@ -20,6 +20,7 @@ import msgspec
 from streamkit.broker.server.dispatch import LATER, Later, RequestContext, Route
 from streamkit.broker.server.fetch_sessions import FetchContext, PartitionKey, TopicKey, Wanted
 from streamkit.broker.server.partition_actor import PartitionActor
+from streamkit.broker.storage.errors import LogOfflineError, OffsetOutOfRangeError
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.fetch import (
@@ -97,6 +98,11 @@ class Read(msgspec.Struct, gc=False):
     diverging: EpochEndOffset | None = None
     cold_bytes: int = 0
     at_least_one: bool = False
+
+    def fail(self, error: ErrorCode) -> None:
+        self.error = error
+        self.high_watermark = self.log_start = -1
+        self.records, self.cold_bytes = b"", 0
 
     @property
     def size(self) -> int:
@@ -228,7 +234,11 @@ class PendingFetch:
         offset, end = read.wanted.fetch_offset, self._end_offset(actor)
         if offset >= end or not (max_bytes or at_least_one):
             return
-        records = actor.log.read(offset, max_bytes=max_bytes, end_offset=end, at_least_one=at_least_one)
+        try:
+            records = actor.log.read(offset, max_bytes=max_bytes, end_offset=end, at_least_one=at_least_one)
+        except LogOfflineError:
+            read.fail(ErrorCode.KAFKA_STORAGE_ERROR)
+            return
         if records is None:
             read.cold_bytes, read.at_least_one = max(1, max_bytes), at_least_one
         else:
@@ -237,14 +247,23 @@ class PendingFetch:
     async def _read_cold(self, reads: list[Read]) -> FetchResponse:
         for read in reads:
             if read.cold_bytes and read.actor is not None:
-                read.records = await read.actor.log.read_cold(
-                    read.wanted.fetch_offset,
-                    max_bytes=read.cold_bytes,
-                    end_offset=self._end_offset(read.actor),
-                    at_least_one=read.at_least_one,
-                )
-                read.cold_bytes = 0
+                await self._read_one_cold(read, read.actor)
         return self._response(reads)
+
+    async def _read_one_cold(self, read: Read, actor: PartitionActor) -> None:
+        """Read from the device; meanwhile the log may lose these offsets, or go offline."""
+        max_bytes, read.cold_bytes = read.cold_bytes, 0
+        try:
+            read.records = await actor.log.read_cold(
+                read.wanted.fetch_offset,
+                max_bytes=max_bytes,
+                end_offset=self._end_offset(actor),
+                at_least_one=read.at_least_one,
+            )
+        except OffsetOutOfRangeError:
+            read.fail(ErrorCode.OFFSET_OUT_OF_RANGE)
+        except LogOfflineError:
+            read.fail(ErrorCode.KAFKA_STORAGE_ERROR)
 
     def _end_offset(self, actor: PartitionActor) -> int:
         if self._replica_id == DEBUGGER:

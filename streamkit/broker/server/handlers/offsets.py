@@ -8,6 +8,7 @@ import msgspec
 
 from streamkit.broker.server.dispatch import RequestContext, Route
 from streamkit.broker.server.partition_actor import PartitionActor
+from streamkit.broker.storage.errors import LogOfflineError
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.list_offsets import (
@@ -83,7 +84,13 @@ async def list_offset(
     end = actor.last_stable_offset if message.isolation_level == READ_COMMITTED else actor.high_watermark
     if message.replica_id == DEBUGGER:
         end = actor.log.log_end_offset
-    found = await find(actor, wanted.timestamp, end)
+    try:
+        found = await find(actor, wanted.timestamp, end)
+    except LogOfflineError:
+        broker.count_failure(ApiKey.LIST_OFFSETS, ErrorCode.KAFKA_STORAGE_ERROR)
+        return ListOffsetsPartitionResponse(
+            partition_index=wanted.partition_index, error_code=ErrorCode.KAFKA_STORAGE_ERROR
+        )
     return ListOffsetsPartitionResponse(
         partition_index=wanted.partition_index,
         timestamp=found.timestamp,
