@@ -38,6 +38,7 @@ from streamkit.protocol.records.record import Record, decode_records, encode_bat
 from streamkit.runtime.contracts.clock import Clock
 from streamkit.runtime.contracts.rng import Rng
 from streamkit.runtime.contracts.spawn import Spawn
+from streamkit.telemetry.instruments import Registry
 
 if TYPE_CHECKING:
     from streamkit.broker.storage.log_directory import LogDirectory
@@ -66,7 +67,14 @@ class MetadataLog:
     """The active controller of this node, and the image that everybody on it reads."""
 
     def __init__(
-        self, log: PartitionLog, config: BrokerConfig, *, clock: Clock, rng: Rng, spawn: Spawn
+        self,
+        log: PartitionLog,
+        config: BrokerConfig,
+        *,
+        clock: Clock,
+        rng: Rng,
+        spawn: Spawn,
+        metrics: Registry,
     ) -> None:
         self.image = MetadataImage()
         self.node_id: Final = config.node_id
@@ -80,10 +88,18 @@ class MetadataLog:
         self._draining = False
         self._durable = asyncio.Event()
         self._failure = ""
+        self._declare_metrics(metrics)
 
     @classmethod
     async def open(
-        cls, directory: LogDirectory, config: BrokerConfig, *, clock: Clock, rng: Rng, spawn: Spawn
+        cls,
+        directory: LogDirectory,
+        config: BrokerConfig,
+        *,
+        clock: Clock,
+        rng: Rng,
+        spawn: Spawn,
+        metrics: Registry,
     ) -> MetadataLog:
         """Open the log in `directory`, make it if it is new, and replay it; raises RefusedError."""
         log = await directory.open_partition(CLUSTER_METADATA, METADATA_TOPIC_ID, 0, LOG_CONFIG)
@@ -92,7 +108,7 @@ class MetadataLog:
                 f"the metadata log in {log.path} is damaged: {log.offline_reason}",
                 hint="restore the directory from a copy, or start with an empty --data-dir",
             )
-        opened = cls(log, config, clock=clock, rng=rng, spawn=spawn)
+        opened = cls(log, config, clock=clock, rng=rng, spawn=spawn, metrics=metrics)
         await opened._replay_from_disk()
         log.on_flushed = opened._durable.set
         return opened
@@ -195,7 +211,7 @@ class MetadataLog:
 
     async def _append(self, records: Sequence[MetadataRecord]) -> int:
         """Write the records as one batch and wait until it is on disk; the offset of the first."""
-        now_ms = self._clock.now_ms()
+        now_ms, began_s = self._clock.now_ms(), self._clock.monotonic_s()
         batch = encode_batch([Record(timestamp=now_ms, value=encode_record(record)) for record in records])
         self._durable.clear()
         (result,) = self._log.append([batch], leader_epoch=LEADER_EPOCH, origin=Origin.COORDINATOR)
@@ -206,7 +222,25 @@ class MetadataLog:
             self._durable.clear()
         if self._failure:
             raise MetadataLogError(f"the metadata log failed: {self._failure}")
+        self._commit_seconds.observe(self._clock.monotonic_s() - began_s)
         return result.base_offset
+
+    def _declare_metrics(self, metrics: Registry) -> None:
+        self._commit_seconds = metrics.histogram(
+            "quorum_commit_seconds", "From deciding to having it on disk"
+        ).labels()
+        metrics.gauge("quorum_epoch", "Epoch of the metadata log").labels().value = LEADER_EPOCH
+        metrics.gauge("quorum_leader_id", "Node that decides").labels().value = self.node_id
+        active = metrics.gauge("controller_active", "1 on the node that decides, if it still can").labels()
+        brokers = metrics.gauge("brokers", "Registered brokers, by state", ("state",))
+
+        def observe() -> None:
+            active.value = 0 if self._failure else 1
+            live = sum(1 for _ in self.image.live_brokers())
+            brokers.labels("live").value = live
+            brokers.labels("fenced").value = len(self.image.brokers) - live
+
+        metrics.on_scrape.append(observe)
 
     # --- start --------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import msgspec
@@ -119,7 +119,12 @@ class Broker:
             producer_id_expiration_ms=self.config.producer_id_expiration_ms,
         )
         self.controller = await MetadataLog.open(
-            self.directory, self.config, clock=self.clock, rng=self.rng, spawn=self.spawn
+            self.directory,
+            self.config,
+            clock=self.clock,
+            rng=self.rng,
+            spawn=self.spawn,
+            metrics=self.metrics,
         )
         self.metadata_answers = MetadataAnswers(
             self.metadata, cluster_id=self.directory.cluster_id, controller_id=self.config.node_id
@@ -287,6 +292,12 @@ class Broker:
 
     def count_failure(self, api: ApiKey, code: ErrorCode) -> None:
         self._failed_requests.labels(api.name, code.name).value += 1
+
+    def count_failures(self, api: ApiKey, codes: Iterable[int]) -> None:
+        """The same for what an answer says of each of its items, successes among them."""
+        for code in codes:
+            if code != ErrorCode.NONE:
+                self.count_failure(api, ErrorCode(code))  # type: ignore[call-arg]  # looked up by value
 
     # -- stop ------------------------------------------------------------------------------------------------
 

@@ -9,8 +9,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from streamkit.broker.controller.image import ConfigResource, ResourceType
 from streamkit.broker.controller.records import (
+    BrokerEndpoint,
     ConfigRecord,
+    FeatureLevelRecord,
+    MetadataRecord,
     PartitionChangeRecord,
+    PartitionRecord,
+    ProducerIdsRecord,
+    RegisterBrokerRecord,
     RemoveTopicRecord,
     TopicRecord,
     decode_record,
@@ -22,18 +28,64 @@ from streamkit.protocol.messages.delete_topics import DeleteTopicsRequest
 from tests.broker.controller.cluster import Cluster, state, topic
 from tests.broker.controller.test_configs import alter
 
+TOPIC_ID, DIRECTORY_ID = bytes(range(16)), b"d" * 16
+ONE, ZERO = b"\0\0\0\x01", bytes(4)
 
-def test_the_frame_is_that_of_kraft() -> None:
-    record = TopicRecord(name="foo", topic_id=bytes(range(16)))
-    # frame version 1, key 2, version 0, compact string of 3, 16 bytes, no tags
-    assert encode_record(record) == b"\x01\x02\x00\x04foo" + bytes(range(16)) + b"\x00"
-    assert decode_record(encode_record(record)) == record
+# Written by hand from the specification: frame version, key, version; then the fields; then the tag section.
+BY_HAND: list[tuple[MetadataRecord, bytes]] = [
+    (TopicRecord(name="foo", topic_id=TOPIC_ID), b"\x01\x02\x00" + b"\x04foo" + TOPIC_ID + b"\x00"),
+    (
+        PartitionRecord(
+            partition_id=1,
+            topic_id=TOPIC_ID,
+            replicas=[1],
+            isr=[1],
+            leader=1,
+            leader_epoch=0,
+            partition_epoch=0,
+            directories=[DIRECTORY_ID],
+        ),
+        b"\x01\x03\x01" + ONE + TOPIC_ID + b"\x02" + ONE + b"\x02" + ONE + b"\x01\x01"
+        + ONE + ZERO + ZERO + b"\x02" + DIRECTORY_ID + b"\x00",
+    ),
+    (
+        PartitionChangeRecord(partition_id=0, topic_id=TOPIC_ID, leader=1),
+        b"\x01\x05\x01" + ZERO + TOPIC_ID + b"\x01" + b"\x01\x04" + ONE,
+    ),
+    (
+        ConfigRecord(resource_type=2, resource_name="a", name="k", value=None),
+        b"\x01\x04\x00" + b"\x02" + b"\x02a" + b"\x02k" + b"\x00" + b"\x00",
+    ),
+    (RemoveTopicRecord(topic_id=TOPIC_ID), b"\x01\x09\x00" + TOPIC_ID + b"\x00"),
+    (
+        FeatureLevelRecord(name="metadata.version", feature_level=21),
+        b"\x01\x0c\x00" + b"\x11metadata.version" + b"\x00\x15" + b"\x00",
+    ),
+    (
+        ProducerIdsRecord(broker_id=1, broker_epoch=1, next_producer_id=1000),
+        b"\x01\x0f\x00" + ONE + ZERO + ONE + ZERO + b"\x00\x00\x03\xe8" + b"\x00",
+    ),
+    (
+        RegisterBrokerRecord(
+            broker_id=1,
+            incarnation_id=TOPIC_ID,
+            broker_epoch=1,
+            end_points=[BrokerEndpoint(name="P", host="h", port=9092)],
+            fenced=False,
+            log_dirs=[DIRECTORY_ID],
+        ),
+        b"\x01\x00\x03" + ONE + b"\x00" + TOPIC_ID + ZERO + ONE
+        + b"\x02" + b"\x02P" + b"\x02h" + b"\x23\x84" + b"\x00\x00" + b"\x00"
+        + b"\x01" + b"\x00" + b"\x00" + b"\x00"
+        + b"\x01" + b"\x00\x11" + b"\x02" + DIRECTORY_ID,
+    ),
+]  # fmt: skip
 
 
-def test_a_change_record_carries_only_what_changed() -> None:
-    record = PartitionChangeRecord(partition_id=0, topic_id=bytes(16), leader=1)
-    assert len(encode_record(record)) == 3 + 4 + 16 + 1 + (1 + 1 + 4)  # frame, id, topic, one tagged field
-    assert decode_record(encode_record(record)) == record
+@pytest.mark.parametrize(("record", "value"), BY_HAND, ids=lambda item: type(item).__name__)
+def test_records_are_krafts_to_the_byte(record: MetadataRecord, value: bytes) -> None:
+    assert encode_record(record) == value
+    assert decode_record(value) == record
 
 
 @pytest.mark.parametrize(

@@ -26,11 +26,14 @@ from streamkit.runtime.os.clock import SystemClock
 from streamkit.runtime.os.disk import OsDisk
 from streamkit.runtime.os.rng import SystemRng
 from streamkit.runtime.os.spawn import TaskSpawn
+from streamkit.telemetry.instruments import Histogram, Registry
 from tests.broker.controller.cluster import state, topic
 
 
 @asynccontextmanager
-async def opened(path: Path, *, flush_mode: str = "durable") -> AsyncIterator[MetadataLog]:
+async def opened(
+    path: Path, *, flush_mode: str = "durable", metrics: Registry | None = None
+) -> AsyncIterator[MetadataLog]:
     config = BrokerConfig.from_properties({"log.dir": str(path), "streamkit.flush.mode": flush_mode})
     spawn = TaskSpawn(lambda name, error: None)
     directory = await LogDirectory.open(
@@ -44,7 +47,12 @@ async def opened(path: Path, *, flush_mode: str = "durable") -> AsyncIterator[Me
     )
     try:
         metadata = await MetadataLog.open(
-            directory, config, clock=SystemClock(), rng=SystemRng(), spawn=spawn
+            directory,
+            config,
+            clock=SystemClock(),
+            rng=SystemRng(),
+            spawn=spawn,
+            metrics=metrics or Registry(),
         )
         if not metadata.image.brokers:
             await metadata.register(
@@ -177,3 +185,27 @@ async def test_a_record_of_the_future_refuses_to_start(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="cannot be read: metadata record 127"):
         async with opened(tmp_path):
             pass
+
+
+async def test_metrics_say_who_decides_and_how_long_it_takes(tmp_path: Path) -> None:
+    metrics = Registry()
+    async with opened(tmp_path, metrics=metrics) as metadata:
+        await metadata.create_missing(["orders"])
+        values = scrape(metrics)
+        assert values["streamkit_controller_active", ()] == 1
+        assert values["streamkit_quorum_leader_id", ()] == 1
+        assert values["streamkit_brokers", ("live",)] == 1
+        assert values["streamkit_quorum_commit_seconds", ()] == 2
+        metadata.failed("the disk is gone")
+        assert scrape(metrics)["streamkit_controller_active", ()] == 0
+
+
+def scrape(metrics: Registry) -> dict[tuple[str, tuple[str, ...]], float]:
+    """The value of each gauge and the number of observations of each histogram."""
+    for callback in metrics.on_scrape:
+        callback()
+    return {
+        (name, labels): sum(child.counts) if isinstance(child, Histogram) else child.value
+        for name, family in metrics.families.items()
+        for labels, child in family.children.items()
+    }

@@ -71,6 +71,7 @@ async def _create_and_answer(
     )
     existing = tuple(name for name in names if name in broker.metadata.topics)
     refused += [_refused(code, name) for name, code in outcome.items() if name not in existing]
+    broker.count_failures(ApiKey.METADATA, (topic.error_code for topic in refused))
     return broker.metadata_answers.response(_question(request, message, existing), refused)
 
 
@@ -108,6 +109,7 @@ def _answer(
 ) -> MetadataResponse | Encoded:
     question = _question(request, message, None if names is None else tuple(names))
     if refused:
+        broker.count_failures(ApiKey.METADATA, (topic.error_code for topic in refused))
         return broker.metadata_answers.response(question, refused)
     return Encoded(broker.metadata_answers.encoded(question))
 

@@ -58,6 +58,7 @@ def _described(
         ]
     except Refusal as refusal:
         code, reason = refusal.code, refusal.message
+        broker.count_failure(ApiKey.DESCRIBE_CONFIGS, code)
     return DescribeConfigsResult(
         error_code=code,
         error_message=reason,
@@ -114,13 +115,17 @@ def _result(entry: ConfigEntry, *, synonyms: bool, documentation: bool) -> Descr
 async def alter_configs(
     broker: Broker, request: RequestContext, message: AlterConfigsRequest
 ) -> AlterConfigsResponse:
-    return await broker.controller.submit(lambda controller: controller.replace_configs(message))
+    response = await broker.controller.submit(lambda controller: controller.replace_configs(message))
+    broker.count_failures(ApiKey.ALTER_CONFIGS, (one.error_code for one in response.responses))
+    return response
 
 
 async def incremental_alter_configs(
     broker: Broker, request: RequestContext, message: IncrementalAlterConfigsRequest
 ) -> IncrementalAlterConfigsResponse:
-    return await broker.controller.submit(lambda controller: controller.alter_configs(message))
+    response = await broker.controller.submit(lambda controller: controller.alter_configs(message))
+    broker.count_failures(ApiKey.INCREMENTAL_ALTER_CONFIGS, (one.error_code for one in response.responses))
+    return response
 
 
 ROUTES = (

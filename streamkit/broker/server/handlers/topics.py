@@ -50,21 +50,28 @@ NO_WATERMARK: Final = -1
 async def create_topics(
     broker: Broker, request: RequestContext, message: CreateTopicsRequest
 ) -> CreateTopicsResponse:
-    return await broker.controller.submit(lambda controller: controller.create_topics(message))
+    response = await broker.controller.submit(lambda controller: controller.create_topics(message))
+    broker.count_failures(ApiKey.CREATE_TOPICS, (topic.error_code for topic in response.topics))
+    return response
 
 
 async def create_partitions(
     broker: Broker, request: RequestContext, message: CreatePartitionsRequest
 ) -> CreatePartitionsResponse:
-    return await broker.controller.submit(lambda controller: controller.create_partitions(message))
+    response = await broker.controller.submit(lambda controller: controller.create_partitions(message))
+    broker.count_failures(ApiKey.CREATE_PARTITIONS, (topic.error_code for topic in response.results))
+    return response
 
 
 async def delete_topics(
     broker: Broker, request: RequestContext, message: DeleteTopicsRequest
 ) -> DeleteTopicsResponse:
-    if not broker.config.delete_topic_enable:
-        return _deletion_disabled(message, request.version)
-    return await broker.controller.submit(lambda controller: controller.delete_topics(message))
+    if broker.config.delete_topic_enable:
+        response = await broker.controller.submit(lambda controller: controller.delete_topics(message))
+    else:
+        response = _deletion_disabled(message, request.version)
+    broker.count_failures(ApiKey.DELETE_TOPICS, (topic.error_code for topic in response.responses))
+    return response
 
 
 def _deletion_disabled(message: DeleteTopicsRequest, version: int) -> DeleteTopicsResponse:
@@ -102,6 +109,7 @@ def _records_deleted(
     broker: Broker, topic: str, wanted: DeleteRecordsPartition
 ) -> DeleteRecordsPartitionResult:
     code, low_watermark = _delete_up_to(broker, topic, wanted.partition_index, wanted.offset)
+    broker.count_failures(ApiKey.DELETE_RECORDS, (code,))
     return DeleteRecordsPartitionResult(
         partition_index=wanted.partition_index, low_watermark=low_watermark, error_code=code
     )
@@ -142,6 +150,7 @@ def describe_topic_partitions(
         first = cursor.partition_index if cursor is not None and name == cursor.topic_name else 0
         if page.next_cursor is None:
             page.add(name, broker.metadata.topics.get(name), first)
+    broker.count_failures(ApiKey.DESCRIBE_TOPIC_PARTITIONS, (topic.error_code for topic in page.topics))
     return DescribeTopicPartitionsResponse(topics=page.topics, next_cursor=page.next_cursor)
 
 

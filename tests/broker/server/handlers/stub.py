@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from inspect import isawaitable
 from typing import Any, TypeVar
 
@@ -77,8 +77,15 @@ class StubBroker:
         self.metadata = cluster.image
         self.controller = StubController(cluster)
         self.directory = StubDirectory()
+        self.failures: list[int] = []
         self.partitions = StubPartitions(self)
         self.metadata_answers = MetadataAnswers(cluster.image, cluster_id="a-cluster", controller_id=1)
+
+    def count_failure(self, api: int, code: int) -> None:
+        self.failures.append(code)
+
+    def count_failures(self, api: int, codes: Iterable[int]) -> None:
+        self.failures += [code for code in codes if code]
 
     def why_missing(self, topic: str, partition: int) -> ErrorCode:
         return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION

@@ -79,6 +79,7 @@ async def test_deletion_can_be_disabled(cluster: Cluster, version: int) -> None:
         ErrorCode.TOPIC_DELETION_DISABLED if version >= 3 else ErrorCode.INVALID_REQUEST
     )
     assert "a" in cluster.image.topics
+    assert broker.failures == [refused.error_code]
 
 
 @pytest.mark.parametrize("version", range(4))
