@@ -83,6 +83,8 @@ class AcceptedBatch(msgspec.Struct, frozen=True, gc=False):
 class AppendPlan(msgspec.Struct):
     results: list[AppendResult]
     accepted: list[AcceptedBatch]
+    size: int
+    """Bytes of all accepted batches."""
 
 
 class _RefusedError(StreamkitError):
@@ -104,6 +106,7 @@ def plan_append(
     """One result for each of `batches`, in order."""
     results: list[AppendResult] = []
     accepted: list[AcceptedBatch] = []
+    accepted_size = 0
     changed: dict[int, ProducerEntry] = {}
     broker_time = config.message_timestamp_type == "LogAppendTime"
     append_time = now_ms if broker_time else NO_TIMESTAMP
@@ -156,8 +159,9 @@ def plan_append(
         else:
             accepted.append(AcceptedBatch(data, size, next_offset, last_offset, max_timestamp))
         results.append(AppendResult(ErrorCode.NONE, next_offset, last_offset, append_time))
+        accepted_size += size
         next_offset = last_offset + 1
-    return AppendPlan(results, accepted)
+    return AppendPlan(results, accepted, accepted_size)
 
 
 def refuse_all(count: int, code: ErrorCode, message: str) -> list[AppendResult]:

@@ -99,13 +99,14 @@ class Segment:
             return True
         return self._index_is_full(config.segment_index_bytes) or self._is_old(batch, config, now_ms)
 
-    def takes(self, batches: list[AcceptedBatch], config: TopicConfig, now_ms: int) -> bool:
-        """Whether all of `batches` surely fit: one look for the whole drain, the common case."""
+    def takes(self, batches: list[AcceptedBatch], size: int, config: TopicConfig, now_ms: int) -> bool:
+        """Whether all of `batches`, `size` bytes, surely fit: one look for a whole drain, the common case."""
+        last = batches[-1]
         return (
-            self.size + sum(batch.size for batch in batches) <= config.segment_bytes
-            and batches[-1].last_offset - self.base_offset <= MAX_RELATIVE_OFFSET
+            self.size + size <= config.segment_bytes
+            and last.last_offset - self.base_offset <= MAX_RELATIVE_OFFSET
             and not self._index_is_full(config.segment_index_bytes, room=len(batches))
-            and not (self.size and self._is_old(batches[-1], config, now_ms))
+            and not (self.size and self._is_old(last, config, now_ms))
         )
 
     def _index_is_full(self, segment_index_bytes: int, room: int = 0) -> bool:

@@ -89,9 +89,9 @@ class Flusher:
 
     async def _round(self, logs: list[PartitionLog]) -> None:
         work = [(log, log.begin_flush()) for log in logs]
-        for _, part in work:
-            for path, data in part.replacements:
-                await self._disk.replace(path, data)
+        replacements = [file for _, part in work for file in part.replacements]
+        if replacements:
+            await self._disk.replace_all(replacements)
         files = [file for _, part in work for file in part.files]
         directories = list(dict.fromkeys(name for _, part in work for name in part.directories))
         if len(files) > FILES_SYNCED_ONE_BY_ONE:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64encode
 
 import msgspec
 
@@ -27,7 +27,7 @@ def encode_uuid(uuid: bytes) -> str:
 
 
 def decode_uuid(text: str) -> bytes:
-    uuid = urlsafe_b64decode(text + "==")
+    uuid = b64decode(text + "==", altchars=b"-_", validate=True)
     if len(uuid) != 16:
         raise ValueError(f"{text!r} is no UUID")
     return uuid

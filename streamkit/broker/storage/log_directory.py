@@ -15,6 +15,7 @@ A failed write or sync fails the whole directory: its logs go offline and `on_fa
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import structlog
@@ -202,8 +203,12 @@ class LogDirectory:
             # a mark above what is durable would make a torn tail look like corruption
             marks[key] = min(log.high_watermark, log.recovery_point)
         try:
-            for name in CHECKPOINT_FILES:
-                await self._disk.replace(f"{self.path}/{name}", encode_offsets(self._checkpoints[name]))
+            await self._disk.replace_all(
+                [
+                    (f"{self.path}/{name}", encode_offsets(self._checkpoints[name]))
+                    for name in CHECKPOINT_FILES
+                ]
+            )
         except OSError as error:
             self.flusher.fail(f"writing a checkpoint in {self.path} failed: {error}")
 
@@ -329,6 +334,7 @@ async def _identify(disk: Disk, path: str, *, node_id: int, cluster_id: str | No
         directory_id=random_uuid(rng, "directory-id"),
     )
     await disk.replace(f"{path}/{META_FILE}", encode_identity(identity))
+    await disk.flush([], [os.path.dirname(path)])
     return identity
 
 

@@ -26,7 +26,14 @@ from typing import TypeVar
 import msgspec
 
 from streamkit.broker.config import TopicConfig
-from streamkit.broker.log.append import AcceptedBatch, AppendResult, Origin, plan_append, refuse_all
+from streamkit.broker.log.append import (
+    AcceptedBatch,
+    AppendPlan,
+    AppendResult,
+    Origin,
+    plan_append,
+    refuse_all,
+)
 from streamkit.broker.log.checkpoint import encode_epochs
 from streamkit.broker.log.epochs import LeaderEpochs
 from streamkit.broker.log.index import OffsetIndex, TimeIndex
@@ -148,7 +155,7 @@ class PartitionLog:
         if not plan.accepted:
             return plan.results
         try:
-            self._write(plan.accepted, leader_epoch, now_ms)
+            self._write(plan, leader_epoch, now_ms)
         except OSError as error:
             return self._without_unwritten(plan.results, error)
         finally:
@@ -156,19 +163,20 @@ class PartitionLog:
                 self._flush_or_count_as_flushed(now_ms)
         return plan.results
 
-    def _write(self, batches: list[AcceptedBatch], leader_epoch: int, now_ms: int) -> None:
+    def _write(self, plan: AppendPlan, leader_epoch: int, now_ms: int) -> None:
+        batches = plan.accepted
         active = self._active_for_append()
         if leader_epoch != self.epochs.latest and self.epochs.assign(leader_epoch, batches[0].base_offset):
             self._replace_later(EPOCHS_FILE, encode_epochs(self.epochs.entries))
-        if active.takes(batches, self.config, now_ms):
-            self._writerun_steps(active, batches)
+        if active.takes(batches, plan.size, self.config, now_ms):
+            self._write_run(active, batches)
             return
         for batch in batches:
             if active.must_roll(batch, self.config, now_ms):
                 active = self._roll(now_ms)
-            self._writerun_steps(active, [batch])
+            self._write_run(active, [batch])
 
-    def _writerun_steps(self, active: Segment, batches: list[AcceptedBatch]) -> None:
+    def _write_run(self, active: Segment, batches: list[AcceptedBatch]) -> None:
         path = self._file(active, LOG_SUFFIX)
         file = self._dirty_files.get(path)
         if file is None:

@@ -1,7 +1,7 @@
 """Files as a port: what is instantaneous, what may wait, and what is durable when.
 
 `write`, `read_nowait` and the small metadata calls return at once and touch the page cache at most.
-`read`, `replace`, `rename`, `flush` and `flush_file_system` may wait for the device, so they are awaitable,
+`read`, `replace(_all)`, `rename`, `flush` and `flush_file_system` may wait for the device, so they are awaitable,
 and they are the only places where a simulated disk stalls. Nothing written is durable before a flush that
 began after it has returned; a name is durable only once its directory is flushed. Errors are `OSError`, as
 the system gives them.
@@ -74,6 +74,10 @@ class Disk(Protocol):
 
     async def replace(self, path: str, data: bytes) -> None:
         """Make `data` the durable content of `path`, wholly or not at all, whenever power goes."""
+        ...
+
+    async def replace_all(self, files: Sequence[tuple[str, bytes]]) -> None:
+        """`replace` each of these; together they cost little more than one."""
         ...
 
     async def rename(self, source: str, target: str) -> None:

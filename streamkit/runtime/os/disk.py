@@ -27,6 +27,7 @@ BUFFERS_PER_WRITE = 1000
 """Below IOV_MAX (1024) everywhere."""
 THREADS = 4
 TEMPORARY_SUFFIX = ".tmp"
+REPLACED_ONE_BY_ONE = 3
 
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 _FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None)
@@ -144,7 +145,10 @@ class OsDisk:
         return OsLock(descriptor)
 
     async def replace(self, path: str, data: bytes) -> None:
-        await self._in_thread(_replace, path, data)
+        await self._in_thread(_replace, [(path, data)])
+
+    async def replace_all(self, files: Sequence[tuple[str, bytes]]) -> None:
+        await self._in_thread(_replace, files)
 
     async def rename(self, source: str, target: str) -> None:
         await self._in_thread(_rename, source, target)
@@ -180,14 +184,24 @@ def _sync_directory(path: str) -> None:
         os.close(descriptor)
 
 
-def _replace(path: str, data: bytes) -> None:
-    temporary = path + TEMPORARY_SUFFIX
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        _sync_content(file.fileno())
-    os.replace(temporary, path)
-    _sync_directory(os.path.dirname(path))
+def _replace(files: Sequence[tuple[str, bytes]]) -> None:
+    """Write aside, sync, rename, sync the names; with many files one sync stands for all."""
+    one_by_one = len(files) <= REPLACED_ONE_BY_ONE
+    for path, data in files:
+        with open(path + TEMPORARY_SUFFIX, "wb") as file:
+            file.write(data)
+            file.flush()
+            if one_by_one:
+                _sync_content(file.fileno())
+    if not one_by_one:
+        _flush_file_system(files[0][0] + TEMPORARY_SUFFIX)
+    for path, _ in files:
+        os.replace(path + TEMPORARY_SUFFIX, path)
+    if not one_by_one:
+        _flush_file_system(files[0][0])
+        return
+    for directory in dict.fromkeys(os.path.dirname(path) for path, _ in files):
+        _sync_directory(directory)
 
 
 def _rename(source: str, target: str) -> None:

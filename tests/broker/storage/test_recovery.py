@@ -1,0 +1,335 @@
+"""Each class of damage that a crash, a disk or a person can leave, and what the next start makes of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from streamkit.broker.config import TopicConfig
+from streamkit.broker.log.checkpoint import encode_offsets
+from streamkit.broker.storage.errors import (
+    DirectoryLockedError,
+    ForeignDirectoryError,
+    LogOfflineError,
+    UnreadableDirectoryError,
+)
+from streamkit.broker.storage.log_directory import LogDirectory
+from streamkit.broker.storage.partition_log import PartitionLog
+from streamkit.protocol.error_codes import ErrorCode
+from tests.broker.storage.conftest import Bench
+from tests.broker.storage.support import NOW_MS, batch, sequenced, values
+from tests.broker.storage.test_partition_log import read_all
+
+SMALL = {"segment_bytes": 2000, "index_interval_bytes": 100}
+
+
+async def written(bench: Bench, count: int = 60, *, checkpointed: bool) -> LogDirectory:
+    """A directory with one log of `count` flushed records of a producer, its broker crashed."""
+    directory = await bench.directory()
+    log = await bench.log(directory, **SMALL)
+    for i in range(count):
+        log.append([sequenced(i)], leader_epoch=i // 20)
+        if i % 7 == 0:
+            await directory.flusher.settle()
+    await directory.flusher.settle()
+    log.high_watermark = log.flushed_offset
+    if checkpointed:
+        await directory.checkpoint()
+    bench.crash(directory)
+    return directory
+
+
+async def reopened(bench: Bench) -> PartitionLog:
+    return await bench.log(await bench.directory(), **SMALL)
+
+
+def segment_files(bench: Bench, suffix: str = ".log") -> list[Path]:
+    return sorted((bench.path / "t-0").glob(f"*{suffix}"))
+
+
+def flip_bit(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0x10
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+async def test_a_killed_process_loses_nothing(bench: Bench, checkpointed: bool) -> None:
+    await written(bench, checkpointed=checkpointed)
+    log = await reopened(bench)
+    assert [offset for offset, _ in read_all(log)] == list(range(60))
+    assert (log.epochs.latest, log.epochs.end_offset_for(0, 60)) == (2, (0, 20))
+    duplicate, following = log.append([sequenced(56), sequenced(60)], leader_epoch=3)
+    assert (duplicate.duplicate, duplicate.base_offset, following.base_offset) == (True, 56, 60)
+    assert (await log.find_by_timestamp(NOW_MS)).offset == 0  # type: ignore[union-attr]
+
+
+TAILS = {
+    "truncated": lambda data, size: data[: -size // 2],
+    "zeroed": lambda data, size: data[:-size] + bytes(size),
+    "zeroes appended": lambda data, size: data + bytes(4096),
+    "garbage appended": lambda data, size: data + b"\xa5garbage" * 40,
+    "bit flipped": lambda data, size: data[:-3] + bytes([data[-3] ^ 1]) + data[-2:],
+    "header cut off": lambda data, size: data + data[:30],
+}
+
+
+@pytest.mark.parametrize("tail", TAILS)
+async def test_a_torn_tail_above_the_durable_point_is_cut_off(bench: Bench, tail: str) -> None:
+    await written(bench, checkpointed=False)
+    last = segment_files(bench)[-1]
+    whole = last.read_bytes()
+    last.write_bytes(TAILS[tail](whole, len(sequenced(0))))
+    log = await reopened(bench)
+    assert not log.offline_reason
+    end = 60 if "appended" in tail or "cut off" in tail else 59
+    assert (log.log_end_offset, log.flushed_offset) == (end, end)
+    assert [offset for offset, _ in read_all(log)] == list(range(end))
+    assert last.stat().st_size == log.segments[-1].size
+    assert log.append([sequenced(end)], leader_epoch=2)[0].base_offset == end
+
+
+@pytest.mark.parametrize("tail", ["truncated", "zeroed", "bit flipped"])
+async def test_the_same_damage_below_the_durable_point_takes_the_log_offline(bench: Bench, tail: str) -> None:
+    await written(bench, checkpointed=True)
+    last = segment_files(bench)[-1]
+    damaged = TAILS[tail](last.read_bytes(), len(sequenced(0)))
+    last.write_bytes(damaged)
+    for _ in range(2):  # a restart changes nothing
+        directory = await bench.directory()
+        log = await bench.log(directory, **SMALL)
+        assert "59" in log.offline_reason
+        assert "durable" in log.offline_reason
+        assert last.read_bytes() == damaged
+        (refused,) = log.append([sequenced(60)], leader_epoch=2)
+        assert refused.error is ErrorCode.KAFKA_STORAGE_ERROR
+        with pytest.raises(LogOfflineError):
+            log.read(0, max_bytes=1, end_offset=1)
+        with pytest.raises(LogOfflineError):
+            await log.read_cold(0, max_bytes=1, end_offset=1)
+        await directory.close()
+        bench.opened.remove(directory)
+
+
+async def test_segments_behind_a_torn_one_go_with_it(bench: Bench) -> None:
+    await written(bench, checkpointed=False)
+    files = segment_files(bench)
+    flip_bit(files[1], 100)
+    log = await reopened(bench)
+    assert not log.offline_reason
+    assert segment_files(bench) == files[:2]
+    assert [offset for offset, _ in read_all(log)] == list(range(log.log_end_offset))
+
+
+async def test_a_segment_that_is_gone_is_noticed(bench: Bench) -> None:
+    await written(bench, checkpointed=True)
+    segment_files(bench)[-1].unlink()
+    log = await reopened(bench)
+    assert "durable" in log.offline_reason
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "garbage", "zeroed", "shifted"])
+@pytest.mark.parametrize("suffix", [".index", ".timeindex"])
+async def test_a_damaged_index_is_made_anew(bench: Bench, suffix: str, damage: str) -> None:
+    directory = await bench.directory()
+    config = {"index_interval_bytes": 4096, "segment_bytes": 200_000}
+    log = await bench.log(directory, **config)
+    for i in range(3000):
+        log.append([batch(b"%05d" % i, b"x" * 100, timestamp=NOW_MS + i)], leader_epoch=0)
+    await directory.close()
+    bench.opened.remove(directory)
+    for index in segment_files(bench, suffix):
+        data = index.read_bytes()
+        match damage:
+            case "missing":
+                index.unlink()
+            case "cut":
+                index.write_bytes(data[:-3])
+            case "garbage":
+                index.write_bytes(os.urandom(len(data)))
+            case "zeroed":
+                index.write_bytes(bytes(len(data)))
+            case "shifted":  # plausible and wrong: every position is a byte off
+                index.write_bytes(
+                    b"".join(data[i : i + 7] + bytes([data[i + 7] ^ 1]) for i in range(0, len(data), 8))
+                    if suffix == ".index"
+                    else data[:-12]
+                )
+    log = await bench.log(await bench.directory(), **config)
+    for offset in (0, 777, 3333, 5999):
+        data = await log.read_cold(offset, max_bytes=1000, end_offset=6000)
+        assert values(data)[0][0] in (offset, offset - 1)
+    for i in (0, 1234, 2999):
+        found = await log.find_by_timestamp(NOW_MS + i)
+        assert found is not None
+        assert found.offset == 2 * i
+
+
+@pytest.mark.parametrize("name", ["recovery-point", "log-start", "replication"])
+async def test_a_damaged_checkpoint_costs_time_and_nothing_else(bench: Bench, name: str) -> None:
+    await written(bench, checkpointed=True)
+    flip_bit(bench.path / f"{name}-offset-checkpoint", 4)
+    log = await reopened(bench)
+    assert [offset for offset, _ in read_all(log)] == list(range(60))
+
+
+async def test_a_damaged_clean_shutdown_marker_means_an_unclean_stop(bench: Bench) -> None:
+    directory = await bench.directory()
+    log = await bench.log(directory, **SMALL)
+    log.append([sequenced(i) for i in range(60)], leader_epoch=0)
+    await directory.close()
+    bench.opened.remove(directory)
+    flip_bit(bench.path / ".kafka_cleanshutdown", 5)
+    directory = await bench.directory()
+    assert not directory.was_clean
+    log = await bench.log(directory, **SMALL)
+    assert (log.log_end_offset, log.offline_reason) == (60, "")
+
+
+async def test_the_clean_shutdown_marker_is_good_for_one_start(bench: Bench) -> None:
+    directory = await bench.directory()
+    await directory.close()
+    bench.opened.remove(directory)
+    directory = await bench.directory()
+    assert directory.was_clean
+    assert not (bench.path / ".kafka_cleanshutdown").exists()
+    bench.crash(directory)
+    assert not (await bench.directory()).was_clean
+
+
+async def test_a_log_that_changed_since_the_clean_stop_is_recovered(bench: Bench) -> None:
+    directory = await bench.directory()
+    log = await bench.log(directory)
+    log.append([sequenced(i) for i in range(9)], leader_epoch=0)
+    await directory.close()
+    bench.opened.remove(directory)
+    (file,) = segment_files(bench)
+    file.write_bytes(file.read_bytes() + b"surprise")
+    log = await reopened(bench)
+    assert (log.log_end_offset, log.offline_reason) == (9, "")
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
+async def test_damaged_snapshots_and_epochs_are_rebuilt_from_the_log(bench: Bench, damage: str) -> None:
+    await written(bench, checkpointed=True)
+    files = [*segment_files(bench, ".snapshot"), bench.path / "t-0" / "leader-epoch-checkpoint"]
+    assert len(files) >= 3
+    for file in files:
+        match damage:
+            case "flipped":
+                flip_bit(file, file.stat().st_size // 2)
+            case "cut":
+                file.write_bytes(file.read_bytes()[:-1])
+            case "missing":
+                file.unlink()
+    log = await reopened(bench)
+    assert [e.start_offset for e in log.epochs.entries] == [0, 20, 40]
+    results = log.append([sequenced(i) for i in (55, 56, 59, 54, 60)], leader_epoch=2)
+    assert [r.base_offset for r in results] == [55, 56, 59, -1, 60]
+
+
+async def test_leftovers_are_swept_and_a_swap_is_finished(bench: Bench) -> None:
+    await written(bench, checkpointed=True)
+    first = segment_files(bench)[0]
+    whole = first.read_bytes()
+    for suffix in (".tmp", ".cleaned", ".clean", ".deleted"):
+        (bench.path / "t-0" / f"{first.name}{suffix}").write_bytes(b"half")
+    first.with_name(first.name + ".swap").write_bytes(whole)
+    first.write_bytes(b"the segment that the swap was about to replace")
+    log = await reopened(bench)
+    assert [offset for offset, _ in read_all(log)] == list(range(60))
+    assert not [p.name for p in (bench.path / "t-0").iterdir() if p.suffix in (".tmp", ".swap", ".deleted")]
+
+
+async def test_a_damaged_swap_is_dropped(bench: Bench) -> None:
+    await written(bench, checkpointed=True)
+    first = segment_files(bench)[0]
+    first.with_name(first.name + ".swap").write_bytes(first.read_bytes()[:-9])
+    log = await reopened(bench)
+    assert [offset for offset, _ in read_all(log)] == list(range(60))
+
+
+async def test_a_locked_directory(bench: Bench) -> None:
+    await bench.directory()
+    with pytest.raises(DirectoryLockedError, match="another process"):
+        await bench.directory()
+
+
+async def test_a_directory_of_something_else_is_left_alone(bench: Bench) -> None:
+    bench.path.mkdir()
+    (bench.path / "thesis.tex").write_text("mine")
+    with pytest.raises(ForeignDirectoryError, match=r"thesis\.tex"):
+        await bench.directory()
+    assert sorted(p.name for p in bench.path.iterdir()) == [".lock", "thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("node.id=1", "node.id=2", "belongs to node 2"),
+        ("version=1", "version=9", "version 9"),
+        ("directory.id=", "directory.id=?", "does not say whose"),
+        ("cluster.id=", "someone=", "does not say whose"),
+    ],
+)
+async def test_a_directory_of_another_node(bench: Bench, old: str, new: str, words: str) -> None:
+    directory = await bench.directory()
+    await directory.close()
+    bench.opened.remove(directory)
+    meta = bench.path / "meta.properties"
+    meta.write_text(meta.read_text().replace(old, new))
+    with pytest.raises(ForeignDirectoryError, match=words):
+        await bench.directory()
+
+
+async def test_a_directory_of_another_cluster(bench: Bench) -> None:
+    directory = await bench.directory(cluster_id="ours")
+    await directory.close()
+    bench.opened.remove(directory)
+    with pytest.raises(ForeignDirectoryError, match="cluster ours"):
+        await bench.directory(cluster_id="theirs")
+
+
+async def test_an_unreadable_directory(bench: Bench) -> None:
+    bench.path.parent.mkdir(exist_ok=True)
+    bench.path.write_text("a file")
+    with pytest.raises(UnreadableDirectoryError, match="cannot be used"):
+        await bench.directory()
+
+
+async def test_an_unreadable_meta_file(bench: Bench) -> None:
+    (bench.path / "meta.properties").mkdir(parents=True)
+    with pytest.raises(UnreadableDirectoryError, match="cannot be used"):
+        await bench.directory()
+
+
+async def test_a_log_of_another_topic_id_is_set_aside(bench: Bench) -> None:
+    await written(bench, checkpointed=True)
+    directory = await bench.directory()
+    log = await directory.open_partition("t", b"another-topic-id", 0, TopicConfig())
+    assert (log.log_end_offset, log.topic_id) == (0, b"another-topic-id")
+    assert len(list(bench.path.glob("t-0.*-stray"))) == 1
+
+
+async def test_a_deleted_log_is_gone_and_half_deleted_ones_go_at_the_start(bench: Bench) -> None:
+    directory = await bench.directory()
+    log = await bench.log(directory)
+    log.append([batch(b"x")], leader_epoch=0)
+    await directory.delete_partition(log)
+    assert log.append([batch(b"y")], leader_epoch=0)[0].error is ErrorCode.KAFKA_STORAGE_ERROR
+    assert not list(bench.path.glob("t-0*"))
+    bench.crash(directory)
+    (bench.path / "t-0.00ff-delete").mkdir()
+    directory = await bench.directory()
+    assert not list(bench.path.glob("*-delete"))
+    assert (await bench.log(directory)).log_end_offset == 0
+
+
+async def test_a_recovery_point_without_any_file_is_a_loss(bench: Bench) -> None:
+    directory = await bench.directory()
+    bench.crash(directory)
+    (bench.path / "t-0").mkdir()
+    (bench.path / "recovery-point-offset-checkpoint").write_bytes(encode_offsets({("t", 0): 5}))
+    assert "gone" in (await bench.log(await bench.directory())).offline_reason
