@@ -21,6 +21,12 @@ TIME_ENTRY_SIZE = 12
 _TIME_ENTRY = Struct(">qI")
 
 
+IndexEntry = tuple[int, int]
+"""(position of a batch, relative offset of its last record); the offset is UNKNOWN at a segment's start."""
+UNKNOWN = -1
+START: IndexEntry = (0, UNKNOWN)
+
+
 class OffsetIndex:
     """Relative offsets and positions; both strictly increase."""
 
@@ -38,15 +44,16 @@ class OffsetIndex:
         self.offsets.append(relative_offset)
         self.positions.append(position)
 
-    def position_before(self, relative_offset: int) -> int:
-        """Where a search for this offset begins: the last indexed batch that is not wholly behind it."""
-        found = bisect_right(self.offsets, relative_offset) - 1
-        return self.positions[found] if found >= 0 else 0
+    def entry_before(self, relative_offset: int) -> IndexEntry:
+        """Where a search for this offset begins: the last indexed batch that ends at or before it."""
+        return self._entry(bisect_right(self.offsets, relative_offset) - 1)
 
-    def boundary_before(self, position: int) -> int:
-        """The last indexed batch boundary at or before this position."""
-        found = bisect_right(self.positions, position) - 1
-        return self.positions[found] if found >= 0 else 0
+    def entry_at_position(self, position: int) -> IndexEntry:
+        """The last indexed batch that begins at or before this position."""
+        return self._entry(bisect_right(self.positions, position) - 1)
+
+    def _entry(self, number: int) -> IndexEntry:
+        return (self.positions[number], self.offsets[number]) if number >= 0 else START
 
     def unsaved(self) -> tuple[int, bytes]:
         """(position in the file, bytes) of the entries that the file lacks."""

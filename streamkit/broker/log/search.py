@@ -15,7 +15,8 @@ from typing import TypeVar
 
 import msgspec
 
-from streamkit.broker.log.index import OffsetIndex
+from streamkit.broker.log.index import UNKNOWN, IndexEntry
+from streamkit.broker.log.segment import Segment
 from streamkit.protocol.records.batch import (
     HEADER_SIZE,
     LENGTH_END,
@@ -49,10 +50,24 @@ class TimestampedOffset(msgspec.Struct, frozen=True, gc=False):
     leader_epoch: int
 
 
+def check_entry(entry: IndexEntry, base_offset: int) -> Steps[int]:
+    """The position in an index entry, after the batch there proved to be the one that the entry says."""
+    position, relative_offset = entry
+    if relative_offset != UNKNOWN:
+        _require_last_offset((yield position, HEADER_SIZE), 0, base_offset + relative_offset)
+    return position
+
+
+def _require_last_offset(data: Buffer, at: int, last_offset: int) -> None:
+    if len(data) - at >= HEADER_SIZE:
+        base, _, _, _, _, _, delta = _FRONT.unpack_from(data, at)
+        if base + delta == last_offset:
+            return
+    raise CorruptBatchError(f"the index is wrong about the batch that ends with offset {last_offset}")
+
+
 def find_batch(start: int, end: int, offset: int) -> Steps[int]:
-    """The position of the first batch in [start, end) that ends at or after `offset`; `end` if there
-    is none.
-    """
+    """The position of the first batch in [start, end) that reaches `offset`; `end` if there is none."""
     position = start
     while position < end:
         chunk = yield position, min(WALK_BYTES, end - position)
@@ -79,13 +94,12 @@ def _walk(chunk: Buffer, offset: int) -> tuple[bool, int]:
 
 
 def read_batches(
-    start: int, end: int, offset: int, *, max_bytes: int, at_least_one: bool, slack: int, index: OffsetIndex
+    start: int, end: int, offset: int, *, max_bytes: int, at_least_one: bool, slack: int, segment: Segment
 ) -> Steps[Found | None]:
     """Whole batches from the one that contains `offset` on: at most `max_bytes`, below position `end`.
 
-    `start` is a batch boundary at most about `slack` bytes before that batch, `end` is a boundary too. None
-    if no batch is there; nothing is found if the first is over `max_bytes` and `at_least_one` does not ask
-    for it.
+    `start` is a batch boundary, about `slack` bytes before that batch; `end` is a boundary too. None if no
+    batch is there. Nothing is found if the first is over `max_bytes` and `at_least_one` does not ask for it.
     """
     chunk = yield start, min(end - start, max(max_bytes, HEADER_SIZE) + slack)
     found, skip = _walk(chunk, offset)
@@ -101,10 +115,7 @@ def read_batches(
     if end - first <= min(max_bytes, len(view)):
         size = end - first
     else:
-        # skip what the index knows to be whole, walk the rest
-        view_end = min(len(view), max_bytes)
-        known = max(0, index.boundary_before(first + view_end) - first)
-        size, next_offset = _whole_batches(view[:view_end], known)
+        size, next_offset = _whole_batches(view[:max_bytes], first, segment)
     if not size:
         if not at_least_one:
             return Found(view[:0], first, offset)
@@ -117,13 +128,21 @@ def read_batches(
     return Found(view[:size], first + size, next_offset)
 
 
-def _whole_batches(view: memoryview, at: int) -> tuple[int, int]:
-    """(bytes, next offset) of the whole batches in `view`; `at` is a batch boundary to begin at."""
+def _whole_batches(view: memoryview, first: int, segment: Segment) -> tuple[int, int]:
+    """(bytes, next offset) of the whole batches in `view`, read at position `first`.
+
+    The index knows a boundary near the end; only what lies behind that is walked.
+    """
+    assert segment.indexes is not None, "indexes are loaded before a search"
+    position, relative_offset = segment.indexes[0].entry_at_position(first + len(view) - HEADER_SIZE)
+    at = max(0, position - first)
+    if at:
+        _require_last_offset(view, at, segment.base_offset + relative_offset)
     next_offset = -1
     while len(view) - at >= HEADER_SIZE:
         base, length, _, magic, _, _, delta = _FRONT.unpack_from(view, at)
         if magic != MAGIC or length < HEADER_SIZE - LENGTH_END:
-            raise CorruptBatchError(f"no batch {at} bytes into a read")
+            raise CorruptBatchError(f"no batch at position {first + at}")
         if at + length + LENGTH_END > len(view):
             return at, base
         at += length + LENGTH_END

@@ -47,6 +47,8 @@ class Flusher:
         self._spawn = spawn
         self._on_failure = on_failure
         self._dirty: dict[PartitionLog, None] = {}
+        self.between_rounds = asyncio.Lock()
+        """Held during a round; hold it to move what a round may be working on."""
         self._running = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -78,9 +80,10 @@ class Flusher:
     async def _run(self) -> None:
         try:
             while self._dirty and not self._failed:
-                logs = list(self._dirty)
-                self._dirty.clear()
-                await self._round(logs)
+                async with self.between_rounds:
+                    logs = list(self._dirty)
+                    self._dirty.clear()
+                    await self._round(logs)
         except OSError as error:
             self.fail(f"flushing {self._path} failed: {error}")
         finally:

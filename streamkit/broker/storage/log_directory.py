@@ -15,6 +15,7 @@ A failed write or sync fails the whole directory: its logs go offline and `on_fa
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 
@@ -89,6 +90,7 @@ class LogDirectory:
         self._clean: dict[Partition, CleanLog] = {}
         self._checkpoints: dict[str, dict[Partition, int]] = {}
         self._written_moves = -1
+        self._writing_checkpoints = asyncio.Lock()
         self.flusher = Flusher(disk, path, spawn, relaxed=relaxed, on_failure=self._fail)
         self._shelf = LogShelf(
             disk=disk, clock=clock, flusher=self.flusher, files=FileCache(disk, open_files),
@@ -177,14 +179,12 @@ class LogDirectory:
         """Delete a log and its files; readers that hold a file finish undisturbed."""
         del self.logs[log.topic, log.partition]
         log.let_go()
-        self._forget_checkpoints(log.topic, log.partition)
         await self._remove(f"{self.path}/{log.name}", log.name)
 
     async def delete_stray(self, topic: str, partition: int) -> None:
         """Delete a log directory that was found here and that nobody opened."""
         assert (topic, partition) not in self.logs, "an open log is deleted by delete_partition"
         self._clean.pop((topic, partition), None)
-        self._forget_checkpoints(topic, partition)
         await self._remove(f"{self.path}/{topic}-{partition}", f"{topic}-{partition}")
 
     async def checkpoint(self) -> None:
@@ -193,24 +193,24 @@ class LogDirectory:
         if self.flusher.relaxed:
             for log in self.logs.values():
                 log.flush_if_due(now_ms)
-        if self.failure or self.flusher.moves == self._written_moves:
-            return
-        self._written_moves = self.flusher.moves
+        async with self._writing_checkpoints:
+            if self.failure or self.flusher.moves == self._written_moves:
+                return
+            self._written_moves = self.flusher.moves
+            self._note_offsets()
+            files = [(f"{self.path}/{name}", encode_offsets(at)) for name, at in self._checkpoints.items()]
+            try:
+                await self._disk.replace_all(files)
+            except OSError as error:
+                self.flusher.fail(f"writing a checkpoint in {self.path} failed: {error}")
+
+    def _note_offsets(self) -> None:
         points, starts, marks = (self._checkpoints[name] for name in CHECKPOINT_FILES)
         for key, log in self.logs.items():
             points[key] = log.recovery_point
             starts[key] = log.log_start_offset
             # a mark above what is durable would make a torn tail look like corruption
             marks[key] = min(log.high_watermark, log.recovery_point)
-        try:
-            await self._disk.replace_all(
-                [
-                    (f"{self.path}/{name}", encode_offsets(self._checkpoints[name]))
-                    for name in CHECKPOINT_FILES
-                ]
-            )
-        except OSError as error:
-            self.flusher.fail(f"writing a checkpoint in {self.path} failed: {error}")
 
     async def close(self) -> None:
         """Make everything durable, leave the clean-shutdown marker, let go of the lock."""
@@ -266,19 +266,16 @@ class LogDirectory:
         if name not in entries:
             return {}
         try:
-            return decode_offsets(self._disk.read_file(f"{self.path}/{name}"))
+            offsets = decode_offsets(self._disk.read_file(f"{self.path}/{name}"))
         except DamagedCheckpointError as error:
             # all logs are then checked from their start; nothing is lost but time
             log_line.warning("checkpoint_damaged", file=name, reason=error.message)
             return {}
+        # a log whose directory is gone was deleted; one of the same name begins anew
+        return {key: offset for key, offset in offsets.items() if f"{key[0]}-{key[1]}" in self._found}
 
     def _checkpointed(self, name: str, key: Partition) -> int:
         return self._checkpoints[name].get(key, 0)
-
-    def _forget_checkpoints(self, topic: str, partition: int) -> None:
-        for offsets in self._checkpoints.values():
-            offsets.pop((topic, partition), None)
-        self.flusher.moves += 1
 
     def _is_of(self, path: str, topic_id: bytes, clean: CleanLog | None) -> bool:
         """Whether the log on disk is this topic's; one that never got so far as to say it is anybody's."""
@@ -292,16 +289,23 @@ class LogDirectory:
 
     async def _set_aside(self, path: str, name: str) -> None:
         log_line.warning("log_of_another_topic_id_set_aside", log=name)
-        topic, _, partition = name.rpartition("-")
-        self._forget_checkpoints(topic, int(partition))
-        self._found.discard(name)
-        await self._disk.rename(path, f"{self.path}/{self._dead_name(name, STRAY_SUFFIX)}")
+        await self._take_away(path, name, STRAY_SUFFIX)
 
     async def _remove(self, path: str, name: str) -> None:
+        await self._disk.remove_tree(await self._take_away(path, name, DELETE_SUFFIX))
+
+    async def _take_away(self, path: str, name: str, suffix: str) -> str:
+        """Rename a log's directory, and forget its offsets before a log of the same name can begin."""
+        dead = f"{self.path}/{self._dead_name(name, suffix)}"
+        async with self.flusher.between_rounds:
+            await self._disk.rename(path, dead)
         self._found.discard(name)
-        dead = f"{self.path}/{self._dead_name(name, DELETE_SUFFIX)}"
-        await self._disk.rename(path, dead)
-        await self._disk.remove_tree(dead)
+        topic, _, partition = name.rpartition("-")
+        for offsets in self._checkpoints.values():
+            offsets.pop((topic, int(partition)), None)
+        self.flusher.moves += 1
+        await self.checkpoint()
+        return dead
 
     def _dead_name(self, name: str, suffix: str) -> str:
         unique = f".{self._rng.bytes('directory-names', 16).hex()}{suffix}"

@@ -45,6 +45,7 @@ from streamkit.broker.log.search import (
     Found,
     Steps,
     TimestampedOffset,
+    check_entry,
     find_batch,
     find_timestamp,
     read_batches,
@@ -362,37 +363,47 @@ class PartitionLog:
     def _read_steps(
         self, segment: Segment, offset: int, max_bytes: int, end_offset: int, at_least_one: bool
     ) -> Steps[Found | None]:
-        assert segment.indexes is not None, "indexes are loaded before a search"
-        index = segment.indexes[0]
-        end = yield from self._end_position(segment, index, end_offset)
+        end = yield from self._end_position(segment, end_offset)
         known = self._cursors.get(offset) if self._cursors else None
         if known is not None and known[0] is segment:
             start, slack = known[1], 0
         else:
-            start = index.position_before(offset - segment.base_offset)
+            start = yield from self._start_position(segment, offset)
             slack = self.config.index_interval_bytes
         if start >= end:
             return None
         return (
             yield from read_batches(
-                start, end, offset, max_bytes=max_bytes, at_least_one=at_least_one, slack=slack, index=index
+                start,
+                end,
+                offset,
+                max_bytes=max_bytes,
+                at_least_one=at_least_one,
+                slack=slack,
+                segment=segment,
             )
         )
 
-    def _end_position(self, segment: Segment, index: OffsetIndex, end_offset: int) -> Steps[int]:
+    def _start_position(self, segment: Segment, offset: int) -> Steps[int]:
+        """A batch boundary from which a search for `offset` may begin."""
+        assert segment.indexes is not None, "indexes are loaded before a search"
+        entry = segment.indexes[0].entry_before(offset - segment.base_offset)
+        return (yield from check_entry(entry, segment.base_offset))
+
+    def _end_position(self, segment: Segment, end_offset: int) -> Steps[int]:
         """Where the batches below `end_offset` end in this segment."""
         if end_offset >= self.log_end_offset or end_offset >= self._end_of(segment):
             return segment.size
         known = self._cursors.get(end_offset) if self._cursors else None
         if known is not None and known[0] is segment:
             return known[1]
-        start = index.position_before(end_offset - segment.base_offset)
+        start = yield from self._start_position(segment, end_offset)
         return (yield from find_batch(start, segment.size, end_offset))
 
     def _timestamp_steps(self, segment: Segment, timestamp: int) -> Steps[TimestampedOffset | None]:
         assert segment.indexes is not None, "indexes are loaded before a search"
-        offsets, times = segment.indexes
-        start = offsets.position_before(times.offset_before(timestamp))
+        offset = segment.base_offset + segment.indexes[1].offset_before(timestamp)
+        start = yield from self._start_position(segment, offset)
         return (yield from find_timestamp(start, segment.size, timestamp, self.log_start_offset))
 
     def _found(self, segment: Segment, found: Found, end_offset: int) -> memoryview:

@@ -1,10 +1,9 @@
 """Files as a port: what is instantaneous, what may wait, and what is durable when.
 
-`write`, `read_nowait` and the small metadata calls return at once and touch the page cache at most.
-`read`, `replace(_all)`, `rename`, `flush` and `flush_file_system` may wait for the device, so they are awaitable,
-and they are the only places where a simulated disk stalls. Nothing written is durable before a flush that
-began after it has returned; a name is durable only once its directory is flushed. Errors are `OSError`, as
-the system gives them.
+`write`, `read_nowait` and the small metadata calls return at once and touch the page cache at most. What is
+awaitable may wait for the device, and only there does a simulated disk stall. Nothing written is durable
+before a flush that began after it has returned; a name is durable only once its directory is flushed. Errors
+are `OSError`, as the system gives them.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from streamkit.broker.storage.errors import (
 from streamkit.broker.storage.log_directory import LogDirectory
 from streamkit.broker.storage.partition_log import PartitionLog
 from streamkit.protocol.error_codes import ErrorCode
-from tests.broker.storage.conftest import Bench
+from tests.broker.storage.conftest import TOPIC_ID, Bench
 from tests.broker.storage.support import NOW_MS, batch, sequenced, values
 from tests.broker.storage.test_partition_log import read_all
 
@@ -130,7 +131,7 @@ async def test_a_segment_that_is_gone_is_noticed(bench: Bench) -> None:
     assert "durable" in log.offline_reason
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut", "garbage", "zeroed", "shifted"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "garbage", "zeroed", "shifted", "early"])
 @pytest.mark.parametrize("suffix", [".index", ".timeindex"])
 async def test_a_damaged_index_is_made_anew(bench: Bench, suffix: str, damage: str) -> None:
     directory = await bench.directory()
@@ -157,6 +158,11 @@ async def test_a_damaged_index_is_made_anew(bench: Bench, suffix: str, damage: s
                     if suffix == ".index"
                     else data[:-12]
                 )
+            case "early":  # every batch is said to end one offset too soon
+                width = 8 if suffix == ".index" else 12
+                entries = [data[i : i + width] for i in range(0, len(data), width)]
+                at = 3 if suffix == ".index" else 11
+                index.write_bytes(b"".join(e[:at] + bytes([e[at] ^ 1]) + e[at + 1 :] for e in entries))
     log = await bench.log(await bench.directory(), **config)
     for offset in (0, 777, 3333, 5999):
         data = await log.read_cold(offset, max_bytes=1000, end_offset=6000)
@@ -333,3 +339,50 @@ async def test_a_recovery_point_without_any_file_is_a_loss(bench: Bench) -> None
     (bench.path / "t-0").mkdir()
     (bench.path / "recovery-point-offset-checkpoint").write_bytes(encode_offsets({("t", 0): 5}))
     assert "gone" in (await bench.log(await bench.directory())).offline_reason
+
+
+async def test_a_log_that_is_deleted_and_made_again_owes_nothing_to_its_past(bench: Bench) -> None:
+    await written(bench, checkpointed=True)
+    directory = await bench.directory()
+    await directory.delete_partition(await bench.log(directory, **SMALL))
+    log = await directory.open_partition("t", b"another-topic-id", 0, TopicConfig())
+    log.append([sequenced(0)], leader_epoch=0)
+    await directory.flusher.settle()
+    bench.crash(directory)
+    directory = await bench.directory()
+    log = await directory.open_partition("t", b"another-topic-id", 0, TopicConfig())
+    assert (log.log_start_offset, log.log_end_offset, log.offline_reason) == (0, 1, "")
+
+
+async def test_a_log_can_be_deleted_while_it_is_flushed(bench: Bench) -> None:
+    directory = await bench.directory()
+    for number in range(20):
+        log = await directory.open_partition("d", TOPIC_ID, number, TopicConfig())
+        log.append([batch(b"x")], leader_epoch=0)
+        for _ in range(number % 4):
+            await asyncio.sleep(0)
+        await directory.delete_partition(log)
+    assert not directory.failure
+    assert not bench.failures
+
+
+async def test_a_stray_log_is_listed_and_deleted(bench: Bench) -> None:
+    await written(bench, checkpointed=True)
+    directory = await bench.directory()
+    assert directory.partitions_on_disk() == [("t", 0)]
+    await directory.delete_stray("t", 0)
+    assert directory.partitions_on_disk() == []
+    assert not list(bench.path.glob("t-0*"))
+
+
+async def test_few_open_files_are_enough_for_many_logs(bench: Bench) -> None:
+    directory = await bench.directory(open_files=3)
+    logs = [await directory.open_partition("f", TOPIC_ID, i, TopicConfig()) for i in range(12)]
+    for value in (b"a", b"b"):
+        for log in logs:
+            log.append([batch(value)], leader_epoch=0)
+        await directory.flusher.settle()
+    for log in logs:
+        assert read_all(log) == [(0, b"a"), (1, b"b")]
+    here = [os.readlink(fd) for fd in Path("/proc/self/fd").iterdir() if fd.exists()]
+    assert sum(str(bench.path) in name for name in here) <= 4
