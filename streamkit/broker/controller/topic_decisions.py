@@ -61,6 +61,7 @@ class TopicDecisions:
         self._config = config
         self._layers = layers
         self._uuids = uuids
+        self._effective_configs: dict[frozenset[tuple[str, str]], list[CreatableTopicConfigs]] = {}
 
     # --- create ----------------------------------------------------------------------------------
 
@@ -184,24 +185,31 @@ class TopicDecisions:
         self, topic: CreatableTopic, records: Sequence[MetadataRecord], *, validate_only: bool
     ) -> CreatableTopicResult:
         partitions = [record for record in records if isinstance(record, PartitionRecord)]
-        overrides = {config.name: config.value or "" for config in topic.configs}
-        entries = sorted(describe_topic(self._config, self._layers, overrides), key=lambda entry: entry.name)
         return CreatableTopicResult(
             name=topic.name,
             topic_id=ZERO_UUID if validate_only else partitions[0].topic_id,
             error_message=None,
             num_partitions=len(partitions),
             replication_factor=len(partitions[0].replicas),
-            configs=[
+            configs=self._effective({config.name: config.value or "" for config in topic.configs}),
+        )
+
+    def _effective(self, overrides: dict[str, str]) -> list[CreatableTopicConfigs]:
+        """What a topic's configuration comes to; worked out once for all topics with the same overrides."""
+        key = frozenset(overrides.items())
+        known = self._effective_configs.get(key)
+        if known is None:
+            entries = describe_topic(self._config, self._layers, overrides)
+            known = self._effective_configs[key] = [
                 CreatableTopicConfigs(
                     name=entry.name,
                     value=entry.value,
                     read_only=entry.read_only,
                     config_source=entry.source,
                 )
-                for entry in entries
-            ],
-        )
+                for entry in sorted(entries, key=lambda entry: entry.name)
+            ]
+        return known
 
     # --- delete ----------------------------------------------------------------------------------
 
