@@ -1,3 +1,56 @@
-"""Stream processing in Python on its own log, which speaks the Apache Kafka wire protocol."""
+"""Stream processing in Python on its own log, which speaks the Apache Kafka wire protocol.
+
+    import streamkit as sk
+
+The names below are loaded when they are first used, so that `import streamkit` stays cheap for the broker and
+the command line.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streamkit.processing.app import App as App
+    from streamkit.processing.error_policy import DeadLetter as DeadLetter
+    from streamkit.processing.error_policy import Fail as Fail
+    from streamkit.processing.error_policy import Retry as Retry
+    from streamkit.processing.error_policy import Skip as Skip
+    from streamkit.processing.record import Record as Record
+    from streamkit.processing.serde import Serde as Serde
+    from streamkit.processing.stream import Stream as Stream
+    from streamkit.processing.stream import Topic as Topic
+    from streamkit.processing.table import Table as Table
+    from streamkit.processing.windows import Collect as Collect
+    from streamkit.processing.windows import Count as Count
+    from streamkit.processing.windows import Max as Max
+    from streamkit.processing.windows import Mean as Mean
+    from streamkit.processing.windows import Min as Min
+    from streamkit.processing.windows import Sum as Sum
+    from streamkit.processing.windows import tumbling as tumbling
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "app": ("App",),
+    "error_policy": ("DeadLetter", "Fail", "Retry", "Skip"),
+    "record": ("Record",),
+    "serde": ("Serde",),
+    "stream": ("Stream", "Topic"),
+    "table": ("Table",),
+    "windows": ("Collect", "Count", "Max", "Mean", "Min", "Sum", "tumbling"),
+}
+_HOME_OF = {name: f"streamkit.processing.{home}" for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'streamkit' has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(home), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOME_OF]

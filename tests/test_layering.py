@@ -40,6 +40,14 @@ PURE = (
     "streamkit.processing.serde",
     "streamkit.processing.error_policy",
     "streamkit.processing.checkpoint",
+    "streamkit.processing.claims",
+    "streamkit.processing.explain",
+    "streamkit.processing.inflight",
+    "streamkit.processing.partitioner",
+    "streamkit.processing.record",
+    "streamkit.processing.state",
+    "streamkit.processing.table",
+    "streamkit.processing.units",
 )
 WORLD = {
     "asyncio", "uvloop", "threading", "multiprocessing", "subprocess", "concurrent", "socket", "selectors",

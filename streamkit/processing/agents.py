@@ -1,0 +1,229 @@
+"""Runs the asynchronous agents of one task: a few long-lived coroutines, never a Task for each record.
+
+    runner = AgentRunner(task, on_output)     # on_output() is called when results wait for `task.drain()`
+    runner.start(); ...; runner.wake()        # after each slice: new records may wait
+    await runner.stop()                       # cancels; unfinished records stay uncommitted
+
+Every resumption of user code goes through `Stepped`, which lends it the task's tables for exactly that
+long: no context variable, and a coroutine that survives its task finds its scope closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from typing import Any, cast
+
+from streamkit.processing.inflight import HEADERS, KEY, RAW, TIME, VALUE, Item, Lane
+from streamkit.processing.record import Record, wants_record
+from streamkit.processing.table import Lease, Scope
+from streamkit.processing.task import AgentPort, Task
+
+SLICE_S = 0.001  # user code that never waits gives the loop back this often
+LOOK_EVERY = 64  # records between two looks at the clock
+
+
+class Stepped:
+    """Awaits a coroutine, with `scope` lent to the app's tables during each of its steps."""
+
+    __slots__ = ("_coroutine", "_lease", "_scope")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], lease: Lease, scope: Scope) -> None:
+        self._coroutine = coroutine
+        self._lease = lease
+        self._scope = scope
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        lease, coroutine, error = self._lease, self._coroutine, None
+        while True:
+            before, lease.scope = lease.scope, self._scope
+            try:
+                waiting_for = coroutine.send(None) if error is None else coroutine.throw(error)
+            except StopIteration as finished:
+                return finished.value
+            finally:
+                lease.scope = before
+            error = None
+            try:
+                yield waiting_for
+            except BaseException as thrown:
+                error = thrown
+
+
+class Breath:
+    """Gives the loop back after a slice of uninterrupted work."""
+
+    __slots__ = ("_count", "_since", "_time")
+
+    def __init__(self) -> None:
+        self._time = asyncio.get_running_loop().time
+        self._since = self._time()
+        self._count = 0
+
+    async def take(self) -> None:
+        """Call once for each record."""
+        self._count += 1
+        if self._count % LOOK_EVERY == 0 and self._time() - self._since > SLICE_S:
+            await asyncio.sleep(0)
+            self._since = self._time()
+
+
+class Feed:
+    """What a stream agent iterates over: the records of one lane, finished as the next is asked for."""
+
+    def __init__(self, runner: AgentRunner, port: AgentPort, lane: Lane, scope: Scope) -> None:
+        self._runner = runner
+        self._port = port
+        self._lane = lane
+        self._scope = scope
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        async for item in self._items():
+            yield item[VALUE]
+
+    async def records(self) -> AsyncIterator[tuple[Any, Record[Any]]]:
+        """Each value with its `Record`."""
+        async for item in self._items():
+            yield item[VALUE], _record(item)
+
+    async def _items(self) -> AsyncIterator[Item]:
+        lane, scope, breath = self._lane, self._scope, Breath()
+        event = self._runner.event(self._port)
+        while True:
+            finishing, item = lane.in_hand, lane.next()
+            if item is None:
+                if finishing:
+                    self._runner.on_output()
+                event.clear()
+                await event.wait()
+                continue
+            scope.key = item[KEY]
+            yield item
+            await breath.take()
+
+
+class AgentRunner:
+    """The coroutines of one task's agents. `failure`: what ended one of them, were it ever to happen."""
+
+    def __init__(self, task: Task, on_output: Callable[[], None]) -> None:
+        self.task = task
+        self.on_output = on_output
+        self.failure: BaseException | None = None
+        self._events: dict[str, asyncio.Event] = {}
+        self._running: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Start the coroutines on the running loop."""
+        loop = asyncio.get_running_loop()
+        for port in self.task.agents.values():
+            self._events[port.node.name] = asyncio.Event()
+            if port.node.shape == "stream":
+                work = [self._lane(port, lane) for lane in port.lanes.lanes]
+            else:
+                work = [self._worker(port) for _ in range(port.node.concurrency)]
+            self._running += [loop.create_task(w, name=f"{port.node.name}-{self.task.id}") for w in work]
+        for running in self._running:
+            running.add_done_callback(self._ended)
+
+    def wake(self) -> None:
+        """Records may have arrived."""
+        for port in self.task.agents.values():
+            if len(port):
+                self.event(port).set()
+
+    async def stop(self) -> None:
+        """Cancel what runs; its records stay unfinished and will be processed again."""
+        for running in self._running:
+            running.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        self._running.clear()
+
+    def event(self, port: AgentPort) -> asyncio.Event:
+        return self._events[port.node.name]
+
+    def _ended(self, running: asyncio.Task[None]) -> None:
+        if not running.cancelled() and running.exception() is not None:
+            self.failure = running.exception()
+            self.on_output()
+
+    def _lend(self, coroutine: Coroutine[Any, Any, Any], scope: Scope) -> Any:
+        return Stepped(coroutine, self.task.topology.lease, scope) if self.task.topology.tables else coroutine
+
+    # -- record agents ------------------------------------------------------------------------------
+
+    async def _worker(self, port: AgentPort) -> None:
+        """One of `concurrency` equal coroutines: take a record, await the user's function, settle it."""
+        event, flight, scope, breath = self.event(port), port.flight, port.new_scope(), Breath()
+        with_record = wants_record(port.node.function)
+        while self.task.failure is None:
+            item = flight.take()
+            if item is None:
+                event.clear()
+                await event.wait()
+                continue
+            await self._call(port, item, scope, with_record)
+            if self.task.failure is None:
+                flight.finish(item)
+            event.set()  # the key's next record may start, in whichever coroutine is free
+            self.on_output()
+            await breath.take()
+
+    async def _call(self, port: AgentPort, item: Item, scope: Scope, with_record: bool) -> None:
+        scope.key = item[KEY]
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                arguments = (item[VALUE], _record(item)) if with_record else (item[VALUE],)
+                value = await self._lend(port.node.function(*arguments), scope)
+                self.task.emit(port, item, value)
+                return
+            except Exception as error:
+                pause_ms = self.task.fail(port, item, error, attempt)
+            if pause_ms is None:
+                return
+            await asyncio.sleep(pause_ms / 1000)
+
+    # -- stream agents ------------------------------------------------------------------------------
+
+    async def _lane(self, port: AgentPort, lane: Lane) -> None:
+        """One loop of a stream agent. When it raises, the record in hand is settled and the loop begins
+        anew.
+        """
+        scope = port.new_scope()
+        feed = Feed(self, port, lane, scope)
+        tried, attempt = None, 0
+        while self.task.failure is None:
+            try:
+                await self._lend(self._loop(port, lane, feed), scope)
+            except Exception as error:
+                if not lane.in_hand:
+                    raise
+                item = lane.queue[0]
+                attempt = attempt + 1 if item is tried else 1
+                tried = item
+                await self._settle(port, lane, item, error, attempt)
+
+    async def _loop(self, port: AgentPort, lane: Lane, feed: Feed) -> None:
+        made = port.node.function(feed)
+        if not inspect.isasyncgen(made):
+            await made
+        else:
+            async for value in made:
+                self.task.emit(port, lane.queue[0], value)
+        raise RuntimeError(f"the agent {port.node.name} returned: its loop over the stream must not end")
+
+    async def _settle(self, port: AgentPort, lane: Lane, item: Item, error: Exception, attempt: int) -> None:
+        pause_ms = self.task.fail(port, item, error, attempt)
+        if pause_ms is not None:
+            lane.in_hand = False  # the new loop gets it again
+            await asyncio.sleep(pause_ms / 1000)
+        elif self.task.failure is None:
+            lane.queue.popleft()
+            lane.in_hand = False
+        self.on_output()
+
+
+def _record(item: Item) -> Record[Any]:
+    return Record(item[RAW], cast(Any, item[KEY]), item[TIME], item[HEADERS])

@@ -1,0 +1,468 @@
+"""`App`: the place where topics, streams, tables, agents and timers are declared.
+
+Declaring builds the immutable `Topology` and nothing else: there is no registry outside the app, no thread,
+no connection. `app.test()` runs the topology in memory, `app.run()` and `streamkit worker` against a broker.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
+
+from streamkit.errors import RefusedError, UsageError
+from streamkit.processing.claims import tables_used
+from streamkit.processing.error_policy import ErrorPolicy, Fail, OnError, Retry
+from streamkit.processing.operators.agent import Agent, shape_of
+from streamkit.processing.operators.source import Source
+from streamkit.processing.record import Headers
+from streamkit.processing.serde import UNDECLARED_KEY, Serde, key_serde, value_serde
+from streamkit.processing.stream import Stream, Topic
+from streamkit.processing.table import Lease, Table
+from streamkit.processing.topology import Node, Timer, TopicSpec, Topology
+from streamkit.processing.units import Duration, duration_ms
+
+if TYPE_CHECKING:
+    from streamkit.processing.explain import Explanation
+    from streamkit.processing.testing import TopologyDriver
+
+K = TypeVar("K")
+V = TypeVar("V")
+F = TypeVar("F", bound=Callable[..., Any])
+NAME = re.compile(r"[a-zA-Z0-9._-]{1,200}")  # what Kafka allows in topic names
+
+
+class Producer(Protocol):
+    """What `Topic.send` needs of whatever runs the app."""
+
+    async def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        *,
+        headers: Headers | None,
+        timestamp_ms: int | None,
+        partition: int | None,
+    ) -> None:
+        """Produce one record and return when it is acknowledged."""
+        ...
+
+
+class App:
+    """A stream-processing application, named by its consumer group.
+
+    `bootstrap`: the broker's address; None leaves it to the command line, `STREAMKIT_BOOTSTRAP`, or the
+    default `127.0.0.1:9092`. `kafka`: any librdkafka setting, for consumer and producer. `idle_timeout`: a
+    partition that has been read to its end for so long no longer holds windows open; None: it always does.
+    """
+
+    def __init__(
+        self,
+        id: str,
+        bootstrap: str | None = None,
+        *,
+        kafka: Mapping[str, Any] | None = None,
+        auto_offset_reset: Literal["earliest", "latest"] = "earliest",
+        on_error: OnError | None = None,
+        idle_timeout: Duration | None = "60s",
+        commit_interval: Duration = "1s",
+    ) -> None:
+        self.id = _checked_name("app", id)
+        self.bootstrap = bootstrap
+        self.kafka = dict(kafka or {})
+        if auto_offset_reset not in ("earliest", "latest"):
+            raise UsageError(f'auto_offset_reset is "earliest" or "latest", got {auto_offset_reset!r}')
+        self.auto_offset_reset = auto_offset_reset
+        self.commit_interval_ms = duration_ms(commit_interval)
+        self.lease = Lease()
+        self.producer: Producer | None = None  # set while the app runs
+        self._idle_timeout_ms = None if idle_timeout is None else duration_ms(idle_timeout)
+        self._policy = ErrorPolicy.of(on_error or Fail())
+        self._nodes: dict[str, Node] = {}
+        self._roots: dict[str, str] = {}  # node name -> the topic where its records first came from
+        self._topics: dict[str, Topic[Any, Any]] = {}
+        self._tables: dict[str, Table[Any, Any]] = {}
+        self._timers: list[Timer] = []
+        self._claims: dict[str, tuple[str, ...]] = {}
+        self._connection: Any = None
+
+    # -- declaring ----------------------------------------------------------------------------------
+
+    @overload
+    def topic(
+        self,
+        name: str,
+        *,
+        value: type[V] | Serde[V],
+        key: type[K] | Serde[K],
+        partitions: int | None = None,
+        config: Mapping[str, str] | None = None,
+    ) -> Topic[K, V]: ...
+    @overload
+    def topic(
+        self,
+        name: str,
+        *,
+        value: type[V] | Serde[V],
+        partitions: int | None = None,
+        config: Mapping[str, str] | None = None,
+    ) -> Topic[bytes | None, V]: ...
+    @overload
+    def topic(
+        self,
+        name: str,
+        *,
+        key: type[K] | Serde[K],
+        partitions: int | None = None,
+        config: Mapping[str, str] | None = None,
+    ) -> Topic[K, Any]: ...
+    @overload
+    def topic(
+        self, name: str, *, partitions: int | None = None, config: Mapping[str, str] | None = None
+    ) -> Topic[bytes | None, Any]: ...
+    def topic(
+        self,
+        name: str,
+        *,
+        value: Any = Any,
+        key: Any = None,
+        partitions: int | None = None,
+        config: Mapping[str, str] | None = None,
+    ) -> Topic[Any, Any]:
+        """Declare a topic; it is created at start when missing, with `partitions` and `config`.
+
+        `value` and `key` are types or serdes; plain JSON and bytes when not given. Declaring `key` says that
+        the topic is partitioned by it. An existing topic with another partition count is an error at start.
+        """
+        _checked_name("topic", name)
+        if name in self._topics:
+            raise UsageError(
+                f"the topic {name} is declared twice", hint="keep one app.topic(...) and share it"
+            )
+        if partitions is not None and partitions < 1:
+            raise UsageError(f"the topic {name} cannot have {partitions} partitions")
+        topic = Topic(
+            app=self,
+            name=name,
+            value=value_serde(value),
+            key=None if key is None else key_serde(key),
+            partitions=partitions,
+            config=dict(config or {}),
+        )
+        self._topics[name] = topic
+        return topic
+
+    def stream(
+        self,
+        topic: Topic[K, V] | str,
+        *,
+        time: Callable[[V], Any] | None = None,
+        on_error: OnError | None = None,
+        name: str | None = None,
+    ) -> Stream[K, V]:
+        """The records of a topic. `time`: their event time from the value, in seconds since the epoch or as
+        an aware datetime; without it, the record's timestamp. `on_error`: for this stream's operators.
+        """
+        return self._source(topic, time, None if on_error is None else ErrorPolicy.of(on_error), name)
+
+    @overload
+    def table(
+        self,
+        name: str,
+        *,
+        default: Callable[[], V],
+        key: type[K] | Serde[K],
+        value: type[V] | Serde[V] | None = None,
+        partitions: int | None = None,
+    ) -> Table[K, V]: ...
+    @overload
+    def table(
+        self,
+        name: str,
+        *,
+        default: Callable[[], V],
+        value: type[V] | Serde[V] | None = None,
+        partitions: int | None = None,
+    ) -> Table[Any, V]: ...
+    @overload
+    def table(
+        self,
+        name: str,
+        *,
+        key: type[K] | Serde[K],
+        value: type[V] | Serde[V],
+        partitions: int | None = None,
+    ) -> Table[K, V]: ...
+    @overload
+    def table(
+        self, name: str, *, value: type[V] | Serde[V], partitions: int | None = None
+    ) -> Table[Any, V]: ...
+    @overload
+    def table(self, name: str, *, partitions: int | None = None) -> Table[Any, Any]: ...
+    def table(
+        self,
+        name: str,
+        *,
+        default: Callable[[], Any] | None = None,
+        key: Any = Any,
+        value: Any = None,
+        partitions: int | None = None,
+    ) -> Table[Any, Any]:
+        """State by key, with the changelog `{app}-{name}-changelog`; see `Table` for who may write it.
+
+        `default` makes the value of a missing key. The value's type is `value`, or `default` where that is
+        a type (`default=float`), or plain JSON.
+        """
+        _checked_name("table", name)
+        if name in self._tables or name in self._nodes:
+            raise UsageError(f"the name {name} is taken", hint="stores and operators need distinct names")
+        if value is None:
+            value = default if isinstance(default, type) else Any
+        table: Table[Any, Any] = Table(
+            name,
+            key=key_serde(key),
+            value=value_serde(value),
+            default=default,
+            partitions=partitions,
+            lease=self.lease,
+        )
+        self._tables[name] = table
+        return table
+
+    def agent(
+        self,
+        source: Topic[Any, Any] | Stream[Any, Any] | str,
+        *,
+        sink: TopicSpec[Any, Any] | str | None = None,
+        concurrency: int = 1,
+        order: Literal["key"] = "key",
+        retry: Retry | None = None,
+        on_error: OnError | None = None,
+        tables: Iterable[Table[Any, Any]] = (),
+        name: str | None = None,
+    ) -> Callable[[F], F]:
+        """Run a function on every record of a topic or stream; the decorated function is returned unchanged.
+
+        `concurrency`: how many records of one partition may be in progress at once, never two of one key.
+        `retry`, then `on_error`, is what happens when it raises; they also judge records of `source` that
+        cannot be decoded when it is a topic. `tables`: those that the function uses, where that is not
+        visible in its code.
+        """
+        if order != "key":
+            raise UsageError(f'order is "key", got {order!r}')
+        if concurrency < 1:
+            raise UsageError(f"concurrency is at least 1, got {concurrency}")
+        policy = None if on_error is None and retry is None else ErrorPolicy.of(on_error or Fail(), retry)
+
+        def declare(function: F) -> F:
+            stream = source if isinstance(source, Stream) else self._source(source, None, policy, None)
+            shape = shape_of(function, Stream)
+            if shape == "plain" and concurrency > 1:
+                raise UsageError(
+                    f"concurrency={concurrency} needs an async function; {function.__name__} is a plain one",
+                    hint="make it `async def`, or drop concurrency=",
+                )
+            node = Agent(
+                name=self._unique(function.__name__, name),
+                parents=(stream.node,),
+                function=function,
+                shape=shape,
+                concurrency=concurrency,
+                on_error=policy,
+            )
+            self._claims[node.name] = tuple(table.name for table in tables)
+            self.add(node)
+            if sink is not None:
+                Stream[Any, Any].to(Stream(self, node), sink)
+            return function
+
+        return declare
+
+    def timer(self, interval: Duration, *, name: str | None = None) -> Callable[[F], F]:
+        """Call a function (plain or async) every `interval` of wall time while the app runs, in each worker
+        process. It may read tables and send to topics.
+        """
+        interval_ms = duration_ms(interval)
+        if interval_ms == 0:
+            raise UsageError("a timer needs an interval greater than zero")
+
+        def declare(function: F) -> F:
+            self._timers.append(
+                Timer(name=name or function.__name__, interval_ms=interval_ms, function=function)
+            )
+            return function
+
+        return declare
+
+    # -- running ------------------------------------------------------------------------------------
+
+    def topology(self) -> Topology:
+        """What has been declared so far, checked and frozen."""
+        claims = {node.name: self._tables_of(node) for node in self._nodes.values()}
+        for node in self._nodes.values():
+            self._check_claims(node, claims[node.name])
+        claimed = {table for tables in claims.values() for table in tables}
+        for table in self._tables:
+            if table not in claimed:
+                raise UsageError(
+                    f"the table {table} is used by no agent or stream of this app",
+                    hint=f"name it where it is used: @app.agent(..., tables=[{table}]), or remove it",
+                )
+        if not self._nodes:
+            raise UsageError(f"the app {self.id} declares no stream and no agent", hint="see @app.agent")
+        return Topology(
+            app_id=self.id,
+            nodes=tuple(self._nodes.values()),
+            topics=tuple(self._topics.values()),
+            tables=tuple(self._tables.values()),
+            timers=tuple(self._timers),
+            lease=self.lease,
+            default_policy=self._policy,
+            idle_timeout_ms=self._idle_timeout_ms,
+            claims=claims,
+        )
+
+    @property
+    def topics(self) -> tuple[TopicSpec[Any, Any], ...]:
+        """The topics declared so far."""
+        return tuple(self._topics.values())
+
+    def explain(self) -> Explanation:
+        """The topology, its tasks, topics and state; `print` it, or take `.json()`."""
+        from streamkit.processing.explain import Explanation
+
+        return Explanation(self.topology())
+
+    def test(self, *, partitions: Mapping[str, int] | None = None) -> TopologyDriver:
+        """The app in memory on a virtual clock: `with app.test() as t`. `partitions`: for topics that do
+        not declare theirs.
+        """
+        from streamkit.processing.testing import TopologyDriver
+
+        return TopologyDriver(self, partitions=partitions or {})
+
+    def run(self) -> None:
+        """Run a worker in this process until SIGTERM or Ctrl-C: the last line of `python app.py`."""
+        _worker().run(self)
+
+    async def __aenter__(self) -> App:
+        """Connect to the broker, so that any asyncio program can `await topic.send(...)`."""
+        self._connection = _worker().connect(self)
+        await self._connection.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        connection, self._connection = self._connection, None
+        await connection.__aexit__(kind, error, trace)
+
+    async def send(
+        self,
+        topic: TopicSpec[K, V],
+        value: V,
+        *,
+        key: K | None = None,
+        headers: Headers | None = None,
+        timestamp_ms: int | None = None,
+        partition: int | None = None,
+    ) -> None:
+        """`Topic.send`."""
+        if self.producer is None:
+            raise RefusedError(
+                f"{topic.name}.send() while the app {self.id} is not running",
+                hint="wrap it in `async with app:`, or send from an agent or a timer",
+            )
+        keys = topic.key or UNDECLARED_KEY
+        await self.producer.send(
+            topic.name,
+            None if value is None else topic.value.encode(value),
+            None if key is None else keys.encode(key),
+            headers=headers,
+            timestamp_ms=timestamp_ms,
+            partition=partition,
+        )
+
+    # -- for streams and operators ------------------------------------------------------------------
+
+    def add(self, node: Node) -> None:
+        """Take an operator into the graph."""
+        if node.name in self._nodes or node.name in self._tables:
+            raise UsageError(f"the operator name {node.name} is taken", hint="choose another name=")
+        self._nodes[node.name] = node
+        self._roots[node.name] = (
+            node.topic.name if isinstance(node, Source) else self._roots[node.parents[0].name]
+        )
+
+    def node_named(self, name: str) -> Node | None:
+        return self._nodes.get(name)
+
+    def operator_name(self, parent: Node, kind: str, given: str | None) -> str:
+        """`{first topic}-{kind}[-{n}]`: adding operators of another kind never renames this one."""
+        return self._unique(f"{self._roots[parent.name]}-{kind}", given)
+
+    def sink_topic(self, topic: TopicSpec[Any, Any] | str, value: Serde[Any]) -> TopicSpec[Any, Any]:
+        """The topic that a sink names; a bare name is declared with the stream's own value serde."""
+        if not isinstance(topic, str):
+            return topic
+        return self._topics.get(topic) or self.topic(topic, value=value)
+
+    def _topic_named(self, name: str) -> Topic[Any, Any]:
+        return self._topics.get(name) or self.topic(name)
+
+    def _source(
+        self,
+        topic: Topic[K, V] | str,
+        time: Callable[..., Any] | None,
+        policy: ErrorPolicy | None,
+        name: str | None,
+    ) -> Stream[K, V]:
+        spec = topic if isinstance(topic, Topic) else self._topic_named(topic)
+        if spec.app is not self:
+            raise UsageError(f"the topic {spec.name} belongs to the app {spec.app.id}, not to {self.id}")
+        name = self._unique(f"{spec.name}-source", name)
+        node = Source(name=name, parents=(), topic=spec, time=time, on_error=policy)
+        self.add(node)
+        return Stream(self, node)
+
+    def _unique(self, stem: str, given: str | None) -> str:
+        if given is not None:
+            return _checked_name("operator", given)
+        name, number = stem, 1
+        while name in self._nodes or name in self._tables:
+            number += 1
+            name = f"{stem}-{number}"
+        return name
+
+    def _tables_of(self, node: Node) -> tuple[str, ...]:
+        found = dict.fromkeys(self._claims.get(node.name, ()))
+        for function in node.functions:
+            found |= dict.fromkeys(
+                table.name
+                for table in tables_used(function).values()
+                if table is self._tables.get(table.name)
+            )
+        return tuple(found)
+
+    def _check_claims(self, node: Node, tables: tuple[str, ...]) -> None:
+        where = node.parents[0] if node.parents else node
+        if tables and not where.keyed:
+            raise UsageError(
+                f"{node.name} uses the table {tables[0]}, but its stream {where.name} is not partitioned "
+                "by the table's key",
+                hint=f"put a group_by first, as in @app.agent(topic.by(lambda value: <key of {tables[0]}>))",
+            )
+
+
+def _worker() -> Any:
+    """The I/O side, loaded by those who run against a broker only."""
+    return importlib.import_module("streamkit.processing.worker")
+
+
+def _checked_name(what: str, name: str) -> str:
+    if not NAME.fullmatch(name) or name in (".", ".."):
+        raise UsageError(f"{name!r} is no {what} name", hint="use letters, digits, '.', '_' and '-'")
+    return name

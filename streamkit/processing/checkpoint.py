@@ -1,0 +1,86 @@
+"""What a task commits, and the words that go with an offset.
+
+A commit is a `Checkpoint` on its way through the worker, in this order (each step waits for the one before):
+
+    1. produce `sinks` and `changelog`, and every output that came before; await all acknowledgements
+    2. commit `offsets`, each with `metadata(place, positions)`; `positions` are the changelog ends just
+    acknowledged 3. `task.committed(checkpoint, positions)`: the stores take one batch each
+
+The metadata makes a restart exact: partition times (a late record stays late), the watermarks heard from
+upstream tasks (windows neither wait nor close early), and the changelog position up to which a restore may
+read. All source partitions of a task carry the positions; they are committed together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import msgspec
+
+from streamkit.errors import RefusedError
+from streamkit.processing.fuse import SinkRecord
+from streamkit.processing.inflight import Place
+from streamkit.processing.watermark import Mark
+
+METADATA_LIMIT = 4000  # Kafka's offset.metadata.max.bytes is 4096
+
+
+class CommitMetadata(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The metadata string of one committed offset, as JSON."""
+
+    times: dict[str, int] = {}  # entry operator → stream time of this partition
+    upstreams: list[Mark] = []  # what the tasks behind a repartition topic announced
+    watermark_ms: int | None = None
+    changelogs: dict[str, int] = {}  # changelog topic → committed position
+    stores: dict[str, str] = {}  # store → fingerprint of its serdes and aggregations
+
+    def encode(self) -> str:
+        text = _encode(self).decode()
+        if len(text) > METADATA_LIMIT and self.upstreams:  # their minimum is what the watermark needs
+            least = min(self.upstreams, key=lambda mark: mark.time_ms)
+            shared = [Mark(-1, least.time_ms, False)]
+            text = _encode(msgspec.structs.replace(self, upstreams=shared)).decode()
+        return text
+
+    @classmethod
+    def decode(cls, text: str | None) -> CommitMetadata:
+        """Metadata of a commit; empty for an offset that something else committed."""
+        if not text:
+            return cls()
+        try:
+            return _decode(text)
+        except msgspec.DecodeError:
+            return cls()
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(CommitMetadata).decode
+
+
+class Checkpoint(msgspec.Struct, kw_only=True):
+    """The state of a task between two slices, ready to be committed."""
+
+    sinks: dict[str, list[SinkRecord]]  # watermark records for repartition topics
+    changelog: dict[str, list[SinkRecord]]  # changelog topic → changes since the last checkpoint
+    offsets: dict[Place, int]  # the next offset to process
+    clocks: dict[Place, CommitMetadata]  # without changelog positions
+
+    def metadata(self, place: Place, positions: Mapping[str, int]) -> str:
+        """The metadata of this partition's offset, given the acknowledged ends of the changelogs."""
+        return msgspec.structs.replace(self.clocks[place], changelogs=dict(positions)).encode()
+
+
+def check_fingerprints(committed: CommitMetadata, current: Mapping[str, str]) -> None:
+    """Refuse state that was written with other serdes or aggregations."""
+    for store, now in current.items():
+        if committed.stores.get(store, now) != now:
+            raise RefusedError(
+                f"the state of {store} was written with other types or aggregations than declared now",
+                hint="give the store another name to begin anew, or take the former declaration back",
+            )
+
+
+def fingerprint(*parts: str) -> str:
+    """Eight hex digits that change with the way a store's bytes are to be read."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]

@@ -1,0 +1,102 @@
+"""What happens to a record whose processing raised.
+
+    Fail        the task stops; nothing at or past the record is ever committed
+    Skip        the record is counted and passed over
+    Retry       the record is tried again after a pause, in order; then the policy that follows applies
+    DeadLetter  the record goes, as it came, to another topic with its story in the headers
+
+A policy stands on an agent or on a stream; `App(on_error=…)` is the default (Fail). The failed record's
+partial outputs are withdrawn before the policy acts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import traceback
+from typing import Any, Literal
+
+import msgspec
+
+from streamkit.errors import UsageError
+from streamkit.processing.record import Headers, RawRecord
+from streamkit.processing.units import duration_ms
+
+PREFIX = "streamkit.dlq."
+
+
+class Fail(msgspec.Struct, frozen=True):
+    """Stop the worker at this record: the default, since it loses nothing."""
+
+
+class Skip(msgspec.Struct, frozen=True):
+    """Count the record and go on."""
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """Send the record unchanged to `topic`, with where it came from and what went wrong in headers."""
+
+    topic: str
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """`attempts` more tries. Pauses start at `initial` and, when exponential, double up to `maximum`."""
+
+    attempts: int = 3
+    backoff: Literal["exponential", "fixed"] = "exponential"
+    initial: str | float = "100ms"
+    maximum: str | float = "30s"
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise UsageError(f"Retry needs at least one attempt, got {self.attempts}")
+        if self.backoff not in ("exponential", "fixed"):
+            raise UsageError(f"Retry's backoff is 'exponential' or 'fixed', got {self.backoff!r}")
+        duration_ms(self.initial)
+        duration_ms(self.maximum)
+
+    def pause_ms(self, attempt: int) -> int:
+        """The pause before try number `attempt` (1 is the first retry)."""
+        first = duration_ms(self.initial)
+        pause = first << min(attempt - 1, 40) if self.backoff == "exponential" else first
+        return min(pause, duration_ms(self.maximum))
+
+
+LastResort = Fail | Skip | DeadLetter
+OnError = Fail | Skip | DeadLetter | Retry
+
+
+class ErrorPolicy(msgspec.Struct, frozen=True):
+    """Retries first (may be none), then the last resort."""
+
+    retry: Retry | None = None
+    then: LastResort = Fail()
+
+    @classmethod
+    def of(cls, on_error: OnError, retry: Retry | None = None) -> ErrorPolicy:
+        if not isinstance(on_error, Retry):
+            return cls(retry, on_error)
+        if retry is not None:
+            raise UsageError("both retry= and on_error=Retry(...) are given", hint="keep retry=")
+        return cls(on_error, Fail())
+
+
+def dead_letter_headers(record: RawRecord | None, operator: str, error: BaseException) -> Headers:
+    """The story of a dead letter: its own headers, then place, operator, error, and traceback digest."""
+    place = [] if record is None else list(record.headers() or [])
+    story: list[tuple[str, Any]] = [
+        ("operator", operator),
+        ("error", type(error).__qualname__),
+        ("message", str(error)[:1000]),
+        ("traceback", traceback_digest(error)),
+    ]
+    if record is not None:
+        origin = ("topic", record.topic()), ("partition", record.partition()), ("offset", record.offset())
+        story = [*origin, *story]
+    return [*place, *((PREFIX + name, str(value).encode()) for name, value in story)]
+
+
+def traceback_digest(error: BaseException) -> str:
+    """Sixteen hex digits that are equal for errors raised through the same lines: what to group by."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = ((frame.filename.rpartition("/")[2], frame.name, frame.lineno) for frame in frames)
+    return hashlib.sha256(repr((type(error).__qualname__, *lines)).encode()).hexdigest()[:16]

@@ -1,0 +1,82 @@
+"""What an app will do, for people (`print(app.explain())`) and for programs (`app.explain().json()`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streamkit.processing.topology import Node, Subtopology, Topology
+
+
+class Explanation:
+    """A topology in words: tasks, operators, topics, state."""
+
+    def __init__(self, topology: Topology) -> None:
+        self._topology = topology
+        self._plan = topology.plan({})
+
+    def json(self) -> dict[str, Any]:
+        """The same as plain data."""
+        return {
+            "app": self._topology.app_id,
+            "tasks": [self._task(sub) for sub in self._plan.subtopologies],
+            "topics": [
+                {
+                    "name": topic.name,
+                    "partitions": topic.partitions,
+                    "internal": topic.internal,
+                    "config": dict(topic.config),
+                }
+                for topic in self._plan.topics
+            ],
+            "timers": [{"name": t.name, "interval_ms": t.interval_ms} for t in self._topology.timers],
+        }
+
+    def _task(self, sub: Subtopology) -> dict[str, Any]:
+        return {
+            "index": sub.index,
+            "reads": list(sub.topics),
+            "operators": [self._operator(node) for node in sub.nodes],
+            "stores": [{"name": store, "changelog": sub.changelog(store)} for store in sub.stores],
+        }
+
+    def _operator(self, node: Node) -> dict[str, Any]:
+        return {
+            "name": node.name,
+            "kind": node.kind,
+            "after": [parent.name for parent in node.parents],
+            "detail": node.detail,
+            "writes": list(node.writes),
+            "tables": list(self._topology.claims.get(node.name, ())),
+        }
+
+    def __str__(self) -> str:
+        lines = [f"app {self._topology.app_id}"]
+        for sub in self._plan.subtopologies:
+            lines += ["", f"task {sub.index}  reads {', '.join(sub.topics)}  (co-partitioned by number)"]
+            for entry in sub.entries:
+                if entry not in sub.nodes:
+                    lines += self._tree(sub, entry, 1, entering=True)
+            for node in sub.nodes:
+                if not node.parents:
+                    lines += self._tree(sub, node, 1)
+            lines += [f"  state {store}  changelog {sub.changelog(store)}" for store in sub.stores]
+        lines += ["", "topics"]
+        for topic in self._plan.topics:
+            partitions = "any number of" if topic.partitions is None else topic.partitions
+            config = "".join(f" {key}={value}" for key, value in topic.config.items())
+            internal = " internal" if topic.internal else ""
+            lines.append(f"  {topic.name}  {partitions} partitions{internal}{config}")
+        lines += [f"timer {t.name}  every {t.interval_ms} ms" for t in self._topology.timers]
+        return "\n".join(lines)
+
+    def _tree(self, sub: Subtopology, node: Node, depth: int, *, entering: bool = False) -> list[str]:
+        tables = self._topology.claims.get(node.name, ())
+        using = f"  tables {', '.join(tables)}" if tables and not entering else ""
+        detail = "from the repartition topic" if entering else node.detail
+        lines = [f"{'  ' * depth}{node.name}  {node.kind}: {detail}{using}"]
+        if node.kind == "group-by" and not entering:
+            return lines
+        for child in self._topology.nodes:
+            if node in child.parents:
+                lines += self._tree(sub, child, depth + 1)
+        return lines

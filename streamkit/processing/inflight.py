@@ -1,0 +1,171 @@
+"""Records in the hands of asynchronous code: who may start, and what a commit must wait for.
+
+`InFlight` is the core of record agents: at most `capacity` records at once, never two of one key, and records
+of one key in the order in which they came. A record without a key is bound to no order.
+
+    admit ──► ready ──take──► running ──finish──► gone
+                ▲                        │
+                └── the key's next one ──┘
+
+`Lanes` is the core of stream agents: each of N loops owns a queue, a key always goes to the same one, and a
+record is finished when its loop asks for the next.
+
+Both know the *lowest unfinished offset* of each source partition: nothing at or past it may be committed
+(SEMANTICS P1). Entries that came from no record (a window's result) have no offset; a task with such state
+commits only when nothing is in flight.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Final
+
+from streamkit.processing.record import Headers, RawRecord
+
+Place = tuple[str, int]  # topic, partition
+# the record it came from, value, key, event time, stream time, headers (None: the record's)
+Item = tuple[RawRecord | None, Any, Any, int, int, Headers | None]
+RAW: Final = 0
+VALUE: Final = 1
+KEY: Final = 2
+TIME: Final = 3
+STREAM_TIME: Final = 4
+HEADERS: Final = 5
+
+
+class Unfinished:
+    """Offsets that were admitted and are not finished, by source partition."""
+
+    def __init__(self) -> None:
+        self._offsets: dict[Place, dict[int, int]] = {}  # place → offset → how many entries stem from it
+        self.count = 0
+
+    def add(self, raw: RawRecord | None) -> None:
+        self.count += 1
+        if raw is not None:
+            offsets = self._offsets.setdefault((raw.topic(), raw.partition()), {})
+            offset = raw.offset()
+            offsets[offset] = offsets.get(offset, 0) + 1
+
+    def remove(self, raw: RawRecord | None) -> None:
+        self.count -= 1
+        if raw is not None:
+            offsets = self._offsets[raw.topic(), raw.partition()]
+            offset = raw.offset()
+            if offsets[offset] == 1:
+                del offsets[offset]
+            else:
+                offsets[offset] -= 1
+
+    def lowest(self, place: Place) -> int | None:
+        offsets = self._offsets.get(place)
+        return min(offsets) if offsets else None
+
+
+class InFlight:
+    """Bounded concurrency with order per key. Invariants: running ≤ capacity; a key is running at most
+    once.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.running = 0
+        self._ready: deque[Item] = deque()
+        self._behind: dict[Any, deque[Item]] = {}  # key ready or running → those that wait for it
+        self._unfinished = Unfinished()
+
+    def admit(self, item: Item) -> None:
+        """Take a record in."""
+        self._unfinished.add(item[RAW])
+        key = item[KEY]
+        if key is None:
+            self._ready.append(item)
+        elif key in self._behind:
+            self._behind[key].append(item)
+        else:
+            self._behind[key] = deque()
+            self._ready.append(item)
+
+    def take(self) -> Item | None:
+        """The next record that may start now, which is running from here on."""
+        if not self._ready or self.running >= self.capacity:
+            return None
+        self.running += 1
+        return self._ready.popleft()
+
+    def finish(self, item: Item) -> None:
+        """The record is done, for better or worse; its key's next one becomes ready."""
+        self.running -= 1
+        self._unfinished.remove(item[RAW])
+        key = item[KEY]
+        if key is not None:
+            behind = self._behind[key]
+            if behind:
+                self._ready.append(behind.popleft())
+            else:
+                del self._behind[key]
+
+    def lowest(self, place: Place) -> int | None:
+        """The lowest offset of this partition that is not finished."""
+        return self._unfinished.lowest(place)
+
+    def __len__(self) -> int:
+        return self._unfinished.count
+
+
+class Lane:
+    """The queue of one loop. The head is the record in hand while `in_hand`."""
+
+    __slots__ = ("in_hand", "queue")
+
+    def __init__(self) -> None:
+        self.queue: deque[Item] = deque()
+        self.in_hand = False
+
+    def next(self) -> Item | None:
+        """The loop asks for another record: the one in hand is finished."""
+        if self.in_hand:
+            self.queue.popleft()
+        self.in_hand = bool(self.queue)
+        return self.queue[0] if self.in_hand else None
+
+
+class Lanes:
+    """The queues of a stream agent's loops."""
+
+    def __init__(self, capacity: int) -> None:
+        self.lanes = tuple(Lane() for _ in range(capacity))
+        self._turn = 0
+
+    def admit(self, item: Item) -> None:
+        if len(self.lanes) == 1:
+            self.lanes[0].queue.append(item)
+            return
+        key = item[KEY]
+        if key is None:
+            self._turn += 1
+            number = self._turn
+        else:
+            number = hash(key)
+        self.lanes[number % len(self.lanes)].queue.append(item)
+
+    def lowest(self, place: Place) -> int | None:
+        offsets = (self._lowest_of(lane, place) for lane in self.lanes)
+        return min((offset for offset in offsets if offset is not None), default=None)
+
+    def _lowest_of(self, lane: Lane, place: Place) -> int | None:
+        for item in _of(lane, place):
+            return item.offset()
+        return None
+
+    def __len__(self) -> int:
+        return sum(len(lane.queue) for lane in self.lanes)
+
+
+def _of(lane: Lane, place: Place) -> Iterator[RawRecord]:
+    """The lane's records of one source partition, in order of their offsets."""
+    for item in lane.queue:
+        raw = item[RAW]
+        if raw is not None and (raw.topic(), raw.partition()) == place:
+            yield raw

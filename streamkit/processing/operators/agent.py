@@ -1,0 +1,107 @@
+"""Agents: the user's own code as an operator, in three shapes that the function itself shows.
+
+    def score(order): ...                          plain    runs inside the fused loop, like `map`
+    async def enrich(order): ...                   record   up to `concurrency` calls at once, in order per
+    key async def audit(stream: sk.Stream[Order]): ... stream   a loop of its own, one for each lane
+
+Whatever a function returns (or a stream agent yields) goes to the sink with the record's key, time and
+headers; None goes nowhere. The asynchronous shapes take records from an inbox, since the loop never awaits;
+see `inflight` for what that means for commits.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import msgspec
+
+from streamkit.errors import UsageError
+from streamkit.processing.error_policy import ErrorPolicy
+from streamkit.processing.operators.map import function_name, returned_type, serde_of_result
+from streamkit.processing.serde import JSON, Serde, value_serde
+from streamkit.processing.topology import Node
+
+if TYPE_CHECKING:
+    from streamkit.processing.fuse import At, Code
+
+Shape = Literal["plain", "record", "stream"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Agent(Node):
+    kind: ClassVar[str] = "agent"
+    function: Callable[..., Any]
+    shape: Shape
+    concurrency: int = 1
+    on_error: ErrorPolicy | None = None
+
+    @property
+    def functions(self) -> tuple[Callable[..., Any], ...]:
+        return (self.function,)
+
+    @property
+    def policy(self) -> ErrorPolicy | None:
+        return self.on_error
+
+    @property
+    def value_serde(self) -> Serde[Any]:
+        if self.shape != "stream":
+            return serde_of_result(self.function)
+        items = typing.get_args(returned_type(self.function))
+        try:
+            return value_serde(items[0]) if items else JSON
+        except UsageError:
+            return JSON
+
+    @property
+    def detail(self) -> str:
+        lanes = f", concurrency {self.concurrency}" if self.concurrency > 1 else ""
+        return f"{self.shape} {function_name(self.function)}{lanes}"
+
+    def generate(self, code: Code, at: At) -> None:
+        if self.shape == "plain":
+            self._inline(code, at)
+            return
+        put = code.outlet(code.runtime.inbox(self))
+        at = code.time(code.key(at))
+        raw = "m"
+        stream_time = at.stream_time or at.time
+        headers = at.headers or "None"
+        code.line(f"{put}(({raw}, {at.value}, {at.key}, {at.time}, {stream_time}, {headers}))")
+
+    def _inline(self, code: Code, at: At) -> None:
+        call, at = code.call(self, self.function, at)
+        result = code.variable("v")
+        code.line(f"{result} = {call}")
+        with code.block(f"if {result} is not None:"):
+            code.follow(self, msgspec.structs.replace(at, value=result))
+
+
+def shape_of(function: Callable[..., Any], stream_type: type) -> Shape:
+    """What an agent function is, by how it is declared."""
+    parameters = list(inspect.signature(function).parameters.values())
+    if not parameters:
+        raise UsageError(
+            f"the agent {function_name(function)} takes no argument", hint="it receives the records"
+        )
+    try:
+        declared = typing.get_type_hints(function).get(parameters[0].name)
+    except NameError:  # a type that exists for the type checker only
+        declared = parameters[0].annotation
+    is_stream = (typing.get_origin(declared) or declared) is stream_type
+    if isinstance(declared, str):
+        is_stream = declared.split("[")[0].rpartition(".")[2] == stream_type.__name__
+    asynchronous = inspect.iscoroutinefunction(function)
+    generator = inspect.isasyncgenfunction(function)
+    if is_stream and (asynchronous or generator):
+        return "stream"
+    if is_stream or generator:
+        raise UsageError(
+            f"the agent {function_name(function)} cannot run",
+            hint="a stream agent is `async def name(stream: sk.Stream[T])`; a record agent takes one record",
+        )
+    return "record" if asynchronous else "plain"

@@ -1,0 +1,49 @@
+"""`branch`: each value takes the first arm whose function is true; without a match it is done.
+
+`Branch` decides; an `Arm` is one of its outputs, a stream of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from streamkit.processing.operators.map import function_name
+from streamkit.processing.topology import Node
+
+if TYPE_CHECKING:
+    from streamkit.processing.fuse import At, Code
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Branch(Node):
+    kind: ClassVar[str] = "branch"
+    predicates: tuple[Callable[..., Any], ...]
+
+    @property
+    def functions(self) -> tuple[Callable[..., Any], ...]:
+        return self.predicates
+
+    @property
+    def detail(self) -> str:
+        return ", ".join(map(function_name, self.predicates))
+
+    def generate(self, code: Code, at: At) -> None:
+        self._arm(code, at, 0)
+
+    def _arm(self, code: Code, at: At, number: int) -> None:
+        call, at = code.call(self, self.predicates[number], at)
+        with code.block(f"if {call}:"):
+            code.follow(self, at, port=str(number))
+        if number + 1 < len(self.predicates):
+            with code.block("else:"):
+                self._arm(code, at, number + 1)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Arm(Node):
+    kind: ClassVar[str] = "arm"
+
+    def generate(self, code: Code, at: At) -> None:
+        code.follow(self, at)

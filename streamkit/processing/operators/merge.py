@@ -1,0 +1,23 @@
+"""`merge`: the records of several streams as one; order holds within each input, not between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from streamkit.processing.topology import Node
+
+if TYPE_CHECKING:
+    from streamkit.processing.fuse import At, Code
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Merge(Node):
+    kind: ClassVar[str] = "merge"
+
+    @property
+    def detail(self) -> str:
+        return " + ".join(parent.name for parent in self.parents)
+
+    def generate(self, code: Code, at: At) -> None:
+        code.follow(self, at)

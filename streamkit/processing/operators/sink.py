@@ -1,0 +1,39 @@
+"""`to(topic)`: values leave for a topic with their key, event time and headers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from streamkit.processing.serde import JSON_KEY, UNDECLARED_KEY
+from streamkit.processing.topology import Node, TopicSpec
+
+if TYPE_CHECKING:
+    from streamkit.processing.fuse import At, Code
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Sink(Node):
+    """A None value is written as a tombstone."""
+
+    kind: ClassVar[str] = "sink"
+    topic: TopicSpec[Any, Any]
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        return (self.topic.name,)
+
+    @property
+    def detail(self) -> str:
+        return f"topic {self.topic.name}, value {self.topic.value.name}"
+
+    def generate(self, code: Code, at: At) -> None:
+        put = code.outlet(code.runtime.outlet(self.topic.name))
+        own = UNDECLARED_KEY if at.key_serde is JSON_KEY else at.key_serde  # JSON keys are for our own topics
+        declared = self.topic.key or own
+        same = declared == at.key_serde
+        if not (same and at.raw):
+            at = code.key(at)
+        key = code.encoded_key(at, declared, keep=same)
+        value = code.encoded_value(at, self.topic.value)
+        code.line(f"{put}(({value}, {key}, {code.timestamp(at)}, {code.headers(at)}, None))")

@@ -1,0 +1,32 @@
+"""A store in memory: gone with the process, so it is restored from its changelog from the beginning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from streamkit.processing.state.store import Change
+
+
+class MemoryStore:
+    """`Store` over a dict."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self._entries: dict[bytes, bytes] = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._entries.get(key)
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        return iter(self._entries.items())
+
+    def write(self, changes: Iterable[Change], position: int) -> None:
+        for key, value in changes:
+            if value is None:
+                self._entries.pop(key, None)
+            else:
+                self._entries[key] = value
+        self.position = position
+
+    def __len__(self) -> int:
+        return len(self._entries)

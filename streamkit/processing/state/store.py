@@ -1,0 +1,35 @@
+"""What an engine for state must offer: bytes under bytes, written in whole batches with a position.
+
+Tables and windows are caches of decoded values over a `Store`. A task writes to its store once per commit,
+after the commit: one batch of all changes together with the changelog position that they reach. So the
+store is never ahead of the committed offsets, and what it lacks stands in the changelog between its
+position and the committed one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+Change = tuple[bytes, bytes | None]  # key, value; None deletes
+
+
+class Store(Protocol):
+    """One partition of one store."""
+
+    @property
+    def position(self) -> int:
+        """The changelog offset up to which (exclusive) this store reflects the changelog."""
+        ...
+
+    def get(self, key: bytes) -> bytes | None: ...
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """All entries, in no particular order; no writes while iterating."""
+        ...
+
+    def write(self, changes: Iterable[Change], position: int) -> None:
+        """Apply all changes and the position, or nothing."""
+        ...
+
+    def __len__(self) -> int: ...

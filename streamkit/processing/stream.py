@@ -1,0 +1,299 @@
+"""Streams: the declarative surface over the graph.
+
+Every method makes one operator and returns the stream of its results; nothing runs here. No operator
+changes a record's key except `group_by`, so what is partitioned by key stays so. Functions take the value,
+or the value and a `Record` (key, headers, event time, topic, partition, offset).
+
+`Stream[K, V]` carries the types of keys and values. As the parameter of an agent, where only the values are
+iterated, `Stream[V]` will do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+
+from streamkit.errors import UsageError
+from streamkit.processing.error_policy import OnError
+from streamkit.processing.operators.branch import Arm, Branch
+from streamkit.processing.operators.filter import Filter
+from streamkit.processing.operators.flat_map import FlatMap
+from streamkit.processing.operators.group_by import GroupBy
+from streamkit.processing.operators.map import Map, returned_type
+from streamkit.processing.operators.merge import Merge
+from streamkit.processing.operators.peek import Peek
+from streamkit.processing.operators.sink import Sink
+from streamkit.processing.operators.window import Late, Window
+from streamkit.processing.record import Record
+from streamkit.processing.serde import Serde, key_serde, value_serde
+from streamkit.processing.topology import Node, TopicSpec, repartition_topic
+from streamkit.processing.windows import Aggregation, Emit, Tumbling
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as DefaultTypeVar
+
+    from streamkit.processing.app import App
+
+    K = TypeVar("K")
+    V = DefaultTypeVar("V", default=K)
+else:
+    K = TypeVar("K")
+    V = TypeVar("V")
+
+R = TypeVar("R")
+K2 = TypeVar("K2")
+
+
+class Stream(Generic[K, V]):
+    """An operator's output. Immutable; several operators may read it."""
+
+    def __init__(self, app: App, node: Node) -> None:
+        self._app = app
+        self.node = node
+
+    if not TYPE_CHECKING:
+
+        def __class_getitem__(cls, types):
+            return GenericAlias(cls, types if isinstance(types, tuple) else (types, types))
+
+    @property
+    def name(self) -> str:
+        """The operator's name, unique in the app."""
+        return self.node.name
+
+    # -- one record at a time -----------------------------------------------------------------------
+
+    @overload
+    def map(self, function: Callable[[V], R], *, name: str | None = None) -> Stream[K, R]: ...
+    @overload
+    def map(self, function: Callable[[V, Record[K]], R], *, name: str | None = None) -> Stream[K, R]: ...
+    def map(self, function: Callable[..., R], *, name: str | None = None) -> Stream[K, R]:
+        """Replace each value; the key stays."""
+        return self._then(Map(name=self._name("map", name), parents=(self.node,), function=function))
+
+    @overload
+    def map_values(self, function: Callable[[V], R], *, name: str | None = None) -> Stream[K, R]: ...
+    @overload
+    def map_values(
+        self, function: Callable[[V, Record[K]], R], *, name: str | None = None
+    ) -> Stream[K, R]: ...
+    def map_values(self, function: Callable[..., R], *, name: str | None = None) -> Stream[K, R]:
+        """`map` under the name it has elsewhere: here keys change in `group_by` only."""
+        return self.map(function, name=name)
+
+    @overload
+    def flat_map(self, function: Callable[[V], Iterable[R]], *, name: str | None = None) -> Stream[K, R]: ...
+    @overload
+    def flat_map(
+        self, function: Callable[[V, Record[K]], Iterable[R]], *, name: str | None = None
+    ) -> Stream[K, R]: ...
+    def flat_map(self, function: Callable[..., Iterable[R]], *, name: str | None = None) -> Stream[K, R]:
+        """Replace each value by any number of values."""
+        return self._then(FlatMap(name=self._name("flat-map", name), parents=(self.node,), function=function))
+
+    @overload
+    def filter(self, function: Callable[[V], object], *, name: str | None = None) -> Stream[K, V]: ...
+    @overload
+    def filter(
+        self, function: Callable[[V, Record[K]], object], *, name: str | None = None
+    ) -> Stream[K, V]: ...
+    def filter(self, function: Callable[..., object], *, name: str | None = None) -> Stream[K, V]:
+        """Keep the values for which the function is true."""
+        return self._then(Filter(name=self._name("filter", name), parents=(self.node,), function=function))
+
+    @overload
+    def peek(self, function: Callable[[V], object], *, name: str | None = None) -> Stream[K, V]: ...
+    @overload
+    def peek(
+        self, function: Callable[[V, Record[K]], object], *, name: str | None = None
+    ) -> Stream[K, V]: ...
+    def peek(self, function: Callable[..., object], *, name: str | None = None) -> Stream[K, V]:
+        """Call the function with each value and pass the value on."""
+        return self._then(Peek(name=self._name("peek", name), parents=(self.node,), function=function))
+
+    def branch(self, *predicates: Callable[[V], object], name: str | None = None) -> tuple[Stream[K, V], ...]:
+        """One stream for each predicate; a value goes to the first that is true, or nowhere."""
+        if not predicates:
+            raise UsageError("branch() needs at least one function", hint="each is one output stream")
+        branch = Branch(name=self._name("branch", name), parents=(self.node,), predicates=predicates)
+        self._app.add(branch)
+        return tuple(
+            self._then(Arm(name=f"{branch.name}-{number}", parents=(branch,), port=str(number)))
+            for number in range(len(predicates))
+        )
+
+    def merge(self, *others: Stream[K, V], name: str | None = None) -> Stream[K, V]:
+        """The records of this stream and the others as one stream."""
+        if any(other._app is not self._app for other in others):
+            raise UsageError("merge() of streams that belong to different apps")
+        parents = (self.node, *(other.node for other in others))
+        if len({node.key_serde for node in parents}) > 1:
+            raise UsageError(
+                f"merge() of streams with different keys: {', '.join(node.name for node in parents)}",
+                hint="declare the same key= for their topics, or group_by before the merge",
+            )
+        return self._then(Merge(name=self._name("merge", name), parents=parents))
+
+    # -- keys and time ------------------------------------------------------------------------------
+
+    @overload
+    def group_by(
+        self,
+        function: Callable[[V], K2 | None],
+        *,
+        key: type[K2] | Serde[K2] | None = None,
+        value: type[V] | Serde[V] | None = None,
+        partitions: int | None = None,
+        name: str | None = None,
+    ) -> Stream[K2, V]: ...
+    @overload
+    def group_by(
+        self,
+        function: Callable[[V, Record[K]], K2 | None],
+        *,
+        key: type[K2] | Serde[K2] | None = None,
+        value: type[V] | Serde[V] | None = None,
+        partitions: int | None = None,
+        name: str | None = None,
+    ) -> Stream[K2, V]: ...
+    def group_by(
+        self,
+        function: Callable[..., K2 | None],
+        *,
+        key: type[K2] | Serde[K2] | None = None,
+        value: type[V] | Serde[V] | None = None,
+        partitions: int | None = None,
+        name: str | None = None,
+    ) -> Stream[K2, V]:
+        """Partition the stream by a new key, through the topic `{app}-{name}-repartition`.
+
+        A None key drops the record (counted). `key` and `value` say how both are written when the types of
+        the functions before do not; `partitions` defaults to those of the input.
+        """
+        name = self._name("group-by", name)
+        node = GroupBy(
+            name=name,
+            parents=(self.node,),
+            function=function,
+            topic=repartition_topic(self._app.id, name),
+            key=key_serde(key if key is not None else returned_type(function)),
+            value=self.node.value_serde if value is None else value_serde(value),
+            declared_partitions=partitions,
+        )
+        return self._then(node)
+
+    def window(self, window: Tumbling) -> WindowedStream[K, V]:
+        """Group the records of each key by event time; `aggregate` comes next."""
+        if not self.node.keyed:
+            raise UsageError(
+                f"a window needs a stream that is partitioned by its key; {self.node.name} is not",
+                hint="put .group_by(...) before .window(...), or declare the topic's key=",
+            )
+        return WindowedStream(self, window)
+
+    # -- the ends -----------------------------------------------------------------------------------
+
+    def to(self, topic: TopicSpec[Any, V] | str, *, name: str | None = None) -> None:
+        """Write every value to a topic, keeping key, event time and headers; None writes a tombstone."""
+        spec = self._app.sink_topic(topic, self.node.value_serde)
+        self._app.add(Sink(name=self._name("to", name), parents=(self.node,), topic=spec))
+
+    def __aiter__(self) -> AsyncIterator[V]:
+        """In an agent only: the values of the task's partition, in order."""
+        raise UsageError(
+            f"{self.node.name} is a declaration; iterate over the stream that an @app.agent receives"
+        )
+
+    def records(self) -> AsyncIterator[tuple[V, Record[K]]]:
+        """In an agent only: the values, each with its `Record`."""
+        return cast("AsyncIterator[tuple[V, Record[K]]]", self.__aiter__())
+
+    # -- inside -------------------------------------------------------------------------------------
+
+    def _then(self, node: Node) -> Stream[Any, Any]:
+        self._app.add(node)
+        return Stream(self._app, node)
+
+    def _name(self, kind: str, given: str | None) -> str:
+        return self._app.operator_name(self.node, kind, given)
+
+    def __repr__(self) -> str:
+        return f"Stream({self.node.name!r})"
+
+
+class WindowedStream(Generic[K, V]):
+    """A keyed stream cut by time, on its way to an aggregation."""
+
+    def __init__(self, stream: Stream[K, V], window: Tumbling) -> None:
+        self._stream = stream
+        self._window = window
+
+    def aggregate(
+        self, *, emit: Emit = "on_close", name: str | None = None, **results: Aggregation
+    ) -> WindowResults[K, V]:
+        """One dict for each key and window: `key`, `start_ms`, `end_ms`, and the named aggregations.
+
+        `emit="on_close"`: once, when the window can change no more. `emit="on_update"`: at each record.
+        """
+        if not results:
+            raise UsageError("aggregate() without an aggregation", hint="for example aggregate(n=sk.Count())")
+        reserved = {"key", "start_ms", "end_ms"} & results.keys()
+        if reserved:
+            raise UsageError(f"every window result already has {', '.join(sorted(reserved))}")
+        if emit not in ("on_close", "on_update"):
+            raise UsageError(f'emit is "on_close" or "on_update", got {emit!r}')
+        stream = self._stream
+        node = Window(
+            name=stream._name("window", name),
+            parents=(stream.node,),
+            window=self._window,
+            aggregations=tuple(results.items()),
+            emit=emit,
+        )
+        stream._app.add(node)
+        return WindowResults(stream._app, node)
+
+
+class WindowResults(Stream[K, dict[str, Any]], Generic[K, V]):
+    """The results of a window, and what came too late for it."""
+
+    @property
+    def late(self) -> Stream[K, V]:
+        """Records that were too late for their window, unchanged."""
+        known = self._app.node_named(f"{self.node.name}-late")
+        if known is not None:
+            return Stream(self._app, known)
+        return self._then(Late(name=f"{self.node.name}-late", parents=(self.node,), port="late"))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Topic(TopicSpec[K, V]):
+    """A topic of an app: a place to read from, write to, and send to."""
+
+    app: App = field(repr=False)
+
+    def stream(
+        self, *, time: Callable[[V], Any] | None = None, on_error: OnError | None = None
+    ) -> Stream[K, V]:
+        """`app.stream(topic, …)`."""
+        return self.app.stream(self, time=time, on_error=on_error)
+
+    def by(self, function: Callable[[V], K2 | None], *, key: type[K2] | None = None) -> Stream[K2, V]:
+        """The topic's records partitioned by another key: a stream with a `group_by`."""
+        return self.app.stream(self).group_by(function, key=key)
+
+    async def send(
+        self,
+        value: V,
+        *,
+        key: K | None = None,
+        headers: list[tuple[str, bytes | None]] | None = None,
+        timestamp_ms: int | None = None,
+        partition: int | None = None,
+    ) -> None:
+        """Produce one record; returns when the broker has acknowledged it. The app must be running."""
+        await self.app.send(
+            self, value, key=key, headers=headers, timestamp_ms=timestamp_ms, partition=partition
+        )

@@ -1,0 +1,439 @@
+"""`app.test()`: the whole app in memory, without a broker, on a virtual clock.
+
+    with app.test() as t:
+        t.send(orders, Order(...), ts=5)
+        t.advance_to(120)
+        assert t.read("revenue") == [...]
+
+Nothing is mocked but the log: records pass through their serdes as bytes, `group_by` through its repartition
+topic, state through changelogs, commits through checkpoints, exactly as in a worker. Whatever a call caused
+is done when it returns: inputs processed, agents idle, everything committed. Time stands still until
+`advance_to`; an agent's `asyncio.sleep` and a retry's pause take virtual time only.
+
+The driver has an event loop of its own, so use it in plain `def` tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import selectors
+from collections import defaultdict
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from streamkit.errors import NotFoundError, UsageError
+from streamkit.processing.agents import AgentRunner
+from streamkit.processing.fuse import Counts, SinkRecord
+from streamkit.processing.inflight import Place
+from streamkit.processing.partitioner import partition_for
+from streamkit.processing.record import Headers
+from streamkit.processing.serde import BYTES, UNDECLARED_KEY, Serde
+from streamkit.processing.task import Batch, Task, TaskOutput
+from streamkit.processing.topology import Plan, Timer, TopicSpec
+
+if TYPE_CHECKING:
+    from streamkit.processing.app import App
+
+SLICE = 256  # records offered to a task at once
+
+
+class StoredRecord(msgspec.Struct, frozen=True):
+    """A record in the driver's log: `RawRecord` for the engine."""
+
+    at: tuple[str, int, int]
+    data: tuple[bytes | None, bytes | None]  # key, value
+    time_ms: int
+    header_list: Headers | None = None
+
+    def topic(self) -> str:
+        return self.at[0]
+
+    def partition(self) -> int:
+        return self.at[1]
+
+    def offset(self) -> int:
+        return self.at[2]
+
+    def key(self) -> bytes | None:
+        return self.data[0]
+
+    def value(self) -> bytes | None:
+        return self.data[1]
+
+    def headers(self) -> Headers | None:
+        return list(self.header_list) if self.header_list else None
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, self.time_ms
+
+
+class Log:
+    """Topics in memory, with Java's partitioner."""
+
+    def __init__(self, partition_counts: Mapping[str, int]) -> None:
+        self._counts = partition_counts
+        self._topics: dict[str, list[list[StoredRecord]]] = {}
+        self._history: dict[str, list[StoredRecord]] = defaultdict(list)
+        self._turns: dict[str, int] = defaultdict(int)
+
+    def partitions(self, topic: str) -> list[list[StoredRecord]]:
+        found = self._topics.get(topic)
+        if found is None:
+            found = self._topics[topic] = [[] for _ in range(self._counts.get(topic, 1))]
+        return found
+
+    def append(self, topic: str, record: SinkRecord) -> None:
+        value, key, timestamp_ms, headers, partition = record
+        partitions = self.partitions(topic)
+        if partition is None:
+            partition = self._partition(topic, key, len(partitions))
+        if not 0 <= partition < len(partitions):
+            raise UsageError(f"{topic} has {len(partitions)} partitions, no number {partition}")
+        log = partitions[partition]
+        log.append(StoredRecord((topic, partition, len(log)), (key, value), timestamp_ms, headers))
+        self._history[topic].append(log[-1])
+
+    def in_order(self, topic: str) -> list[StoredRecord]:
+        """All records of a topic as they were appended."""
+        return self._history[topic]
+
+    def known(self, topic: str) -> bool:
+        return topic in self._counts
+
+    def _partition(self, topic: str, key: bytes | None, count: int) -> int:
+        if key is not None:
+            return partition_for(key, count)
+        self._turns[topic] += 1
+        return (self._turns[topic] - 1) % count
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time jumps to the next timer instead of passing."""
+
+    def __init__(self) -> None:
+        super().__init__(_NeverWaits(self))
+        self.now_s = 0.0
+
+    def time(self) -> float:
+        return self.now_s
+
+
+class _NeverWaits(selectors.DefaultSelector):
+    def __init__(self, loop: VirtualLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> Any:
+        ready = super().select(0)
+        if not ready and timeout is not None and timeout > 0:
+            self._loop.now_s += timeout
+        elif not ready and timeout is None:
+            ready = super().select(None)  # real I/O of a user's agent
+        return ready
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """A record as `records()` shows it, decoded."""
+
+    value: Any
+    key: Any
+    timestamp_ms: int
+    headers: Headers
+    partition: int
+    offset: int
+
+
+class TopologyDriver:
+    """Runs an app's tasks over a `Log`. Use it as a context manager."""
+
+    def __init__(self, app: App, *, partitions: Mapping[str, int]) -> None:
+        self._app = app
+        self._plan = app.topology().plan(partitions)
+        self._log = Log(_partition_counts(self._plan))
+        self._loop = VirtualLoop()
+        self._changed = asyncio.Event()
+        self._commits: dict[Place, tuple[int, str]] = {}
+        self._read: dict[str, int] = {}
+        self._failed: list[Task] = []
+        self._timers_due = {timer.name: timer.interval_ms for timer in self._plan.topology.timers}
+        self._make_tasks()
+
+    def __enter__(self) -> TopologyDriver:
+        self._app.producer = DriverProducer(self._log)
+        self._loop.run_until_complete(self._start())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.run_until_complete(self._stop())
+        self._app.producer = None
+        self._loop.close()
+
+    # -- what a test does ---------------------------------------------------------------------------
+
+    def send(
+        self,
+        topic: TopicSpec[Any, Any] | str,
+        value: Any,
+        *,
+        key: Any = None,
+        ts: float | None = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+    ) -> None:
+        """Append a record and process whatever follows from it. `ts`: seconds, by default the driver's clock.
+        Bytes are written as they are, so that a test can send what cannot be decoded.
+        """
+        spec = self._spec(topic)
+        data = value if value is None or isinstance(value, bytes) else spec.value.encode(value)
+        keys = spec.key or UNDECLARED_KEY
+        key_data = key if key is None or isinstance(key, bytes) else keys.encode(key)
+        time_ms = self.now_ms if ts is None else round(ts * 1000)
+        self._log.append(spec.name, (data, key_data, time_ms, headers, partition))
+        self._run()
+
+    def advance_to(self, seconds: float) -> None:
+        """Move the clock and the event time of every source partition to `seconds`: windows before close,
+        timers run.
+        """
+        self._pass_time(round(seconds * 1000))
+        for task in self.tasks:
+            self._route(task.advance_to(round(seconds * 1000), self.now_ms))
+        self._run()
+
+    def sleep(self, seconds: float) -> None:
+        """Let wall time pass: timers run, quiet partitions become idle; event time does not move by
+        itself.
+        """
+        self._pass_time(self.now_ms + round(seconds * 1000))
+        self._run()
+
+    def read(self, topic: TopicSpec[Any, Any] | str) -> list[Any]:
+        """Values appended to a topic since it was last read, decoded, in the order in which they came."""
+        name = topic if isinstance(topic, str) else topic.name
+        records = self.records(topic)
+        start, self._read[name] = self._read.get(name, 0), len(records)
+        return [record.value for record in records[start:]]
+
+    def records(self, topic: TopicSpec[Any, Any] | str) -> list[Seen]:
+        """All records of a topic, in the order in which they came."""
+        name = topic if isinstance(topic, str) else topic.name
+        spec = next((s for s in self._plan.topology.topics if s.name == name), None)
+        if spec is None and not self._log.known(name):
+            raise NotFoundError(f"the app has no topic {name}", hint="see app.explain()")
+        value: Serde[Any] = BYTES if spec is None else spec.value
+        key: Serde[Any] = UNDECLARED_KEY if spec is None or spec.key is None else spec.key
+        return [_seen(record, key, value) for record in self._log.in_order(name)]
+
+    def committed(self, topic: TopicSpec[Any, Any] | str, partition: int = 0) -> int | None:
+        """The committed offset of a source partition."""
+        name = topic if isinstance(topic, str) else topic.name
+        commit = self._commits.get((name, partition))
+        return None if commit is None else commit[0]
+
+    def restart(self) -> None:
+        """Crash, and start again from the last commit: state comes back from the changelogs."""
+        self._loop.run_until_complete(self._stop())
+        self._make_tasks()
+        self._loop.run_until_complete(self._start())
+        self._run()
+
+    @property
+    def now_ms(self) -> int:
+        """The virtual clock."""
+        return round(self._loop.now_s * 1000)
+
+    def counts(self, operator: str) -> Counts:
+        """What an operator counted, over all tasks."""
+        total = Counts()
+        for task in self.tasks:
+            counts = task.operator_counts.get(operator)
+            if counts is not None:
+                for field in Counts.__struct_fields__:
+                    setattr(total, field, getattr(total, field) + getattr(counts, field))
+        return total
+
+    # -- tasks --------------------------------------------------------------------------------------
+
+    def _make_tasks(self) -> None:
+        self.tasks = tuple(
+            Task(self._plan, sub, number)
+            for sub in self._plan.subtopologies
+            for number in range(sub.partitions)
+        )
+        self._runners = {task.id: AgentRunner(task, self._changed.set) for task in self.tasks if task.agents}
+        for task in self.tasks:
+            positions: dict[str, int] = {}
+            for place in task.places:
+                offset, metadata = self._commits.get(place, (0, ""))
+                positions |= task.resume(place, metadata, offset).changelogs
+            for store in task.stores:
+                changelog = task.sub.changelog(store)
+                records = self._log.partitions(changelog)[task.partition]
+                task.restore(store, records, positions.get(changelog, 0))
+            task.start()
+
+    async def _start(self) -> None:
+        for runner in self._runners.values():
+            runner.start()
+
+    async def _stop(self) -> None:
+        for runner in self._runners.values():
+            await runner.stop()
+        for task in self.tasks:
+            task.close()
+
+    def _run(self) -> None:
+        self._loop.run_until_complete(self._settle())
+        for task in self.tasks:
+            if task.failure is not None and not self._raised(task):
+                raise task.failure.error
+
+    async def _settle(self) -> None:
+        """Process, let agents finish, commit, until nothing moves any more."""
+        while True:
+            moved = self._process()
+            for runner in self._runners.values():
+                runner.wake()
+            if moved:
+                await asyncio.sleep(0)
+            elif any(task.in_flight and task.failure is None for task in self.tasks):
+                self._changed.clear()
+                await self._changed.wait()
+            elif not self._commit() and not self._retry():
+                return
+            self._drain()
+
+    def _process(self) -> bool:
+        moved = False
+        for task in self.tasks:
+            for place in task.places:
+                topic, partition = place
+                start = task.position(place)
+                batch = self._log.partitions(topic)[partition][start : start + SLICE]
+                if batch and task.failure is None:
+                    self._route(task.process(Batch(topic, partition, batch), self.now_ms))
+                    moved = moved or task.position(place) > start
+            self._route(task.tick(self.now_ms, task.places))
+        return moved
+
+    def _commit(self) -> bool:
+        """Commit every task that may; true when that produced records for somebody."""
+        produced = False
+        for task in self.tasks:
+            if not task.can_checkpoint():
+                continue
+            checkpoint = task.checkpoint(self.now_ms)
+            for outputs in (checkpoint.sinks, checkpoint.changelog):
+                for topic, records in outputs.items():
+                    for record in records:
+                        self._log.append(topic, record)
+            changelogs = map(task.sub.changelog, task.stores)
+            positions = {name: len(self._log.partitions(name)[task.partition]) for name in changelogs}
+            for place, offset in checkpoint.offsets.items():
+                self._commits[place] = offset, checkpoint.metadata(place, positions)
+            task.committed(checkpoint, positions)
+            produced = produced or bool(checkpoint.sinks)
+        return produced
+
+    def _retry(self) -> bool:
+        """Jump to the next retry that is due, if any."""
+        due = [task.retry_at_ms for task in self.tasks if task.failure is None]
+        next_ms = min((at for at in due if at is not None), default=None)
+        if next_ms is None:
+            return False
+        self._loop.now_s = max(self._loop.now_s, next_ms / 1000)
+        return True
+
+    def _drain(self) -> None:
+        for task in self.tasks:
+            self._route(task.drain())
+        for runner in self._runners.values():
+            if runner.failure is not None:
+                raise runner.failure
+
+    def _route(self, output: TaskOutput) -> None:
+        for topic, records in output.sinks.items():
+            for record in records:
+                self._log.append(topic, record)
+
+    def _raised(self, task: Task) -> bool:
+        """Each failure is raised once."""
+        known = task in self._failed
+        self._failed.append(task)
+        return known
+
+    # -- time ---------------------------------------------------------------------------------------
+
+    def _pass_time(self, until_ms: int) -> None:
+        """Run timers in the order in which they are due, then stand at `until_ms`."""
+        while self._timers_due:
+            name, due = min(self._timers_due.items(), key=lambda timer: timer[1])
+            if due > until_ms:
+                break
+            self._loop.now_s = max(self._loop.now_s, due / 1000)
+            timer = next(t for t in self._plan.topology.timers if t.name == name)
+            self._timers_due[name] = due + timer.interval_ms
+            self._loop.run_until_complete(_fire(timer))
+            self._run()
+        self._loop.now_s = max(self._loop.now_s, until_ms / 1000)
+
+    def _spec(self, topic: TopicSpec[Any, Any] | str) -> TopicSpec[Any, Any]:
+        if isinstance(topic, TopicSpec):
+            return topic
+        for spec in self._plan.topology.topics:
+            if spec.name == topic:
+                return spec
+        raise NotFoundError(f"the app has no topic {topic}", hint="see app.explain()")
+
+
+class DriverProducer:
+    """`Topic.send` inside agents and timers, into the driver's log."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    async def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        *,
+        headers: Headers | None,
+        timestamp_ms: int | None,
+        partition: int | None,
+    ) -> None:
+        now_ms = round(asyncio.get_running_loop().time() * 1000)
+        self._log.append(
+            topic, (value, key, now_ms if timestamp_ms is None else timestamp_ms, headers, partition)
+        )
+
+
+async def _fire(timer: Timer) -> None:
+    result = timer.function()
+    if inspect.isawaitable(result):
+        await result
+
+
+def _partition_counts(plan: Plan) -> dict[str, int]:
+    counts = dict(plan.partition_counts)
+    for topic in plan.topics:
+        counts.setdefault(topic.name, topic.partitions or 1)
+    return counts
+
+
+def _seen(record: StoredRecord, keys: Serde[Any], values: Serde[Any]) -> Seen:
+    key, value = record.data
+    return Seen(
+        None if value is None else values.decode(value),
+        None if key is None else keys.decode(key),
+        record.time_ms,
+        record.header_list or [],
+        record.partition(),
+        record.offset(),
+    )

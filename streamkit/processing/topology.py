@@ -1,0 +1,358 @@
+"""The immutable graph of an app, and how it is cut into tasks.
+
+    Node          an operator with its parents; the graph is known by its nodes
+    Topology      all nodes, tables and timers of an app
+    Subtopology   what one kind of task runs: the nodes that are connected without a repartition topic between
+    Plan          the subtopologies with partition counts filled in, and every topic that must exist
+
+A `group_by` is a border: the end of one subtopology (it writes the repartition topic) and an entry of
+another. Task (subtopology i, partition p) reads partition p of each of the subtopology's topics and owns
+partition p of its state. Nodes that share a table live in one subtopology, since its state has one writer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from streamkit.errors import UsageError
+from streamkit.processing.error_policy import DeadLetter, ErrorPolicy
+from streamkit.processing.serde import Serde
+
+if TYPE_CHECKING:
+    from streamkit.processing.fuse import At, Code
+    from streamkit.processing.operators.window import Window
+    from streamkit.processing.table import Lease, Table
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+# Internal topics never lose records by age: event times may lie years back.
+CHANGELOG_CONFIG = {"cleanup.policy": "compact", "retention.ms": "-1", "retention.bytes": "-1"}
+REPARTITION_CONFIG = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TopicSpec(Generic[K, V]):
+    """A topic as an app declares it. `partitions=None`: whatever exists, or the broker's default."""
+
+    name: str
+    value: Serde[V]
+    key: Serde[K] | None = None
+    partitions: int | None = None
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Node:
+    """One operator. Subclasses, one in each file of `operators/`, write their own lines of the fused loop."""
+
+    kind: ClassVar[str]
+    needs_time: ClassVar[bool] = False
+    name: str
+    parents: tuple[Node, ...]
+    port: str = ""  # which output of its parent this operator takes: "" the main one, "late", an arm's number
+
+    def generate(self, code: Code, at: At) -> None:
+        """Write what this operator does to the value at `at`, then `code.follow` the children."""
+        raise NotImplementedError
+
+    @property
+    def keyed(self) -> bool:
+        """Are records of equal keys in one partition here?"""
+        return all(parent.keyed for parent in self.parents)
+
+    @property
+    def key_serde(self) -> Serde[Any]:
+        return self.parents[0].key_serde
+
+    @property
+    def value_serde(self) -> Serde[Any]:
+        """How values of this stream are written where the user names no type."""
+        return self.parents[0].value_serde
+
+    @property
+    def delay_ms(self) -> int:
+        """How far results of this operator may lie behind the task's watermark."""
+        return max((parent.delay_ms for parent in self.parents), default=0)
+
+    @property
+    def functions(self) -> tuple[Callable[..., Any], ...]:
+        """The user's functions that run here: they are searched for tables."""
+        return ()
+
+    @property
+    def policy(self) -> ErrorPolicy | None:
+        """The operator's own error policy; None: the stream's."""
+        return None
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """Names of the topics that this operator writes."""
+        return ()
+
+    @property
+    def detail(self) -> str:
+        """A few words for `explain`."""
+        return ""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Entry(Node):
+    """An operator at which a task's records come in: a source, or a group_by seen from downstream."""
+
+    @property
+    def reads(self) -> str:
+        """The topic whose records enter here."""
+        raise NotImplementedError
+
+    @property
+    def partitions(self) -> int | None:
+        """How many partitions that topic is declared to have."""
+        return None
+
+    def generate_entry(self, code: Code) -> None:
+        """Write how one record `m` of that topic becomes a value, then follow the children."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Timer:
+    """A function that runs every `interval_ms` of wall time while the app runs."""
+
+    name: str
+    interval_ms: int
+    function: Callable[[], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topology:
+    """Everything an app declared, frozen. Node names are unique and stable under stateless insertions."""
+
+    app_id: str
+    nodes: tuple[Node, ...]
+    topics: tuple[TopicSpec[Any, Any], ...]
+    tables: tuple[Table[Any, Any], ...]
+    timers: tuple[Timer, ...]
+    lease: Lease
+    default_policy: ErrorPolicy
+    idle_timeout_ms: int | None
+    claims: Mapping[str, tuple[str, ...]]  # node name -> names of the tables its functions use
+
+    def children(self, node: Node, port: str = "") -> tuple[Node, ...]:
+        return tuple(child for child in self.nodes if node in child.parents and child.port == port)
+
+    def subtopologies(self) -> tuple[Subtopology, ...]:
+        return _split(self)
+
+    def plan(self, partition_counts: Mapping[str, int]) -> Plan:
+        """Fill in partition counts: of topics that exist, as found; the rest as declared (default 1)."""
+        return _plan(self, partition_counts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subtopology:
+    """The part of a topology that one kind of task runs."""
+
+    index: int
+    topology: Topology = field(repr=False)
+    nodes: tuple[Node, ...]
+    entries: tuple[Entry, ...]  # sources and upstream group_bys, in order of definition
+    tables: tuple[Table[Any, Any], ...]
+    partitions: int = 0
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics that a task of this kind reads, each once."""
+        return tuple(dict.fromkeys(entry.reads for entry in self.entries))
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        from streamkit.processing.operators.window import Window
+
+        return tuple(node for node in self.nodes if isinstance(node, Window))
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """Names of the stores of each task: tables, then windows."""
+        return (*(table.name for table in self.tables), *(window.name for window in self.windows))
+
+    def changelog(self, store: str) -> str:
+        return changelog_topic(self.topology.app_id, store)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopicPlan:
+    """A topic that the app needs. `create` is how, if it is missing; None: it must exist already."""
+
+    name: str
+    partitions: int | None
+    config: Mapping[str, str]
+    internal: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A topology with its partition counts: what a worker sets up, and the tasks it may be given."""
+
+    topology: Topology
+    subtopologies: tuple[Subtopology, ...]
+    topics: tuple[TopicPlan, ...]
+    partition_counts: Mapping[str, int]
+
+    @property
+    def source_topics(self) -> tuple[str, ...]:
+        return tuple(topic for sub in self.subtopologies for topic in sub.topics)
+
+    def subtopology_reading(self, topic: str) -> Subtopology:
+        return next(sub for sub in self.subtopologies if topic in sub.topics)
+
+
+def changelog_topic(app_id: str, store: str) -> str:
+    return f"{app_id}-{store}-changelog"
+
+
+def repartition_topic(app_id: str, operator: str) -> str:
+    return f"{app_id}-{operator}-repartition"
+
+
+# -- splitting ------------------------------------------------------------------------------------------
+
+
+class _Groups:
+    """Union-find over names, with the first-seen name as the representative."""
+
+    def __init__(self) -> None:
+        self._parent: dict[str, str] = {}
+
+    def find(self, name: str) -> str:
+        self._parent.setdefault(name, name)
+        while self._parent[name] != name:
+            name = self._parent[name]
+        return name
+
+    def union(self, a: str, b: str) -> None:
+        a, b = self.find(a), self.find(b)
+        if a != b:
+            self._parent[b] = a
+
+
+def _split(topology: Topology) -> tuple[Subtopology, ...]:
+    groups = _Groups()
+    for node in topology.nodes:
+        groups.find(node.name)
+        if isinstance(node, Entry) and node.kind == "source":
+            groups.union(f"topic {node.reads}", node.name)
+        for parent in node.parents:
+            downstream_of = f"after {parent.name}" if parent.kind == "group-by" else parent.name
+            groups.union(downstream_of, node.name)
+        for table in topology.claims.get(node.name, ()):
+            groups.union(f"table {table}", node.name)
+    members: dict[str, list[Node]] = {}
+    for node in topology.nodes:
+        members.setdefault(groups.find(node.name), []).append(node)
+    entries: dict[str, list[Entry]] = {}
+    for node in topology.nodes:
+        if isinstance(node, Entry) and node.kind == "source":
+            entries.setdefault(groups.find(node.name), []).append(node)
+        elif isinstance(node, Entry) and topology.children(node):
+            entries.setdefault(groups.find(f"after {node.name}"), []).append(node)
+    return tuple(
+        Subtopology(
+            index=index,
+            topology=topology,
+            nodes=tuple(nodes),
+            entries=tuple(entries.get(group, ())),
+            tables=tuple(t for t in topology.tables if groups.find(f"table {t.name}") == group),
+        )
+        for index, (group, nodes) in enumerate(members.items())
+    )
+
+
+def _plan(topology: Topology, found: Mapping[str, int]) -> Plan:
+    counts = {spec.name: spec.partitions or 1 for spec in topology.topics}
+    for spec in topology.topics:
+        actual = found.get(spec.name)
+        if actual is not None and spec.partitions is not None and actual != spec.partitions:
+            raise UsageError(
+                f"the topic {spec.name} has {actual} partitions; the app declares {spec.partitions}",
+                hint=f"declare partitions={actual}, or choose another topic name",
+            )
+        counts[spec.name] = actual or counts[spec.name]
+    planned: list[Subtopology] = []
+    for sub in _upstream_first(topology.subtopologies()):
+        partitions = max(counts[topic] for topic in sub.topics)
+        _check_copartitioned(sub, counts)
+        for node in sub.nodes:
+            if node.kind == "group-by" and isinstance(node, Entry):
+                counts[node.reads] = node.partitions or partitions
+        planned.append(replace(sub, partitions=partitions))
+    planned.sort(key=lambda sub: sub.index)
+    return Plan(
+        topology=topology,
+        subtopologies=tuple(planned),
+        topics=tuple(_topics(topology, planned, counts)),
+        partition_counts=counts,
+    )
+
+
+def _upstream_first(subs: Iterable[Subtopology]) -> list[Subtopology]:
+    """Writers of a repartition topic before its readers."""
+    waiting, ordered, written = list(subs), [], set[str]()
+    while waiting:
+        for sub in waiting:
+            upstream = {entry.name for entry in sub.entries if entry.kind == "group-by"}
+            if upstream <= written:
+                break
+        else:
+            raise UsageError("the streams of this app feed each other through group_by in a circle")
+        waiting.remove(sub)
+        ordered.append(sub)
+        written |= {node.name for node in sub.nodes if node.kind == "group-by"}
+    return ordered
+
+
+def _check_copartitioned(sub: Subtopology, counts: Mapping[str, int]) -> None:
+    if not sub.stores:
+        return
+    distinct = {topic: counts[topic] for topic in sub.topics}
+    if len(set(distinct.values())) > 1:
+        listed = ", ".join(f"{topic} ({count} partitions)" for topic, count in distinct.items())
+        raise UsageError(
+            f"state needs co-partitioned topics, but these meet at {sub.stores[0]}: {listed}",
+            hint="give them equal partition counts, or put a group_by before the state",
+        )
+    for table in sub.tables:
+        actual = next(iter(distinct.values()))
+        if table.partitions not in (None, actual):
+            raise UsageError(
+                f"the table {table.name} declares {table.partitions} partitions; "
+                f"the stream that writes it has {actual}",
+                hint=f"drop partitions=, or use group_by(..., partitions={table.partitions})",
+            )
+
+
+def _topics(topology: Topology, subs: list[Subtopology], counts: Mapping[str, int]) -> Iterable[TopicPlan]:
+    for spec in topology.topics:
+        yield TopicPlan(name=spec.name, partitions=spec.partitions, config=spec.config, internal=False)
+    declared = {spec.name for spec in topology.topics}
+    for name in dict.fromkeys(_dead_letter_topics(topology)):
+        if name not in declared:
+            yield TopicPlan(name=name, partitions=None, config={}, internal=False)
+    for sub in subs:
+        for node in sub.nodes:
+            if node.kind == "group-by" and isinstance(node, Entry):
+                name = node.reads
+                yield TopicPlan(name=name, partitions=counts[name], config=REPARTITION_CONFIG, internal=True)
+        for store in sub.stores:
+            yield TopicPlan(
+                name=sub.changelog(store), partitions=sub.partitions, config=CHANGELOG_CONFIG, internal=True
+            )
+
+
+def _dead_letter_topics(topology: Topology) -> Iterable[str]:
+    policies = [topology.default_policy, *(node.policy for node in topology.nodes)]
+    for policy in policies:
+        if policy is not None and isinstance(policy.then, DeadLetter):
+            yield policy.then.topic

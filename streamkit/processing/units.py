@@ -1,0 +1,43 @@
+"""Durations and instants as people write them, turned into integer milliseconds once."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+
+from streamkit.errors import UsageError
+
+UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+END_OF_TIME_S = 253_402_300_800  # the year 10000: nobody's event time, but milliseconds taken for seconds
+
+Duration = str | float | timedelta
+
+
+def duration_ms(duration: Duration) -> int:
+    """`"500ms"`, `"1.5s"`, `"1m"`, `"2h"`, `"7d"`, a timedelta, or seconds as a number."""
+    if isinstance(duration, timedelta):
+        duration = duration.total_seconds()
+    if isinstance(duration, str):
+        match = _DURATION.fullmatch(duration.strip())
+        if match is None:
+            raise UsageError(
+                f"{duration!r} is not a duration", hint='write for example "500ms", "1.5s", "1m", "2h"'
+            )
+        millis = float(match[1]) * UNIT_MS[match[2]]
+    else:
+        millis = duration * 1000
+    if millis < 0 or millis != round(millis):
+        raise UsageError(f"{duration!r} is not a whole, non-negative number of milliseconds")
+    return round(millis)
+
+
+def instant_ms(instant: float | datetime) -> int:
+    """Seconds since the Unix epoch, or an aware datetime, in milliseconds."""
+    if isinstance(instant, datetime):
+        if instant.tzinfo is None:
+            raise ValueError(f"{instant!r} has no time zone: event times must not depend on the machine")
+        return round(instant.timestamp() * 1000)
+    if not -END_OF_TIME_S < instant < END_OF_TIME_S:
+        raise ValueError(f"event time {instant!r} is not in seconds since 1970: it looks like milliseconds")
+    return round(instant * 1000)
