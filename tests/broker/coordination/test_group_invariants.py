@@ -56,6 +56,7 @@ class Groups(RuleBasedStateMachine):
         self.owners: dict[int, dict[int, str]] = {}
         self.last_commit = -1
         self.next_offset = 0
+        self.life_goes_on(10)
 
     # ── what clients do ──────────────────────────────────────────────────────────────────────────────
 
@@ -70,13 +71,17 @@ class Groups(RuleBasedStateMachine):
         elif client.generation < 0:
             client.joins = self.coordinator.join(client.member_id, instance=client.instance)
 
-    @rule(rounds=st.integers(1, 5))
-    def everybody_proceeds(self, rounds: int) -> None:
-        for _ in range(rounds):
-            for n in range(CLIENTS):
-                self.proceed(n)
+    @rule(seconds=st.integers(1, 8))
+    def life_goes_on(self, seconds: int) -> None:
+        """Everybody does what it should, a few times a second, and commits."""
+        for _ in range(seconds):
+            for _ in range(3):
+                for n in range(CLIENTS):
+                    self.proceed(n)
             for n in range(CLIENTS):
                 self.heartbeat(n)
+                self.commit(n)
+            self.coordinator.advance(1000)
 
     @rule(n=clients)
     def heartbeat(self, n: int) -> None:
@@ -201,11 +206,7 @@ class Groups(RuleBasedStateMachine):
         for _ in range(400):
             if self.all_share():
                 return
-            for n in range(CLIENTS):
-                self.proceed(n)
-            for n in range(CLIENTS):
-                self.heartbeat(n)
-            self.coordinator.advance(1000)
+            self.life_goes_on(1)
         raise AssertionError(f"the group never settled: {self.coordinator.describe()}, {self.clients}")
 
     def all_share(self) -> bool:
