@@ -44,9 +44,7 @@ from streamkit.protocol.records.record import uncompressed_records
 
 
 class Origin(Enum):
-    """Who made a batch: clients are not trusted with control batches, coordinators and the controller
-    are.
-    """
+    """Who made a batch: clients are not trusted with control batches, our own coordinators are."""
 
     CLIENT = "client"
     COORDINATOR = "coordinator"

@@ -34,9 +34,7 @@ SCAN_BYTES = 1 << 20
 
 
 class Damage(msgspec.Struct, frozen=True, kw_only=True):
-    """The first bytes that are no valid continuation: where, which offset they should have held, and
-    why.
-    """
+    """The first bytes that are no valid continuation: where, which offset was due there, and why."""
 
     segment_base: int
     position: int

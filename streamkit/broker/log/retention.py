@@ -17,9 +17,7 @@ UNLIMITED = -1
 
 
 class SegmentAge(msgspec.Struct, frozen=True, gc=False):
-    """A segment as retention sees it: bytes, the newest time in it, and the offset behind its last
-    record.
-    """
+    """A segment as retention sees it: bytes, newest time, and the offset behind its last record."""
 
     size: int
     newest_ms: int

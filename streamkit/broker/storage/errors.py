@@ -18,9 +18,7 @@ class UnreadableDirectoryError(RefusedError):
 
 
 class LogOfflineError(StreamkitError):
-    """A log that lost promised bytes, or whose directory failed; produce and fetch answer
-    KAFKA_STORAGE_ERROR.
-    """
+    """A log that lost promised bytes, or whose directory failed: KAFKA_STORAGE_ERROR to clients."""
 
 
 class OffsetOutOfRangeError(StreamkitError):

@@ -92,15 +92,23 @@ class Flusher:
 
     async def _round(self, logs: list[PartitionLog]) -> None:
         work = [(log, log.begin_flush()) for log in logs]
-        replacements = [file for _, part in work for file in part.replacements]
+        try:
+            await self._make_durable([part for _, part in work])
+        except asyncio.CancelledError:
+            for log, part in work:
+                log.put_back(part)
+            raise
+        self.moves += 1
+        for log, part in work:
+            log.finish_flush(part.end_offset)
+
+    async def _make_durable(self, work: list[FlushWork]) -> None:
+        replacements = [file for part in work for file in part.replacements]
         if replacements:
             await self._disk.replace_all(replacements)
-        files = [file for _, part in work for file in part.files]
-        directories = list(dict.fromkeys(name for _, part in work for name in part.directories))
+        files = [file for part in work for file in part.files]
+        directories = list(dict.fromkeys(name for part in work for name in part.directories))
         if len(files) > FILES_SYNCED_ONE_BY_ONE:
             await self._disk.flush_file_system(self._path)
         elif files or directories:
             await self._disk.flush(files, directories)
-        self.moves += 1
-        for log, part in work:
-            log.finish_flush(part.end_offset)

@@ -142,9 +142,7 @@ class LogDirectory:
     async def open_partition(
         self, topic: str, topic_id: bytes, partition: int, config: TopicConfig
     ) -> PartitionLog:
-        """The log, made if it is not there. Look at its `offline_reason`: recovery may have found it
-        damaged.
-        """
+        """The log, made if it is not there; recovery may have found a reason to leave it offline."""
         key = topic, partition
         name = f"{topic}-{partition}"
         path = f"{self.path}/{name}"

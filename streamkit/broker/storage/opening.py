@@ -85,9 +85,7 @@ def open_clean(
 
 
 async def recover(shelf: LogShelf, facts: LogFacts, entries: dict[str, int | None]) -> PartitionLog:
-    """The log after a crash: its tail checked, torn bytes cut off, or the log offline if promised
-    bytes are bad.
-    """
+    """The log after a crash: a torn tail cut off, or all of it offline if promised bytes are bad."""
     if await _sweep(shelf, facts, entries):
         entries = shelf.disk.entries(facts.path)
     bases = _offsets(entries, LOG_SUFFIX)
@@ -250,9 +248,7 @@ def _read_snapshot(shelf: LogShelf, path: str, offset: int) -> dict[int, Produce
 def _latest_snapshot(
     shelf: LogShelf, facts: LogFacts, entries: dict[str, int | None], bases: list[int]
 ) -> tuple[int, dict[int, ProducerEntry]]:
-    """(offset, producers) of the newest whole snapshot that no torn tail can have outlived; else the
-    start.
-    """
+    """(offset, producers) of the newest whole snapshot of durable records, else of the log's start."""
     for offset in reversed(_offsets(entries, SNAPSHOT_SUFFIX)):
         if bases[0] <= offset <= facts.recovery_point:
             producers = _read_snapshot(shelf, facts.path, offset)

@@ -187,8 +187,8 @@ class PartitionLog:
             self._name_later(self.path)
         try:
             file.write([batch.data for batch in batches], active.size)
-        except OSError as error:
-            self._undo_write(file, active.size, error)
+        except OSError:
+            self._undo_write(file, active.size)
             raise
         interval = self.config.index_interval_bytes
         for batch in batches:
@@ -197,20 +197,19 @@ class PartitionLog:
                 self.producers[batch.producer_id] = batch.producer
         self.log_end_offset = batches[-1].last_offset + 1
 
-    def _undo_write(self, file: DiskFile, size: int, error: OSError) -> None:
-        """Cut off what a failed write left; only a full disk leaves the log fit to go on."""
+    def _undo_write(self, file: DiskFile, size: int) -> None:
+        """Cut off what a failed write left."""
         try:
             file.truncate(size)
-        except OSError as second:
-            self._shelf.flusher.fail(
-                f"writing to {file.path} failed: {error}, and so did undoing it: {second}"
-            )
-            return
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            self._shelf.flusher.fail(f"writing to {file.path} failed: {error}")
+        except OSError as error:
+            self._shelf.flusher.fail(f"undoing a failed write to {file.path} failed: {error}")
 
     def _without_unwritten(self, results: list[AppendResult], error: OSError) -> list[AppendResult]:
-        refused = AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, message=f"the write failed: {error}")
+        """The results after a write stopped short; only a full disk leaves the directory fit to go on."""
+        reason = f"writing to {self.name} failed: {error}"
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            self._shelf.flusher.fail(reason)
+        refused = AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, message=reason)
         end = self.log_end_offset
         return [result if result.error or result.last_offset < end else refused for result in results]
 
@@ -270,6 +269,14 @@ class PartitionLog:
         self._unflushed_since_ms = -1
         self._remember_position(self.log_end_offset, self.segments[-1], self.segments[-1].size)
         return work
+
+    def put_back(self, work: FlushWork) -> None:
+        """The round was called off: what it was about to make durable is still to be."""
+        for file in work.files:
+            self._dirty_files.setdefault(file.path, file)
+        for directory in work.directories:
+            self._name_later(directory)
+        self._replacements = {**dict(work.replacements), **(self._replacements or {})} or None
 
     def finish_flush(self, end_offset: int) -> None:
         self.recovery_point = max(self.recovery_point, end_offset)

@@ -166,7 +166,13 @@ class OsDisk:
         self._threads.shutdown(wait=True)
 
     async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+        """Run it to its end even if the caller is cancelled: nobody may meet it half done."""
+        running = asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await asyncio.wait([running])
+            raise
 
 
 def _sync_content(descriptor: int) -> None:

@@ -386,3 +386,19 @@ async def test_few_open_files_are_enough_for_many_logs(bench: Bench) -> None:
         assert read_all(log) == [(0, b"a"), (1, b"b")]
     here = [os.readlink(fd) for fd in Path("/proc/self/fd").iterdir() if fd.exists()]
     assert sum(str(bench.path) in name for name in here) <= 4
+
+
+async def test_a_round_called_off_by_the_shutdown_is_made_up_for(bench: Bench) -> None:
+    directory = await bench.directory()
+    log = await bench.log(directory)
+    log.append([sequenced(0)], leader_epoch=4)
+    await asyncio.sleep(0)
+    await bench.spawn.close()
+    assert log.flushed_offset == 0
+    await directory.close()
+    bench.opened.remove(directory)
+    assert (bench.path / "t-0" / "partition.metadata").exists()
+    assert (bench.path / "t-0" / "leader-epoch-checkpoint").exists()
+    directory = await bench.directory()
+    assert directory.was_clean
+    assert (await bench.log(directory)).flushed_offset == 1
