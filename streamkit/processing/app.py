@@ -18,7 +18,7 @@ from streamkit.processing.error_policy import ErrorPolicy, Fail, OnError, Retry
 from streamkit.processing.operators.agent import Agent, shape_of
 from streamkit.processing.operators.source import Source
 from streamkit.processing.record import Headers
-from streamkit.processing.serde import UNDECLARED_KEY, Serde, key_serde, value_serde
+from streamkit.processing.serde import JSON_KEY, UNDECLARED_KEY, Serde, key_serde, value_serde
 from streamkit.processing.stream import Stream, Topic
 from streamkit.processing.table import Lease, Table
 from streamkit.processing.topology import Node, Timer, TopicSpec, Topology
@@ -404,11 +404,16 @@ class App:
         """`{first topic}-{kind}[-{n}]`: adding operators of another kind never renames this one."""
         return self._unique(f"{self._roots[parent.name]}-{kind}", given)
 
-    def sink_topic(self, topic: TopicSpec[Any, Any] | str, value: Serde[Any]) -> TopicSpec[Any, Any]:
-        """The topic that a sink names; a bare name is declared with the stream's own value serde."""
+    def sink_topic(self, topic: TopicSpec[Any, Any] | str, stream: Node) -> TopicSpec[Any, Any]:
+        """The topic that a sink names; a bare name is declared with the stream's own serdes."""
         if not isinstance(topic, str):
             return topic
-        return self._topics.get(topic) or self.topic(topic, value=value)
+        known = self._topics.get(topic)
+        if known is not None:
+            return known
+        if stream.key_serde in (UNDECLARED_KEY, JSON_KEY):
+            return self.topic(topic, value=stream.value_serde)
+        return self.topic(topic, value=stream.value_serde, key=stream.key_serde)
 
     def _topic_named(self, name: str) -> Topic[Any, Any]:
         return self._topics.get(name) or self.topic(name)

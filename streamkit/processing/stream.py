@@ -197,7 +197,7 @@ class Stream(Generic[K, V]):
 
     def to(self, topic: TopicSpec[Any, V] | str, *, name: str | None = None) -> None:
         """Write every value to a topic, keeping key, event time and headers; None writes a tombstone."""
-        spec = self._app.sink_topic(topic, self.node.value_serde)
+        spec = self._app.sink_topic(topic, self.node)
         self._app.add(Sink(name=self._name("to", name), parents=(self.node,), topic=spec))
 
     def __aiter__(self) -> AsyncIterator[V]:

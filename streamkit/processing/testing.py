@@ -19,7 +19,7 @@ import asyncio
 import inspect
 import selectors
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -190,11 +190,21 @@ class TopologyDriver:
         Bytes are written as they are, so that a test can send what cannot be decoded.
         """
         spec = self._spec(topic)
-        data = value if value is None or isinstance(value, bytes) else spec.value.encode(value)
-        keys = spec.key or UNDECLARED_KEY
-        key_data = key if key is None or isinstance(key, bytes) else keys.encode(key)
-        time_ms = self.now_ms if ts is None else round(ts * 1000)
-        self._log.append(spec.name, (data, key_data, time_ms, headers, partition))
+        self._log.append(spec.name, (*self._encoded(spec, value, key, ts), headers, partition))
+        self._run()
+
+    def send_all(
+        self,
+        topic: TopicSpec[Any, Any] | str,
+        records: Iterable[tuple[Any, ...]],
+        *,
+        partition: int | None = None,
+    ) -> None:
+        """Append many records, then process them: `(value, key)` or `(value, key, ts)` each."""
+        spec = self._spec(topic)
+        for value, key, *ts in records:
+            encoded = self._encoded(spec, value, key, ts[0] if ts else None)
+            self._log.append(spec.name, (*encoded, None, partition))
         self._run()
 
     def advance_to(self, seconds: float) -> None:
@@ -382,6 +392,14 @@ class TopologyDriver:
             self._loop.run_until_complete(_fire(timer))
             self._run()
         self._loop.now_s = max(self._loop.now_s, until_ms / 1000)
+
+    def _encoded(
+        self, spec: TopicSpec[Any, Any], value: Any, key: Any, ts: float | None
+    ) -> tuple[bytes | None, bytes | None, int]:
+        data = value if value is None or isinstance(value, bytes) else spec.value.encode(value)
+        keys = spec.key or UNDECLARED_KEY
+        key_data = key if key is None or isinstance(key, bytes) else keys.encode(key)
+        return data, key_data, self.now_ms if ts is None else round(ts * 1000)
 
     def _spec(self, topic: TopicSpec[Any, Any] | str) -> TopicSpec[Any, Any]:
         if isinstance(topic, TopicSpec):

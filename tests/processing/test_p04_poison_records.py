@@ -1,0 +1,128 @@
+"""SEMANTICS P3 and P4 on the driver: what each error policy does to a record that cannot be processed."""
+
+from __future__ import annotations
+
+import pytest
+
+import streamkit as sk
+from streamkit.processing.error_policy import PREFIX, OnError
+
+
+def doubling(on_error: OnError, retry: sk.Retry | None = None) -> tuple[sk.App, sk.Topic[bytes | None, int]]:
+    app = sk.App("poison")
+    topic = app.topic("in", value=int)
+
+    @app.agent(topic, sink="out", on_error=on_error, retry=retry)
+    def double(n: int) -> int:
+        return 20 // n
+
+    return app, topic
+
+
+def test_fail_never_commits_past_the_record() -> None:
+    app, topic = doubling(sk.Fail())
+    with app.test() as t:
+        t.send(topic, 2)
+        with pytest.raises(ZeroDivisionError):
+            t.send(topic, 0)
+        t.send(topic, 4)
+        assert t.read("out") == [10]
+        assert t.committed(topic) == 1
+
+
+def test_skip_counts_and_goes_on() -> None:
+    app, topic = doubling(sk.Skip())
+    with app.test() as t:
+        for n in (2, 0, 4):
+            t.send(topic, n)
+        assert t.read("out") == [10, 5]
+        assert t.counts("double").skipped == 1
+        assert t.committed(topic) == 3
+
+
+@pytest.mark.parametrize("poison", [b"0", b"{not json"], ids=["raises", "undecodable"])
+def test_a_dead_letter_tells_its_story(poison: bytes) -> None:
+    app, topic = doubling(sk.DeadLetter("dead"))
+    with app.test() as t:
+        t.send(topic, 2)
+        t.send(topic, poison, key=b"k", headers=[("h", b"1")])
+        [letter] = t.records("dead")
+        assert (letter.value, letter.key) == (poison, b"k")
+        headers = dict(letter.headers)
+        assert headers["h"] == b"1"
+        assert headers[PREFIX + "topic"] == b"in"
+        assert headers[PREFIX + "partition"] == b"0"
+        assert headers[PREFIX + "offset"] == b"1"
+        assert headers[PREFIX + "error"] in (b"ZeroDivisionError", b"ValidationError")
+        assert headers[PREFIX + "message"]
+        assert len(headers[PREFIX + "traceback"] or b"") == 16
+        assert t.committed(topic) == 2
+
+
+def test_retry_pauses_in_order_then_the_last_resort() -> None:
+    app = sk.App("retry")
+    topic = app.topic("in", value=int)
+    tries: list[int] = []
+
+    @app.agent(topic, sink="out", retry=sk.Retry(2, initial="1s"), on_error=sk.Skip())
+    def flaky(n: int) -> int:
+        tries.append(n)
+        if n == 0 or (n == 1 and tries.count(1) < 3):
+            raise ValueError("not yet")
+        return n
+
+    with app.test() as t:
+        for n in (1, 0, 2):
+            t.send(topic, n)
+        assert tries == [1, 1, 1, 0, 0, 0, 2]
+        assert t.read("out") == [1, 2]
+        assert t.now_ms == 2 * (1000 + 2000), "exponential pauses, in virtual time"
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_async_agents_follow_the_same_policies(concurrency: int) -> None:
+    app = sk.App("async")
+    topic = app.topic("in", value=int)
+    tries: list[int] = []
+
+    @app.agent(topic, sink="out", concurrency=concurrency, retry=sk.Retry(1), on_error=sk.DeadLetter("dead"))
+    async def divide(n: int) -> int:
+        tries.append(n)
+        return 20 // n
+
+    with app.test() as t:
+        for n in (2, 0, 4):
+            t.send(topic, n)
+        assert t.read("out") == [10, 5]
+        assert tries == [2, 0, 0, 4]
+        assert t.records("dead")[0].value == b"0"
+        assert t.committed(topic) == 3
+
+
+def test_a_stream_agent_begins_anew_behind_the_record() -> None:
+    app = sk.App("loop")
+    topic = app.topic("in", value=int)
+    seen: list[int] = []
+
+    @app.agent(topic, on_error=sk.Skip())
+    async def loop(stream: sk.Stream[int]) -> None:
+        async for n in stream:
+            if n == 0:
+                raise ValueError("zero")
+            seen.append(n)
+
+    with app.test() as t:
+        for n in (1, 0, 2):
+            t.send(topic, n)
+        assert seen == [1, 2]
+        assert t.committed(topic) == 3
+
+
+def test_partial_outputs_of_a_failed_record_are_withdrawn() -> None:
+    app = sk.App("partial")
+    topic = app.topic("in", value=int)
+    app.stream(topic, on_error=sk.Skip()).flat_map(lambda n: (10 // k for k in (5, n))).to("out")
+    with app.test() as t:
+        t.send(topic, 0)
+        t.send(topic, 1)
+        assert t.read("out") == [2, 10]

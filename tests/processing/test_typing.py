@@ -1,0 +1,63 @@
+"""The types flow: mypy knows what comes out of each operator, and objects where they do not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mypy import api
+
+PROGRAM = """
+from __future__ import annotations
+import msgspec
+import streamkit as sk
+
+class Order(msgspec.Struct):
+    product: str
+    amount: float
+
+app = sk.App("shop")
+orders = app.topic("orders", value=Order, key=str)
+stream = app.stream(orders, time=lambda o: o.amount)
+reveal_type(stream.map(lambda o: o.amount))
+reveal_type(stream.map(lambda o, r: (r.key, o.product)))
+reveal_type(stream.flat_map(lambda o: [o.product]).filter(lambda p: p.islower()))
+reveal_type(stream.group_by(lambda o: o.amount))
+results = stream.window(sk.tumbling("1m")).aggregate(n=sk.Count())
+reveal_type(results)
+reveal_type(results.late)
+totals = app.table("totals", default=float, key=str)
+reveal_type(totals["a"])
+
+@app.agent(orders)
+async def audit(stream: sk.Stream[Order]) -> None:
+    async for order in stream:
+        reveal_type(order.amount)
+
+stream.map(lambda o: o.missing)
+"""
+
+REVEALED = (
+    "Stream[str, float]",
+    "Stream[str, tuple[str, str]]",
+    "Stream[str, str]",
+    "Stream[float, program.Order]",
+    "WindowResults[str, program.Order]",
+    "Stream[str, program.Order]",
+    "float",
+    "float",
+)
+
+
+def test_types_flow(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    out, errors, _ = api.run(
+        ["--cache-dir", str(tmp_path / "cache"), "--follow-imports=silent", str(program)]
+    )
+    assert not errors
+    notes = [line for line in out.splitlines() if "Revealed type" in line]
+    assert len(notes) == len(REVEALED), out
+    for note, wanted in zip(notes, REVEALED, strict=True):
+        assert wanted in note.replace("streamkit.processing.stream.", "").replace("builtins.", ""), note
+    problems = [line for line in out.splitlines() if "error:" in line]
+    assert all("missing" in line for line in problems) and problems, out
