@@ -235,10 +235,13 @@ class Connection(asyncio.BufferedProtocol):
         """`exchange` has its answer; it leaves when all before it have left."""
         if self._closed_for is not None:
             return
-        answer = exchange.answer or ()
-        exchange.answer_bytes = sum(len(buffer) for buffer in answer)
-        self._unsent_bytes += exchange.answer_bytes
-        self._count(exchange.answer_bytes)
+        size = 0
+        for buffer in exchange.answer or ():
+            size += len(buffer)
+        exchange.answer_bytes = size
+        self._unsent_bytes += size
+        self._counted_bytes += size
+        self._budget.used += size
         if not self._flush_scheduled:
             self._flush_scheduled = True
             asyncio.get_running_loop().call_soon(self._flush)

@@ -15,7 +15,7 @@ connection. ApiVersions alone is answered in any version, for it is how a client
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -28,8 +28,8 @@ from streamkit.protocol.codec import decode
 from streamkit.protocol.errors import MalformedMessageError
 from streamkit.protocol.framing import RequestHeader, decode_request, encode_response
 from streamkit.protocol.messages.api_versions import ApiVersionsRequest
-from streamkit.protocol.schema import Message
-from streamkit.telemetry.instruments import Histogram, Registry
+from streamkit.protocol.schema import Buffer, Message
+from streamkit.telemetry.instruments import Registry
 
 if TYPE_CHECKING:
     from streamkit.broker.server.node import Broker
@@ -75,24 +75,17 @@ class Route(msgspec.Struct, frozen=True):
 class RequestContext(Exchange):
     """A request while it is served: its header, where it came from, and the way back."""
 
-    __slots__ = ("_metrics", "_received_s", "header", "version")
+    __slots__ = ("_handled_s", "_received_s", "_served", "header", "version")
 
-    def __init__(
-        self,
-        connection: Connection,
-        size: int,
-        *,
-        header: RequestHeader,
-        version: int,
-        metrics: ApiMetrics,
-        received_s: float,
-    ) -> None:
+    def __init__(self, connection: Connection, size: int, header: RequestHeader, served: ServedApi) -> None:
         super().__init__(connection, size)
         self.header = header
-        self.version = version
+        self.version = header.api_version
         """The version of the answer."""
-        self._received_s = received_s
-        self._metrics = metrics
+        self.pipelined = served.pipelined
+        self._served = served
+        self._received_s = served.clock_s()
+        self._handled_s = 0.0
 
     @property
     def listener(self) -> str:
@@ -106,51 +99,48 @@ class RequestContext(Exchange):
         """Answer with `message`; None is no answer, and lets the next one take its place."""
         if self.answer is not None:
             return
+        try:
+            self.send(self._frame(message))
+        except Exception:
+            self.failed()
+            return
+        served = self._served
+        served.inflight.count -= 1
+        now_s = served.clock_s()
+        served.duration.observe(now_s - self._received_s)
+        if self._handled_s:
+            served.wait.observe(now_s - self._handled_s)
+
+    def handled(self) -> None:
+        """The handler has returned; if it has not answered, the request waits from here on."""
+        self._handled_s = now_s = self._served.clock_s()
+        self._served.handling.observe(now_s - self._received_s)
+
+    def failed(self) -> None:
+        """To be called on an exception that nobody expected: this connection pays for it, and no other."""
+        log.exception("request failed", api=self._served.route.api.name, peer=self.client_host)
+        self.close("internal_error")
+
+    def abandon(self) -> None:
+        super().abandon()
+        self._served.inflight.count -= 1
+
+    def close(self, reason: str, detail: str = "") -> None:
+        """Give up on the whole connection: the only way to tell a client that expects no answer."""
+        self.connection.close(reason, detail)
+
+    def _frame(self, message: Answer) -> Sequence[Buffer]:
         if message is None:
-            self.send(())
-        elif isinstance(message, Encoded):
-            self.send([self._header_before(message.body), message.body])
-        else:
-            self.send(encode_response(self.header.correlation_id, message, self.version))
-        self._metrics.answered(self._received_s)
+            return ()
+        if isinstance(message, Encoded):
+            return [self._header_before(message.body), message.body]
+        return encode_response(self.header.correlation_id, message, self.version)
 
     def _header_before(self, body: bytes) -> bytes:
         key = self.header.api_key
         has_tags = self.version in APIS[key].response.FLEXIBLE and key != ApiKey.API_VERSIONS
         tags = b"\0" if has_tags else b""
         return RESPONSE_START.pack(4 + len(tags) + len(body), self.header.correlation_id) + tags
-
-    def abandon(self) -> None:
-        super().abandon()
-        self._metrics.abandoned()
-
-    def close(self, reason: str, detail: str = "") -> None:
-        """Give up on the whole connection: the only way to tell a client that expects no answer."""
-        self.connection.close(reason, detail)
-
-
-class ApiMetrics:
-    """The instruments of one API, found once."""
-
-    __slots__ = ("_clock_s", "_duration", "_handle", "_inflight")
-
-    def __init__(
-        self, clock_s: Callable[[], float], duration: Histogram, handle: Histogram, inflight: Inflight
-    ) -> None:
-        self._clock_s = clock_s
-        self._duration = duration
-        self._handle = handle
-        self._inflight = inflight
-
-    def handled(self, received_s: float) -> None:
-        self._handle.observe(self._clock_s() - received_s)
-
-    def answered(self, received_s: float) -> None:
-        self._duration.observe(self._clock_s() - received_s)
-        self._inflight.count -= 1
-
-    def abandoned(self) -> None:
-        self._inflight.count -= 1
 
 
 class Inflight:
@@ -162,97 +152,99 @@ class Inflight:
         self.count = 0
 
 
+class ServedApi:
+    """What serving a request of one API needs, found once."""
+
+    __slots__ = (
+        "clock_s", "duration", "first", "handle", "handling", "inflight", "last", "pipelined", "request",
+        "route", "wait",
+    )  # fmt: skip
+
+    def __init__(
+        self, route: Route, clock_s: Callable[[], float], inflight: Inflight, metrics: Metrics
+    ) -> None:
+        self.route = route
+        self.handle = route.handle
+        self.pipelined = route.pipelined
+        self.first, self.last = route.min_version, route.max_version
+        self.request = APIS[route.api].request
+        self.clock_s = clock_s
+        self.inflight = inflight
+        self.duration = metrics.duration.labels(route.api.name)
+        self.handling = metrics.phase.labels(route.api.name, "handle")
+        self.wait = metrics.phase.labels(route.api.name, "wait")
+
+
+class Metrics:
+    def __init__(self, registry: Registry, inflight: Inflight) -> None:
+        self.duration = registry.histogram(
+            "request_duration_seconds", "From a request's frame to its answer", ("api",)
+        )
+        self.phase = registry.histogram(
+            "request_phase_seconds", "Parts of that: handled at once, then waiting", ("api", "phase")
+        )
+        gauge = registry.gauge("inflight_requests", "Requests received and not answered").labels()
+
+        def set_inflight() -> None:
+            gauge.value = inflight.count
+
+        registry.on_scrape.append(set_inflight)
+
+
 class Dispatcher:
     """All routes of a broker, and `serve`, which the listeners call with each frame."""
 
     def __init__(self, broker: Broker, routes: Iterable[Route]) -> None:
         self.routes = {int(route.api): route for route in routes}
         self._broker = broker
-        self._clock_s = broker.clock.monotonic_s
-        self._inflight = Inflight()
-        self._metrics = self._declare_metrics(broker.metrics)
+        self._inflight = inflight = Inflight()
+        metrics = Metrics(broker.metrics, inflight)
+        clock_s = broker.clock.monotonic_s
+        self._served = {
+            key: ServedApi(route, clock_s, inflight, metrics) for key, route in self.routes.items()
+        }
 
     def serve(self, connection: Connection, frame: memoryview) -> RequestContext:
-        received_s = self._clock_s()
         try:
             header, body = decode_request(frame)
-            route = self._route(header)
-            version = header.api_version
-            if route.min_version <= version <= route.max_version:
-                message = decode(APIS[header.api_key].request, body, version)
-            else:
+            served = self._served.get(header.api_key)
+            if served is None:
+                raise FrameError(f"API {header.api_key} is not served here", reason="unknown_api")
+            request = RequestContext(connection, len(frame) + SIZE.size, header, served)
+            if served.first <= header.api_version <= served.last:
+                message = decode(served.request, body, header.api_version)
+            elif header.api_key == ApiKey.API_VERSIONS:
                 # The one request that is answered in a version that we do speak: 0, with error 35.
-                message, version = ApiVersionsRequest(), 0
+                message, request.version = ApiVersionsRequest(), 0
+            else:
+                raise FrameError(
+                    f"{served.route.api.name} is not served in version {header.api_version}",
+                    reason="unsupported_version",
+                )
         except MalformedMessageError as error:
             raise FrameError(error.message) from None
-        metrics = self._metrics[header.api_key]
-        request = RequestContext(
-            connection,
-            len(frame) + SIZE.size,
-            header=header,
-            version=version,
-            metrics=metrics,
-            received_s=received_s,
-        )
-        request.pipelined = route.pipelined
         self._inflight.count += 1
-        self._handle(route, request, message)
-        metrics.handled(received_s)
+        try:
+            answer = served.handle(self._broker, request, message)
+        except Exception:
+            request.failed()
+            return request
+        if answer is not LATER:
+            self._answer(request, answer)
+        request.handled()
         return request
 
-    def _route(self, header: RequestHeader) -> Route:
-        route = self.routes.get(header.api_key)
-        if route is None:
-            raise FrameError(f"API {header.api_key} is not served here", reason="unknown_api")
-        version = header.api_version
-        if not route.min_version <= version <= route.max_version and route.api != ApiKey.API_VERSIONS:
-            raise FrameError(
-                f"{route.api.name} is not served in version {version}", reason="unsupported_version"
-            )
-        return route
-
-    def _handle(self, route: Route, request: RequestContext, message: Message) -> None:
-        try:
-            answer = route.handle(self._broker, request, message)
-        except Exception:
-            log.exception("request failed", api=route.api.name, peer=request.client_host)
-            request.close("internal_error")
-            return
+    def _answer(self, request: RequestContext, answer: Answer | Awaitable[Answer] | Later) -> None:
         if answer is None or isinstance(answer, Message | Encoded):
             request.reply(answer)
         elif not isinstance(answer, Later):
-            self._broker.spawn.start(self._reply_when_done(route, request, answer), name=route.api.name)
+            self._broker.spawn.start(reply_when_done(request, answer), name="request")
 
-    async def _reply_when_done(
-        self, route: Route, request: RequestContext, answer: Awaitable[Answer]
-    ) -> None:
-        try:
-            message = await answer
-        except Exception:
-            log.exception("request failed", api=route.api.name, peer=request.client_host)
-            request.close("internal_error")
-            return
-        request.reply(message)
 
-    def _declare_metrics(self, registry: Registry) -> dict[int, ApiMetrics]:
-        duration = registry.histogram(
-            "request_duration_seconds", "From a request's frame to its answer", labels=("api",)
-        )
-        phase = registry.histogram(
-            "request_phase_seconds", "Parts of a request: handling it before it waits", ("api", "phase")
-        )
-        inflight = registry.gauge("inflight_requests", "Requests received and not answered").labels()
-
-        def set_inflight() -> None:
-            inflight.value = self._inflight.count
-
-        registry.on_scrape.append(set_inflight)
-        return {
-            key: ApiMetrics(
-                self._clock_s,
-                duration.labels(route.api.name),
-                phase.labels(route.api.name, "handle"),
-                self._inflight,
-            )
-            for key, route in self.routes.items()
-        }
+async def reply_when_done(request: RequestContext, answer: Awaitable[Answer]) -> None:
+    try:
+        message = await answer
+    except Exception:
+        request.failed()
+        return
+    request.reply(message)

@@ -85,15 +85,12 @@ class PartitionActor:
         self.traffic = traffic
         self.ended_by = ErrorCode.KAFKA_STORAGE_ERROR if log.offline_reason else ErrorCode.NONE
         """Why this actor serves nobody any more, or NONE while it does."""
+        self.is_internal = origin is Origin.COORDINATOR
         self._origin = origin
         self._mailbox: list[Mail] = []
         self._readers: dict[Reader, None] = {}
         self._uncommitted_bytes = 0
         log.on_flushed = self._flushed
-
-    @property
-    def is_internal(self) -> bool:
-        return self._origin is Origin.COORDINATOR
 
     @property
     def high_watermark(self) -> int:
@@ -108,7 +105,7 @@ class PartitionActor:
 
     def produce(self, batch: Buffer, acks: int, reply: Reply, place: int = 0) -> None:
         """Append `batch` in this turn of the loop; `reply` hears of it once `acks` is satisfied."""
-        if self.leader.refuses(acks, self.log.config.min_insync_replicas):
+        if acks == ACKS_ALL and self.leader.refuses(acks, self.log.config.min_insync_replicas):
             reply.done(place, AppendResult(ErrorCode.NOT_ENOUGH_REPLICAS))
             return
         if not self._mailbox:

@@ -37,19 +37,20 @@ class Partitions:
     def __init__(self, config: BrokerConfig, directory: LogDirectory, metrics: Registry) -> None:
         self._config = config
         self._directory = directory
-        self._actors: dict[tuple[str, int], PartitionActor] = {}
+        self.by_name: dict[tuple[str | None, int], PartitionActor] = {}
+        """(topic, partition) → actor; for whoever asks often. No topic (None) has no actor."""
         self._bytes_in = metrics.counter("broker_bytes_in_total", "Bytes of batches appended", ("topic",))
         self._bytes_out = metrics.counter("broker_bytes_out_total", "Bytes of batches fetched", ("topic",))
         self._records_in = metrics.counter("broker_records_in_total", "Records appended", ("topic",))
 
     def get(self, topic: str | None, partition: int) -> PartitionActor | None:
-        return self._actors.get((topic, partition))  # type: ignore[arg-type]  # no topic has no actor
+        return self.by_name.get((topic, partition))
 
     def __iter__(self) -> Iterator[PartitionActor]:
-        return iter(tuple(self._actors.values()))
+        return iter(tuple(self.by_name.values()))
 
     def __len__(self) -> int:
-        return len(self._actors)
+        return len(self.by_name)
 
     async def open_all(self, image: MetadataImage) -> None:
         """At start: every partition that the metadata says this broker leads; what it disowns is
@@ -91,7 +92,7 @@ class Partitions:
         opened = await self._directory.open_partition(
             topic.name, topic.topic_id, partition, topic_config(image, self._config, topic.name)
         )
-        self._actors[topic.name, partition] = PartitionActor(
+        self.by_name[topic.name, partition] = PartitionActor(
             opened,
             self._leader(registration, opened.flushed_offset, opened.high_watermark),
             traffic=self._traffic(topic.name),
@@ -111,7 +112,7 @@ class Partitions:
 
     async def _delete(self, topic: TopicImage) -> None:
         for partition in range(len(topic.partitions)):
-            actor = self._actors.pop((topic.name, partition), None)
+            actor = self.by_name.pop((topic.name, partition), None)
             if actor is not None:
                 actor.end(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
                 await self._directory.delete_partition(actor.log)

@@ -144,8 +144,8 @@ async def test_a_handler_that_fails_closes_its_connection_and_no_other(
 ) -> None:
     async with running(tmp_path) as broker, connected(broker) as bystander, connected(broker) as wire:
         await versions(wire)
-        monkeypatch.setattr(broker, "topic_name", None)
-        monkeypatch.setattr(broker.partitions, "get", None)
-        wire.send(produce_request(batch(b"x")), 9)
-        assert await wire.is_closed()
+        with monkeypatch.context() as patched:
+            patched.setattr(broker.partitions, "by_name", None)
+            wire.send(produce_request(batch(b"x")), 9)
+            assert await wire.is_closed()
         await versions(bystander)

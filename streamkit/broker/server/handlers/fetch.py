@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from streamkit.broker.server.dispatch import LATER, Later, RequestContext, Route
+from streamkit.broker.server.dispatch import LATER, Later, RequestContext, Route, reply_when_done
 from streamkit.broker.server.fetch_sessions import FetchContext, PartitionKey, TopicKey, Wanted
 from streamkit.broker.server.partition_actor import PartitionActor
 from streamkit.broker.storage.errors import LogOfflineError, OffsetOutOfRangeError
@@ -150,7 +150,7 @@ class PendingFetch:
         self._watched = [read.actor for read in reads if read.actor is not None]
         for actor in self._watched:
             actor.watch(self)
-        self._timer = self._broker.timers.after(self._max_wait_ms, self._finish)
+        self._timer = self._broker.timers.after(self._max_wait_ms, self._time_is_over)
         self._request.on_abandoned = self._unpark
 
     def _unpark(self) -> None:
@@ -165,27 +165,31 @@ class PendingFetch:
         """A watched partition has more to read; about `appended_bytes`, which a second look makes exact."""
         self._seen_bytes += appended_bytes
         if self._seen_bytes >= self._min_bytes:
-            reads = self._look()
-            if self._is_enough(reads):
-                self._unpark()
-                self._reply(reads)
+            self._look_again(at_last=False)
 
     def ended(self) -> None:
         """A watched partition serves nobody any more."""
-        self._finish()
+        self._look_again(at_last=True)
 
-    def _finish(self) -> None:
-        self._unpark()
-        self._reply(self._look())
+    def _time_is_over(self) -> None:
+        self._look_again(at_last=True)
+
+    def _look_again(self, *, at_last: bool) -> None:
+        """Answer if there is enough now, or whatever there is; no error of ours reaches who woke us up."""
+        try:
+            reads = self._look()
+            if at_last or self._is_enough(reads):
+                self._unpark()
+                self._reply(reads)
+        except Exception:
+            self._unpark()
+            self._request.failed()
 
     def _reply(self, reads: list[Read]) -> None:
         if any(read.cold_bytes for read in reads):
-            self._broker.spawn.start(self._reply_cold(reads), name="cold fetch")
+            self._broker.spawn.start(reply_when_done(self._request, self._read_cold(reads)), name="fetch")
         else:
             self._request.reply(self._response(reads))
-
-    async def _reply_cold(self, reads: list[Read]) -> None:
-        self._request.reply(await self._read_cold(reads))
 
     def _answer(self, reads: list[Read]) -> FetchResponse | Awaitable[FetchResponse]:
         return self._read_cold(reads) if any(read.cold_bytes for read in reads) else self._response(reads)

@@ -55,24 +55,26 @@ class PendingProduce:
         self._broker = broker
         self._request = request
         self._message = message
-        self._open = sum([len(topic.partition_data) for topic in message.topic_data])
+        self._open = 0
+        for topic in message.topic_data:
+            self._open += len(topic.partition_data)
         self._results = [UNANSWERED] * self._open
 
     def start(self) -> None:
         """Hand each batch to its actor."""
-        place, acks = 0, self._message.acks
+        place, acks, version = 0, self._message.acks, self._request.version
+        actors = self._broker.partitions.by_name
         for topic in self._message.topic_data:
             name = self._topic_name(topic)
             for data in topic.partition_data:
                 records = data.records
-                actor = self._broker.partitions.get(name, data.index)
-                refusal = flaw(records, self._request.version) if actor is not None else None
+                actor = actors.get((name, data.index))
                 if actor is None:
                     self.done(place, self._missing(name, data.index))
-                elif refusal is not None:
-                    self.done(place, refusal)
                 elif actor.is_internal:
                     self.done(place, AppendResult(ErrorCode.INVALID_TOPIC_EXCEPTION))
+                elif (refusal := flaw(records, version)) is not None:
+                    self.done(place, refusal)
                 else:
                     actor.produce(records, acks, self, place)  # type: ignore[arg-type]  # flaw() looked
                 place += 1
@@ -117,36 +119,33 @@ class PendingProduce:
             self._request.reply(None)
 
     def _response(self) -> ProduceResponse:
-        place, responses = 0, []
+        place, responses, actors = 0, [], self._broker.partitions.by_name
         endpoints: dict[int, NodeEndpoint] = {}
         for topic in self._message.topic_data:
-            partitions = []
+            partitions, name = [], self._topic_name(topic)
             for data in topic.partition_data:
                 result = self._results[place]
                 place += 1
                 if result.error is SUCCESS:
-                    partitions.append(self._appended(topic, data.index, result))
+                    actor = actors.get((name, data.index))
+                    partitions.append(
+                        PartitionProduceResponse(
+                            index=data.index,
+                            base_offset=result.base_offset,
+                            log_append_time_ms=result.log_append_time_ms,
+                            log_start_offset=-1 if actor is None else actor.log.log_start_offset,
+                        )
+                    )
                 else:
-                    partitions.append(self._failed(topic, data.index, result, endpoints))
+                    partitions.append(self._failed(name, data.index, result, endpoints))
             responses.append(
                 TopicProduceResponse(name=topic.name, topic_id=topic.topic_id, partition_responses=partitions)
             )
         return ProduceResponse(responses=responses, node_endpoints=list(endpoints.values()))
 
-    def _appended(
-        self, topic: TopicProduceData, partition: int, result: AppendResult
-    ) -> PartitionProduceResponse:
-        actor = self._broker.partitions.get(self._topic_name(topic), partition)
-        return PartitionProduceResponse(
-            index=partition,
-            base_offset=result.base_offset,
-            log_append_time_ms=result.log_append_time_ms,
-            log_start_offset=-1 if actor is None else actor.log.log_start_offset,
-        )
-
     def _failed(
         self,
-        topic: TopicProduceData,
+        topic: str | None,
         partition: int,
         result: AppendResult,
         endpoints: dict[int, NodeEndpoint],
@@ -154,7 +153,7 @@ class PendingProduce:
         self._broker.count_failure(ApiKey.PRODUCE, result.error)
         leader = LeaderIdAndEpoch()
         if result.error is ErrorCode.NOT_LEADER_OR_FOLLOWER:
-            now = self._broker.current_leader(self._topic_name(topic), partition, self._request.listener)
+            now = self._broker.current_leader(topic, partition, self._request.listener)
             if now is not None:
                 leader = LeaderIdAndEpoch(leader_id=now.node_id, leader_epoch=now.epoch)
                 endpoints[now.node_id] = NodeEndpoint(
