@@ -165,7 +165,6 @@ class AgentRunner:
             await self._call(port, item, scope, with_record)
             if self.task.failure is None:
                 flight.finish(item)
-            event.set()  # the key's next record may start, in whichever coroutine is free
             self.on_output()
             await breath.take()
 

@@ -20,6 +20,7 @@ import msgspec
 from streamkit.errors import UsageError
 from streamkit.processing.record import Headers, RawRecord
 from streamkit.processing.units import duration_ms
+from streamkit.processing.watermark import without_ours
 
 PREFIX = "streamkit.dlq."
 
@@ -82,7 +83,7 @@ class ErrorPolicy(msgspec.Struct, frozen=True):
 
 def dead_letter_headers(record: RawRecord | None, operator: str, error: BaseException) -> Headers:
     """The story of a dead letter: its own headers, then place, operator, error, and traceback digest."""
-    place = [] if record is None else list(record.headers() or [])
+    theirs = [] if record is None else without_ours(record.headers() or [], 0)[0] or []
     story: list[tuple[str, Any]] = [
         ("operator", operator),
         ("error", type(error).__qualname__),
@@ -92,7 +93,7 @@ def dead_letter_headers(record: RawRecord | None, operator: str, error: BaseExce
     if record is not None:
         origin = ("topic", record.topic()), ("partition", record.partition()), ("offset", record.offset())
         story = [*origin, *story]
-    return [*place, *((PREFIX + name, str(value).encode()) for name, value in story)]
+    return [*theirs, *((PREFIX + name, str(value).encode()) for name, value in story)]
 
 
 def traceback_digest(error: BaseException) -> str:

@@ -26,7 +26,7 @@ from streamkit.processing.watermark import NEVER
 
 Emit = Literal["on_close", "on_update"]
 Accumulator = list[Any]
-FOREVER = 1 << 62
+_encode = msgspec.json.Encoder().encode
 
 
 class Tumbling(msgspec.Struct, frozen=True):
@@ -218,7 +218,7 @@ class WindowState:
         for start, key, accumulator in self.dirty:
             accumulator[0] = False
             if self.open.get(start, {}).get(key) is accumulator:
-                changed.append((self._store_key(start, key), orjson.dumps(accumulator[1:])))
+                changed.append((self._store_key(start, key), _encode(accumulator[1:])))
         self.dirty.clear()
         self._removed.clear()
         return changed
