@@ -1,0 +1,103 @@
+"""From the words `shop.py`, `shop:app` or `apps/shop.py:app` to the `App` that they mean.
+
+Without a name after the colon, the module's only `App` is meant. The current directory is on the import path.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from streamkit.errors import NotFoundError, StreamkitError, UsageError
+from streamkit.processing.app import App
+
+
+def load_app(words: str) -> App:
+    """The app, or an error that says which word was wrong."""
+    place, _, attribute = words.partition(":")
+    module = _load_module(place)
+    if attribute:
+        found = getattr(module, attribute, None)
+        if not isinstance(found, App):
+            raise NotFoundError(f"{place} has no App named {attribute!r}", hint=_suggest(place, module))
+        return found
+    apps = _apps(module)
+    if len(apps) != 1:
+        what = "no App" if not apps else f"{len(apps)} Apps: {', '.join(apps)}"
+        raise NotFoundError(f"{place} defines {what}", hint=_suggest(place, module))
+    return next(iter(apps.values()))
+
+
+def _apps(module: ModuleType) -> dict[str, App]:
+    """The module's apps by their first name."""
+    found: dict[int, tuple[str, App]] = {}
+    for name, value in vars(module).items():
+        if isinstance(value, App):
+            found.setdefault(id(value), (name, value))
+    return dict(found.values())
+
+
+def _suggest(place: str, module: ModuleType) -> str:
+    apps = _apps(module)
+    return f"streamkit worker {place}:{next(iter(apps))}" if apps else 'write app = sk.App("name") in it'
+
+
+def _load_module(place: str) -> ModuleType:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    path = Path(place)
+    if path.suffix == ".py" or "/" in place:
+        return _load_file(path)
+    try:
+        if importlib.util.find_spec(place) is None:
+            raise ModuleNotFoundError(place)
+    except ModuleNotFoundError:
+        hint = f"streamkit worker {place}.py" if path.with_suffix(".py").exists() else "name a file: shop.py"
+        raise NotFoundError(f"there is no module {place!r} here", hint=hint) from None
+    with _blaming(place):
+        return importlib.import_module(place)
+
+
+def _load_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise NotFoundError(
+            f"there is no file {path}", hint="name an existing file: streamkit worker shop.py"
+        )
+    directory = str(path.resolve().parent)  # its neighbours are importable, as with `python shop.py`
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} is not a Python file", hint="streamkit worker shop.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    with _blaming(str(path)):
+        spec.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def _blaming(place: str) -> Iterator[None]:
+    """An error in the user's module, in one line that names the place."""
+    try:
+        yield
+    except StreamkitError:
+        raise
+    except Exception as error:
+        where = _innermost(error)
+        raise UsageError(
+            f"{place} cannot be imported: {type(error).__name__}: {error}{where}",
+            hint=f"python {place}" if place.endswith(".py") else f"python -m {place}",
+        ) from error
+
+
+def _innermost(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""

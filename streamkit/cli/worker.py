@@ -1,0 +1,90 @@
+"""`streamkit worker`: run the workers of an app."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+EMBEDDED_DIR = Path(".streamkit")
+
+
+@click.command()
+@click.argument("app_path", metavar="APP")
+@click.option("-w", "--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes.")
+@click.option(
+    "--bootstrap",
+    metavar="HOST:PORT",
+    envvar="STREAMKIT_BOOTSTRAP",
+    help="Where the cluster answers.  [default: what the app says, else 127.0.0.1:9092]",
+)
+@click.option("--http", metavar="HOST:PORT", help="Serve /metrics, /healthz, /readyz; worker i at PORT + i.")
+@click.option("--embedded", is_flag=True, help="Start a broker for as long as the workers run.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    default=EMBEDDED_DIR,
+    show_default=True,
+    help="Where the embedded broker keeps its data.",
+)
+def worker(
+    *, app_path: str, workers: int, bootstrap: str | None, http: str | None, embedded: bool, data_dir: Path
+) -> int:
+    """Run the workers of APP: a module or file, with the app's name if there are several (shop:app, shop.py).
+
+    The current directory is on the import path. SIGTERM or Ctrl-C drains, a second one ends at once.
+    """
+    from streamkit.cli.broker import parse_address
+    from streamkit.telemetry import logs
+
+    logs.configure()
+    address = None if http is None else parse_address(http, "--http")
+    if not embedded:
+        return run_workers(app_path, workers, bootstrap, address)
+    from streamkit.cli.embedding import embedded_broker
+
+    if bootstrap is not None and _was_given("bootstrap"):
+        raise click.UsageError("--embedded and --bootstrap exclude each other")
+    with embedded_broker(data_dir) as broker:
+        return run_workers(app_path, workers, broker.bootstrap, address)
+
+
+def run_workers(app_path: str, workers: int, bootstrap: str | None, http: tuple[str, int] | None) -> int:
+    """One worker in this process, or several under a supervisor. Their exit code."""
+    from streamkit.cli.app_loader import load_app
+    from streamkit.processing.supervisor import LIFELINE_VARIABLE, Supervisor
+    from streamkit.processing.worker import run_on_loop, work
+
+    app = load_app(app_path)  # in the supervisor too: a misspelled app is one error, not one for each worker
+    if workers == 1:
+        if LIFELINE_VARIABLE in os.environ:
+            from streamkit.runtime.os.lifeline import end_with_parent
+
+            end_with_parent(int(os.environ.pop(LIFELINE_VARIABLE)))
+        return run_on_loop(work(app, bootstrap=bootstrap, http=http))
+    app.topology()
+    commands = [worker_command(app_path, bootstrap, http, slot) for slot in range(workers)]
+
+    async def supervise() -> int:
+        return await Supervisor(commands).run()
+
+    return run_on_loop(supervise())
+
+
+def worker_command(
+    app_path: str, bootstrap: str | None, http: tuple[str, int] | None, slot: int = 0
+) -> list[str]:
+    """The command line of one worker process."""
+    command = [sys.executable, "-m", "streamkit", "worker", app_path]
+    if bootstrap is not None:
+        command += ["--bootstrap", bootstrap]
+    if http is not None:
+        command += ["--http", f"{http[0]}:{http[1] + slot if http[1] else 0}"]
+    return command
+
+
+def _was_given(option: str) -> bool:
+    source = click.get_current_context().get_parameter_source(option)
+    return source is click.core.ParameterSource.COMMANDLINE

@@ -1,0 +1,115 @@
+"""A broker of one's own in a child process, for `--embedded`, `dev`, `demo` and tests.
+
+The child is the ordinary `streamkit broker start` with its own interpreter lock, and ends with its parent
+(`lifeline`). It runs in a session of its own, so that Ctrl-C reaches the parent first and the broker outlives
+the last commit.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+from collections import deque
+from pathlib import Path
+from typing import Self
+
+from streamkit.errors import RefusedError, StreamkitError
+from streamkit.runtime.os.lifeline import Lifeline
+
+HOST = "127.0.0.1"
+DEFAULT_PORT = 9092
+PORTS_TRIED = 100
+START_S = 30.0
+STOP_S = 10.0
+LINES_KEPT = 50
+SETTINGS = ("offsets.topic.num.partitions=4",)
+
+
+class EmbeddedBroker:
+    """A running broker at `bootstrap`; a context manager. `port=0` takes any free one.
+
+    With `next_free`, a taken port gives way to the next free one above it (compare `port` to say so).
+    """
+
+    def __init__(self, data_dir: Path, *, port: int = 0, next_free: bool = True) -> None:
+        self.data_dir = data_dir
+        self.lines: deque[str] = deque(maxlen=LINES_KEPT)  # the broker's last log lines
+        self._lifeline = Lifeline()
+        self._start(_free_port(port) if port and next_free else port)
+
+    @property
+    def bootstrap(self) -> str:
+        return f"{HOST}:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def stop(self) -> None:
+        """Shut it down cleanly, by force after `STOP_S`. Idempotent."""
+        self._lifeline.close()
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join(STOP_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _start(self, port: int) -> None:
+        ready, child_ready = os.pipe()
+        lifeline = self._lifeline.child_fd
+        words = ["broker", "start", "--listen", f"{HOST}:{port}", "--data-dir", str(self.data_dir)]
+        words += ["--ready-fd", str(child_ready), "--parent-fd", str(lifeline)]
+        for setting in SETTINGS:
+            words += ["--set", setting]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "streamkit", *words],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            pass_fds=(child_ready, lifeline),
+            start_new_session=True,
+        )
+        os.close(child_ready)
+        self._lifeline.started()
+        self._reader = threading.Thread(target=self._read_log, name="broker-log", daemon=True)
+        self._reader.start()
+        with os.fdopen(ready) as answer:
+            in_time, _, _ = select.select([answer], [], [], START_S)
+            address = answer.readline().strip() if in_time else ""
+        if not address:
+            self.stop()
+            raise StreamkitError(
+                "the embedded broker did not start: " + (self.lines[-1] if self.lines else "it said nothing"),
+                hint=f"streamkit broker start --data-dir {self.data_dir}",
+            )
+        self.port = int(address.rpartition(":")[2])
+
+    def _read_log(self) -> None:
+        assert self._process.stderr is not None
+        self.lines.extend(line.rstrip() for line in self._process.stderr)
+
+
+def _free_port(first: int) -> int:
+    """The first port from `first` on that nobody listens on."""
+    for port in range(first, min(first + PORTS_TRIED, 65536)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise RefusedError(f"no free port from {first} on", hint="stop what listens there, or name a --bootstrap")

@@ -1,0 +1,146 @@
+"""Commits, in the only order that loses nothing.
+
+    1  freeze      each task's checkpoint, between two slices
+    2  deliver     outputs, watermark records and changelog: all acknowledged
+    3  commit      source offsets; their metadata carries the changelog ends just acknowledged
+    4  write       the stores take their changes
+
+A step that does not succeed is the end of the commit: nothing after it happens. A failed delivery stops the
+worker. A commit that the group refuses for now (a rebalance, no coordinator) is offered again, unchanged, at
+the next interval; until then its task makes no other checkpoint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from time import perf_counter
+
+import msgspec
+
+from streamkit.processing.checkpoint import Checkpoint, CommitMetadata
+from streamkit.processing.inflight import Place
+from streamkit.processing.metrics import CommitMetrics
+from streamkit.processing.sink import Sink
+from streamkit.processing.source import Position, Source
+from streamkit.processing.task_runner import TaskRunner
+from streamkit.runtime.contracts.clock import Clock
+
+ENDS_PAUSE_S = 0.2
+
+
+class Commit(msgspec.Struct):
+    """One task's commit on its way. `acknowledged`: step 2 is done."""
+
+    checkpoint: Checkpoint
+    acknowledged: bool = False
+
+
+class Committer:
+    """Commits for the tasks of one worker; one commit at a time.
+
+    `positions[changelog partition]` is the end up to which a restore may read: what the last commit, ours or
+    a predecessor's, says.
+    """
+
+    def __init__(self, source: Source, sink: Sink, clock: Clock, metrics: CommitMetrics) -> None:
+        self.positions: dict[Place, int] = {}
+        self._source = source
+        self._sink = sink
+        self._clock = clock
+        self._metrics = metrics
+        self._turn = asyncio.Lock()
+        self._pending: dict[TaskRunner, Commit] = {}
+        self._committed: dict[TaskRunner, tuple[dict[Place, int], dict[Place, CommitMetadata]]] = {}
+
+    async def commit(self, runners: Collection[TaskRunner]) -> bool:
+        """Commit what these tasks can commit now. False: some of it has to be tried again."""
+        async with self._turn:
+            return await self._commit(runners)
+
+    def commits(self, runner: TaskRunner) -> bool:
+        """Is a commit of this task under way, or waiting to be offered again?"""
+        return runner in self._pending
+
+    def forget(self, runner: TaskRunner) -> None:
+        """The task is gone; a commit of it that is under way is dropped."""
+        self._pending.pop(runner, None)
+        self._committed.pop(runner, None)
+        for topic in _changelogs(runner):
+            self.positions.pop((topic, runner.task.partition), None)
+
+    async def _commit(self, runners: Collection[TaskRunner]) -> bool:
+        began = perf_counter()
+        for runner in runners:
+            if runner.ready:
+                self._freeze(runner)
+        if not any(runner in self._pending for runner in runners):
+            return True
+        await self._deliver(runners)
+        moving = [runner for runner in runners if runner in self._pending]
+        done = await self._source.commit([p for runner in moving for p in self._offsets(runner)])
+        for runner in moving:
+            if done and runner in self._pending:
+                self._finish(runner)
+        self._metrics.ended("ok" if done else "postponed", perf_counter() - began, self._clock.now_ms())
+        return done
+
+    def _freeze(self, runner: TaskRunner) -> None:
+        """Step 1, unless a commit is already under way or nothing has changed since the last."""
+        task = runner.task
+        if runner in self._pending or not task.can_checkpoint():
+            return
+        runner.drain()
+        checkpoint = task.checkpoint(self._clock.now_ms())
+        runner.at_barrier = False
+        changed = (checkpoint.offsets, checkpoint.clocks) != self._committed.get(runner)
+        if not (changed or checkpoint.changelog or checkpoint.sinks):
+            task.committed(checkpoint, {})
+            return
+        for topic, records in (*checkpoint.sinks.items(), *checkpoint.changelog.items()):
+            self._sink.send(topic, records)
+        self._metrics.changelog_records.value += sum(map(len, checkpoint.changelog.values()))
+        self._pending[runner] = Commit(checkpoint)
+
+    async def _deliver(self, runners: Collection[TaskRunner]) -> None:
+        """Step 2."""
+        fresh = [r for r in runners if r in self._pending and not self._pending[r].acknowledged]
+        if not fresh:
+            return
+        wanted = [(topic, r.task.partition) for r in fresh for topic in self._pending[r].checkpoint.changelog]
+        await self._sink.flush()
+        ends = await self._source.ends(wanted)
+        while len(ends) < len(wanted):
+            await asyncio.sleep(ENDS_PAUSE_S)
+            ends |= await self._source.ends([place for place in wanted if place not in ends])
+        for runner in fresh:
+            if runner in self._pending:
+                self._pending[runner].acknowledged = True
+                self.positions |= {place: ends[place] for place in wanted if _owns(runner, place)}
+
+    def _offsets(self, runner: TaskRunner) -> list[Position]:
+        checkpoint, positions = self._pending[runner].checkpoint, self._positions(runner)
+        return [
+            Position(topic, partition, offset, checkpoint.metadata((topic, partition), positions))
+            for (topic, partition), offset in checkpoint.offsets.items()
+        ]
+
+    def _finish(self, runner: TaskRunner) -> None:
+        """Step 4."""
+        checkpoint = self._pending.pop(runner).checkpoint
+        runner.task.committed(checkpoint, self._positions(runner))
+        self._committed[runner] = checkpoint.offsets, checkpoint.clocks
+
+    def _positions(self, runner: TaskRunner) -> dict[str, int]:
+        """The committed ends of the task's changelogs, by topic."""
+        places = ((topic, runner.task.partition) for topic in _changelogs(runner))
+        return {place[0]: self.positions[place] for place in places if place in self.positions}
+
+
+def _owns(runner: TaskRunner, place: Place) -> bool:
+    return place[1] == runner.task.partition and place[0] in _changelogs(runner)
+
+
+def _changelogs(runner: TaskRunner) -> list[str]:
+    sub = runner.task.sub
+    return [sub.changelog(store) for store in sub.stores]

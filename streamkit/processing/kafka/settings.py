@@ -1,0 +1,124 @@
+"""The librdkafka settings of a worker: what it needs to keep its promises, then what it wants to be fast.
+
+A user's `App(kafka={...})` is laid over the second kind and may name any librdkafka property; properties of
+one side (consumer or producer) reach only that side. The first kind is refused there, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from streamkit.errors import UsageError
+
+KafkaSettings = Mapping[str, Any]
+
+# property -> why a worker cannot leave it to anybody else
+OWNED = {
+    "group.id": "the group is the app's name",
+    "enable.auto.commit": "offsets are committed after their outputs are acknowledged",
+    "enable.auto.offset.store": "offsets are committed after their outputs are acknowledged",
+    "enable.partition.eof": "the worker must know when a partition is caught up",
+    "partition.assignment.strategy": "partitions that stay with a worker must not pause",
+    "group.protocol": "partitions that stay with a worker must not pause",
+    "delivery.report.only.error": "a commit counts on the reports it gets",
+}
+
+CONSUMER: dict[str, Any] = {
+    "auto.offset.reset": "earliest",
+    # A killed worker's partitions wait this long for another owner.
+    "session.timeout.ms": 10_000,
+    "heartbeat.interval.ms": 1_000,
+    # By default the fetcher sleeps a second whenever its queue is full: ten times slower.
+    "queued.min.messages": 200_000,
+    "queued.max.messages.kbytes": 65_536,
+    "fetch.queue.backoff.ms": 1,
+    "fetch.wait.max.ms": 100,
+    "topic.metadata.refresh.interval.ms": 30_000,
+}
+CONSUMER_FIXED: dict[str, Any] = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "enable.partition.eof": True,
+    "partition.assignment.strategy": "cooperative-sticky",
+}
+
+PRODUCER: dict[str, Any] = {
+    "enable.idempotence": True,
+    "partitioner": "murmur2_random",  # Java's
+    "linger.ms": 5,
+    "batch.size": 1 << 20,
+    "batch.num.messages": 50_000,
+    "queue.buffering.max.messages": 500_000,
+    "queue.buffering.max.kbytes": 256 << 10,
+}
+PRODUCER_FIXED: dict[str, Any] = {"delivery.report.only.error": True}
+
+_CONSUMER_ONLY = frozenset({
+    "auto.offset.reset", "auto.commit.interval.ms", "check.crcs", "consume.callback.max.messages",
+    "coordinator.query.interval.ms", "fetch.error.backoff.ms", "fetch.max.bytes",
+    "fetch.message.max.bytes", "fetch.min.bytes", "fetch.queue.backoff.ms", "fetch.wait.max.ms",
+    "group.instance.id", "group.protocol.type", "group.remote.assignor", "heartbeat.interval.ms",
+    "isolation.level", "max.partition.fetch.bytes", "max.poll.interval.ms", "queued.max.messages.kbytes",
+    "queued.min.messages", "session.timeout.ms",
+})  # fmt: skip
+_PRODUCER_ONLY = frozenset({
+    "acks", "batch.num.messages", "batch.size", "compression.codec", "compression.level",
+    "compression.type", "delivery.timeout.ms", "enable.gapless.guarantee", "enable.idempotence",
+    "linger.ms", "message.send.max.retries", "message.timeout.ms", "partitioner",
+    "queue.buffering.backpressure.threshold", "queue.buffering.max.kbytes",
+    "queue.buffering.max.messages", "queue.buffering.max.ms", "queuing.strategy",
+    "request.required.acks", "request.timeout.ms", "retries", "sticky.partitioning.linger.ms",
+    "transaction.timeout.ms", "transactional.id",
+})  # fmt: skip
+
+
+def check(user: KafkaSettings) -> None:
+    """Refuse what would break a promise of the worker."""
+    for name in user:
+        if name in OWNED:
+            raise UsageError(
+                f"App(kafka=...) sets {name!r}, which belongs to the worker: {OWNED[name]}",
+                hint="remove it; everything else of librdkafka may be set",
+            )
+
+
+def consumer(bootstrap: str, group: str, user: KafkaSettings) -> dict[str, Any]:
+    """Settings of a group member."""
+    return {
+        **CONSUMER,
+        **shared(bootstrap, user),
+        **{name: value for name, value in user.items() if name not in _PRODUCER_ONLY},
+        **CONSUMER_FIXED,
+        "group.id": group,
+    }
+
+
+def reader(bootstrap: str, user: KafkaSettings) -> dict[str, Any]:
+    """Settings of a consumer that reads chosen partitions and commits nothing."""
+    return {
+        **consumer(bootstrap, "unused", user),
+        "auto.offset.reset": "error",
+        "partition.assignment.strategy": "range",
+    }
+
+
+def producer(bootstrap: str, user: KafkaSettings) -> dict[str, Any]:
+    return {
+        **PRODUCER,
+        **shared(bootstrap, user),
+        **{name: value for name, value in user.items() if name not in _CONSUMER_ONLY},
+        **PRODUCER_FIXED,
+    }
+
+
+def shared(bootstrap: str, user: KafkaSettings) -> dict[str, Any]:
+    """What every client needs: the address, and the user's settings that belong to no side."""
+    neutral = {n: v for n, v in user.items() if n not in _CONSUMER_ONLY and n not in _PRODUCER_ONLY}
+    return {
+        "client.id": "streamkit",
+        # A restarted broker is found again within a second.
+        "reconnect.backoff.max.ms": 1_000,
+        **neutral,
+        "bootstrap.servers": bootstrap,
+    }

@@ -1,0 +1,303 @@
+"""A consumer group member on librdkafka.
+
+**Who distributes what.** The group hands out *tasks*, not single topics: for each subtopology one topic, the
+one with the most partitions, is subscribed, and its partitions stand for the tasks. The same partitions of
+the subtopology's other topics follow their leader (`companions`), so co-partitioned inputs always meet in one
+worker whatever the assignor does. That lets us use the cooperative assignor, under which partitions that
+stay are never interrupted (range would co-partition too, but stops everybody at each rebalance).
+
+**When reading starts.** An assignment is accepted at once with nothing in it; partitions are added by
+`begin`, after restore. Until then librdkafka does not even fetch them, and the others flow.
+
+**Back-pressure.** At most `ROUNDS` rounds of records are on their way to the loop. With none to give away
+the thread takes single records, to keep serving rebalances and `max.poll.interval.ms`, and after half that
+interval pauses the partitions (earlier would throw away their prefetched records for nothing).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from operator import methodcaller
+from typing import Any
+
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from streamkit.errors import BrokerUnreachableError, StreamkitError
+from streamkit.processing.kafka import settings
+from streamkit.processing.kafka.client_thread import ClientThread
+from streamkit.processing.source import Arrival, Listener, Partition, Position
+
+ROUNDS = 2
+ROUND_RECORDS = 4_000
+POLL_S = 0.02
+FULL_POLL_S = 0.25
+REQUEST_S = 10.0
+
+# Answers that say "not now": the next commit carries the same offsets.
+COMMIT_LATER = {
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TIMED_OUT,
+    KafkaError._TRANSPORT,
+    KafkaError._WAIT_COORD,
+    KafkaError._ASSIGNMENT_LOST,
+    KafkaError._STATE,
+}
+# What a poll may report while brokers come and go; librdkafka goes on by itself.
+PASSING = {
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
+    KafkaError._RESOLVE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError._MAX_POLL_EXCEEDED,
+}
+
+log = logging.getLogger("worker.source")
+
+
+class KafkaSource:
+    """The `Source` port. `companions[leader topic]` = (other topic, its partition count) pairs."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        group: str,
+        companions: dict[str, Sequence[tuple[str, int]]],
+        user: settings.KafkaSettings,
+    ) -> None:
+        self._conf = settings.consumer(bootstrap, group, user)
+        self._companions = companions
+        self._max_poll_s = int(self._conf.get("max.poll.interval.ms", 300_000)) / 1000
+        self._sent = 0  # written by the client thread only
+        self._taken = 0  # written by the loop only
+        self._member = False
+        self._full_since: float | None = None
+        self._paused = False
+        self._assigned: set[Partition] = set()
+        self._reading: set[Partition] = set()  # of those assigned
+
+    async def start(self, listener: Listener) -> None:
+        self._listener = listener
+        self._thread = ClientThread(self._idle, listener.failed)
+        self._thread.start()
+        await self._thread.call(self._join)
+
+    async def begin(self, positions: Sequence[Position]) -> None:
+        await self._thread.call(lambda: self._begin(positions))
+
+    def taken(self) -> None:
+        self._taken += 1
+        if self._rounds_left == 1:
+            self._thread.wake()
+
+    async def commit(self, positions: Sequence[Position]) -> bool:
+        return not positions or await self._thread.call(lambda: self._commit(positions))
+
+    async def ends(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
+        return await self._thread.call(lambda: self._ends(partitions, cached=False))
+
+    async def known_ends(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
+        return await self._thread.call(lambda: self._ends(partitions, cached=True))
+
+    async def close(self) -> None:
+        if self._thread.alive:
+            await self._thread.call(self._leave)
+        await self._thread.stop()
+
+    @property
+    def _rounds_left(self) -> int:
+        return ROUNDS + self._taken - self._sent
+
+    # -- on the client thread -------------------------------------------------------------------------
+
+    def _join(self) -> None:
+        self._consumer = Consumer(self._conf, logger=log)
+        self._consumer.subscribe(
+            list(self._companions),
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
+        )
+        self._member = True
+
+    def _leave(self) -> None:
+        self._member = False
+        self._consumer.close()
+
+    def _idle(self) -> None:
+        if not self._member:
+            self._thread.rest(POLL_S)
+        elif self._rounds_left > 0:
+            self._full_since = None
+            self._set_paused(False)
+            self._poll(POLL_S, ROUND_RECORDS)
+        else:
+            self._poll_full()
+
+    def _poll_full(self) -> None:
+        now = time.monotonic()
+        self._full_since = self._full_since or now
+        if now - self._full_since > self._max_poll_s / 2:
+            self._set_paused(True)
+        self._thread.rest(FULL_POLL_S)
+        if self._rounds_left <= 0:
+            self._poll(0, 1)
+
+    def _poll(self, wait_s: float, limit: int) -> None:
+        """One round: wait for a first record, then take what else is there."""
+        first = self._consumer.poll(wait_s)
+        if first is None:
+            return
+        messages = [first]
+        if limit > 1:
+            messages += self._consumer.consume(limit - 1, 0)
+        arrivals = by_partition(messages)
+        if arrivals:
+            self._sent += 1
+            self._thread.post(self._listener.received, arrivals)
+
+    def _set_paused(self, paused: bool) -> None:
+        if paused == self._paused:
+            return
+        self._paused = paused
+        partitions = [TopicPartition(*place) for place in self._reading]
+        (self._consumer.pause if paused else self._consumer.resume)(partitions)
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        consumer.incremental_assign([])
+        if not partitions:
+            return
+        places = self._with_companions(partitions)
+        committed = _retrying(lambda: consumer.committed(places, REQUEST_S))
+        self._assigned.update((p.topic, p.partition) for p in places)
+        positions = [
+            Position(p.topic, p.partition, p.offset if p.offset >= 0 else None, p.metadata or "")
+            for p in committed
+        ]
+        self._thread.wait_for(self._listener.assigned(positions))
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._give_back(consumer, partitions, self._listener.revoked)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._give_back(consumer, partitions, self._listener.lost)
+
+    def _give_back(
+        self, consumer: Consumer, partitions: list[TopicPartition], tell: Callable[..., Any]
+    ) -> None:
+        leaving = [(p.topic, p.partition) for p in self._with_companions(partitions)]
+        if leaving:
+            self._thread.wait_for(tell(leaving))
+        fetched = [TopicPartition(*place) for place in leaving if place in self._reading]
+        self._reading.difference_update(leaving)
+        self._assigned.difference_update(leaving)
+        consumer.incremental_unassign(fetched)
+
+    def _with_companions(self, leaders: Sequence[TopicPartition]) -> list[TopicPartition]:
+        found = list(leaders)
+        for leader in leaders:
+            for topic, count in self._companions[leader.topic]:
+                if leader.partition < count:
+                    found.append(TopicPartition(topic, leader.partition))
+        return found
+
+    def _begin(self, positions: Sequence[Position]) -> None:
+        # a restore may end just when its partitions are taken away
+        ours = [p for p in positions if (p.topic, p.partition) in self._assigned]
+        self._consumer.incremental_assign(
+            [
+                TopicPartition(p.topic, p.partition, OFFSET_INVALID if p.offset is None else p.offset)
+                for p in ours
+            ]
+        )
+        self._reading.update((p.topic, p.partition) for p in ours)
+
+    def _commit(self, positions: Sequence[Position]) -> bool:
+        offsets = [TopicPartition(p.topic, p.partition, p.offset or 0, p.metadata) for p in positions]
+        try:
+            answers = self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            return _later(error.args[0])
+        return all(_later(answer.error) for answer in answers or () if answer.error is not None)
+
+    def _ends(self, partitions: Sequence[Partition], *, cached: bool) -> dict[Partition, int]:
+        found = {}
+        for place in partitions:
+            try:
+                marks = self._consumer.get_watermark_offsets(
+                    TopicPartition(*place), timeout=REQUEST_S, cached=cached
+                )
+            except KafkaException:
+                continue
+            if marks is not None and marks[1] >= 0:
+                found[place] = marks[1]
+        return found
+
+
+def _later(error: KafkaError) -> bool:
+    """False for "not now"; anything else stops the worker."""
+    if error.retriable() or error.code() in COMMIT_LATER:
+        log.warning("offsets not committed yet: %s", error.str())
+        return False
+    raise StreamkitError(f"cannot commit offsets: {error.str()}", hint="see the broker's log") from None
+
+
+def _retrying(call: Callable[[], Any]) -> Any:
+    """A read of the coordinator, repeated while it is moving or away."""
+    while True:
+        try:
+            return call()
+        except KafkaException as error:
+            if not error.args[0].retriable() and error.args[0].code() not in COMMIT_LATER:
+                raise
+            log.warning("committed offsets not read yet: %s", error.args[0].str())
+            time.sleep(FULL_POLL_S)
+
+
+def by_partition(messages: list[Any]) -> list[Arrival]:
+    """The records in runs of one partition each, with events (end of partition, errors) taken out."""
+    arrivals: list[Arrival] = []
+    for partition, same_number in groupby(messages, methodcaller("partition")):
+        for topic, run in groupby(same_number, methodcaller("topic")):
+            records: list[Any] = list(run)
+            events = [m for m in records if m.error() is not None]
+            for event in events:
+                _judge(event)
+            end_offset = records[-1].offset() if events and _is_end(records[-1]) else None
+            if events:
+                records = [m for m in records if m.error() is None]
+            if records or end_offset is not None:
+                arrivals.append(Arrival(topic, partition, records, end_offset))
+    return arrivals
+
+
+def _is_end(message: Message) -> bool:
+    error = message.error()
+    return error is not None and error.code() == KafkaError._PARTITION_EOF
+
+
+def _judge(event: Message) -> None:
+    """Raise for what does not pass by itself."""
+    error = event.error()
+    if error is None or _is_end(event):
+        return
+    if error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError._AUTHENTICATION):
+        raise BrokerUnreachableError(error.str(), hint="check the credentials in App(kafka=...)")
+    if error.fatal() or not (error.retriable() or error.code() in PASSING):
+        raise StreamkitError(f"reading {event.topic() or 'records'}: {error.str()}")
+    log.warning("reading %s: %s", event.topic() or "records", error.str())

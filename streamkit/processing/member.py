@@ -1,0 +1,375 @@
+"""A member of the app's group: the tasks that it was given, and the loop that runs them.
+
+    KafkaSource ──received──► TaskRunner.intake ──slices──► KafkaSink
+         │  assigned / revoked / lost                          ▲
+         └──────────► Member ──every commit interval──► Committer
+
+The event loop does all the work, in turns: one slice of one task (≤ 1 ms), then everybody else's turn. The
+source's thread only fetches.
+
+**Membership.** Assigned partitions become tasks; a task is restored beside the running ones and reads only
+then. Revoked ones stop their intake at once, get `DRAIN_S` to finish what agents have in hand, are committed,
+and are cancelled. Lost ones are cancelled without a commit. The other tasks take no notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from time import perf_counter
+from typing import Any
+
+import structlog
+
+from streamkit.errors import StreamkitError
+from streamkit.processing.committer import Committer
+from streamkit.processing.inflight import Place
+from streamkit.processing.metrics import LoopLag, WorkerMetrics
+from streamkit.processing.restore import ChangelogReader, restore
+from streamkit.processing.sink import Sink
+from streamkit.processing.source import Arrival, Partition, Position, Source
+from streamkit.processing.state.store import Store
+from streamkit.processing.task import Task, TaskFailure
+from streamkit.processing.task_runner import TaskRunner
+from streamkit.processing.topology import Plan, Timer
+from streamkit.runtime.contracts.clock import Clock
+from streamkit.telemetry.instruments import Registry
+
+TICK_S = 0.5
+DRAIN_S = 10.0
+DRAIN_POLL_S = 0.002
+COMMIT_ON_LEAVE_S = 20.0
+LONGEST_REST_S = 0.5
+FULL_POLL_S = 0.002
+QUEUED_RECORDS = 8_000
+
+log = structlog.get_logger("worker")
+
+
+class Member:
+    """Runs `plan`'s tasks as the source assigns them. `run()` returns after `stop()`, raises on failure."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        source: Source,
+        sink: Sink,
+        changelogs: ChangelogReader,
+        *,
+        clock: Clock,
+        registry: Registry,
+        commit_interval_s: float,
+        make_stores: Callable[[int, int], Mapping[str, Store]] | None = None,
+    ) -> None:
+        self._plan = plan
+        self._source = source
+        self._sink = sink
+        self._changelogs = changelogs
+        self._clock = clock
+        self._commit_interval_s = commit_interval_s
+        self._make_stores = make_stores
+        self._runners: dict[str, TaskRunner] = {}  # by task
+        self._by_place: dict[Place, TaskRunner] = {}  # by each source partition of the task
+        self._opening: dict[TaskRunner, asyncio.Task[None]] = {}
+        self._ends: dict[Place, int] = {}
+        self._rounds_owed = 0  # rounds of records for which the source has not been given room again
+        self._awake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._joined = False
+        self._background: set[asyncio.Task[None]] = set()
+        app = plan.topology.app_id
+        self.metrics = WorkerMetrics(registry, app, clock, self._runners.values, lambda: self._ends)
+        self._committer = Committer(source, sink, clock, self.metrics.commits)
+
+    # -- life -----------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Work until `stop()`; then drain, commit and leave."""
+        await self._source.start(self)
+        self.metrics.up.value = 1
+        self._spawn(self._commit_regularly())
+        self._spawn(self._tick_regularly())
+        for timer in self._plan.topology.timers:
+            self._spawn(_run_timer(timer))
+        try:
+            await self._pump()
+        finally:
+            self.metrics.up.value = 0
+            await self._leave()
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self) -> None:
+        """Drain and end."""
+        self._stopping.set()
+        self._wake()
+
+    def not_ready(self) -> list[str]:
+        """Why this worker does not process yet, a sentence each."""
+        if not self._joined:
+            return ["no assignment yet"]
+        return [f"task {runner.task.id} is restoring" for runner in self._opening]
+
+    # -- `source.Listener` ------------------------------------------------------------------------------
+
+    async def assigned(self, positions: Sequence[Position]) -> None:
+        self._joined = True
+        by_task: dict[tuple[int, int], list[Position]] = {}
+        for position in positions:
+            sub = self._plan.subtopology_reading(position.topic)
+            by_task.setdefault((sub.index, position.partition), []).append(position)
+        for (index, partition), its_positions in by_task.items():
+            runner = self._make_runner(index, partition)
+            self._opening[runner] = self._spawn(self._open(runner, its_positions))
+
+    async def revoked(self, partitions: Sequence[Partition]) -> None:
+        leaving = self._take_out(partitions)
+        for runner in leaving:
+            runner.stop_intake()
+        await self._drain(leaving)
+        await self._commit_and_leave(leaving)
+        await self._close(leaving)
+
+    async def lost(self, partitions: Sequence[Partition]) -> None:
+        leaving = self._take_out(partitions)
+        log.warning("partitions lost", tasks=[runner.task.id for runner in leaving])
+        await self._close(leaving)
+
+    def received(self, arrivals: Sequence[Arrival]) -> None:
+        self._rounds_owed += 1
+        for arrival in arrivals:
+            runner = self._by_place.get((arrival.topic, arrival.partition))
+            if runner is not None:
+                runner.offer(arrival)
+        self._sample_latency(arrivals)
+        self._wake()
+
+    def failed(self, error: BaseException) -> None:
+        """Stop, and raise this from `run`."""
+        if self._failure is None:
+            self._failure = error
+        self.stop()
+
+    # -- tasks come and go --------------------------------------------------------------------------------
+
+    def _make_runner(self, index: int, partition: int) -> TaskRunner:
+        task = Task(
+            self._plan, self._plan.subtopologies[index], partition, self._stores_for(index, partition)
+        )
+        runner = TaskRunner(task, self._sink, self._wake)
+        self._runners[task.id] = runner
+        self._by_place.update((place, runner) for place in task.places)
+        return runner
+
+    def _stores_for(self, index: int, partition: int) -> Mapping[str, Store]:
+        return self._make_stores(index, partition) if self._make_stores else {}
+
+    async def _open(self, runner: TaskRunner, positions: Sequence[Position]) -> None:
+        """Resume, restore, start, and only then read."""
+        task = runner.task
+        changelogs: dict[Place, int] = {}
+        for position in positions:
+            place = (position.topic, position.partition)
+            committed = task.resume(place, position.metadata, position.offset)
+            for topic, end in committed.changelogs.items():
+                known = changelogs.get((topic, task.partition), 0)
+                changelogs[topic, task.partition] = max(known, end)
+        self._committer.positions |= changelogs
+        await restore(task, changelogs, self._changelogs, self.metrics.restoring)
+        runner.open()
+        del self._opening[runner]
+        await self._source.begin(positions)
+        log.info("task started", task=task.id, reads=[f"{p.topic}-{p.partition}" for p in positions])
+
+    def _take_out(self, partitions: Sequence[Partition]) -> list[TaskRunner]:
+        """The tasks of these partitions, which get no more records from here on."""
+        leaving = {self._by_place[place]: None for place in partitions if place in self._by_place}
+        for runner in leaving:
+            for place in runner.task.places:
+                self._by_place.pop(place, None)
+                self._ends.pop(place, None)
+        return list(leaving)
+
+    async def _drain(self, leaving: Sequence[TaskRunner]) -> None:
+        """Let agents finish what they have in hand, until the deadline."""
+        deadline = perf_counter() + DRAIN_S
+        while any(runner.ready and runner.task.in_flight for runner in leaving):
+            if perf_counter() > deadline:
+                log.warning("in flight past the deadline: cancelled and left uncommitted")
+                break
+            await asyncio.sleep(DRAIN_POLL_S)
+            for runner in leaving:
+                runner.drain()
+
+    async def _commit_and_leave(self, leaving: Sequence[TaskRunner]) -> None:
+        """A last commit. Failing it loses nothing: the next owner starts from the one before."""
+        try:
+            async with asyncio.timeout(COMMIT_ON_LEAVE_S):
+                # twice: the first may only finish a commit that had been postponed
+                if await self._committer.commit(leaving):
+                    await self._committer.commit(leaving)
+        except TimeoutError:
+            log.warning("no commit before leaving: outputs are not acknowledged")
+        except StreamkitError as error:
+            log.warning("no commit before leaving", error=error.message)
+            self.failed(error)
+
+    async def _close(self, leaving: Sequence[TaskRunner]) -> None:
+        for runner in leaving:
+            opening = self._opening.pop(runner, None)
+            if opening is not None:
+                opening.cancel()
+            self.metrics.closed(runner)
+            self._committer.forget(runner)
+            if self._runners.get(runner.task.id) is runner:
+                del self._runners[runner.task.id]
+            await runner.close()
+
+    async def _leave(self) -> None:
+        """Leave the group; the source revokes what is left, which drains and commits it."""
+        for task in list(self._background):
+            if task not in self._opening.values():
+                task.cancel()
+        try:
+            await self._source.close()
+        finally:
+            await self._close(list(self._runners.values()))
+            await self._sink.close()
+
+    # -- the loop -----------------------------------------------------------------------------------------
+
+    async def _pump(self) -> None:
+        """Slices in turn, until stopped."""
+        while not self._stopping.is_set():
+            self._sink.serve()
+            ran = False
+            for runner in list(self._runners.values()):
+                runner.drain()
+                self._heed_failure(runner)
+                if self._sink.full or not runner.can_run(self._clock.now_ms()):
+                    continue
+                ran = True
+                began = perf_counter()
+                runner.run_slice(self._clock.now_ms())
+                self._took(perf_counter() - began)
+                self._heed_failure(runner)
+                await asyncio.sleep(0)
+                if self._stopping.is_set():
+                    return
+            self._make_room()
+            if not ran:
+                await self._rest()
+
+    async def _rest(self) -> None:
+        """Until something may run again."""
+        now_ms = self._clock.now_ms()
+        blocked = self._sink.full or any(runner.queued for runner in self._runners.values())
+        waits = [r.wake_at_ms - now_ms for r in self._runners.values() if r.wake_at_ms is not None]
+        longest = FULL_POLL_S if self._sink.full else LONGEST_REST_S
+        wait_s = min([longest, *(max(wait, 1) / 1000 for wait in waits)])
+        began = perf_counter()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._awake.wait(), wait_s)
+        self._awake.clear()
+        (self.metrics.blocked if blocked else self.metrics.idle).value += perf_counter() - began
+
+    def _make_room(self) -> None:
+        """Give the source room for as many rounds as were received, unless too much still waits."""
+        if self._rounds_owed and sum(r.queued for r in self._runners.values()) < QUEUED_RECORDS:
+            for _ in range(self._rounds_owed):
+                self._source.taken()
+            self._rounds_owed = 0
+
+    def _heed_failure(self, runner: TaskRunner) -> None:
+        if runner.task.failure is not None:
+            self.failed(_explained(runner.task.failure))
+        elif runner.failure is not None:
+            self.failed(runner.failure)
+
+    def _took(self, seconds: float) -> None:
+        self.metrics.busy.value += seconds
+        self.metrics.batch_seconds.observe(seconds)
+
+    def _wake(self) -> None:
+        self._awake.set()
+
+    # -- at intervals -------------------------------------------------------------------------------------
+
+    async def _commit_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(self._commit_interval_s)
+            runners = [runner for runner in self._runners.values() if runner.ready]
+            await self._reach_barriers(runners)
+            await self._committer.commit(runners)
+
+    async def _reach_barriers(self, runners: Sequence[TaskRunner]) -> None:
+        """Tasks with state and agents commit with nothing in flight: hold their records back until then."""
+        waiting = [r for r in runners if not r.task.can_checkpoint() and not self._committer.commits(r)]
+        for runner in waiting:
+            runner.at_barrier = True
+        deadline = perf_counter() + self._commit_interval_s
+        while perf_counter() < deadline and any(not r.task.can_checkpoint() and r.ready for r in waiting):
+            await asyncio.sleep(DRAIN_POLL_S)
+
+    async def _tick_regularly(self) -> None:
+        lag = LoopLag(TICK_S)
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.metrics.loop_lag.value = lag.tick()
+            self._ends |= await self._source.known_ends(list(self._by_place))
+            for runner in list(self._runners.values()):
+                caught_up = await self._caught_up(runner)
+                if runner.ready:
+                    runner.tick(self._clock.now_ms(), caught_up)
+            lag.restart()
+
+    async def _caught_up(self, runner: TaskRunner) -> set[Place]:
+        """The partitions of which everything is processed. Before they count as idle, the broker confirms
+        that nothing was added: an end seen long ago may be the last word of a broker that is gone.
+        """
+        idle_at_ms = runner.task.clock.idle_at_ms()
+        if idle_at_ms is None or self._clock.now_ms() < idle_at_ms:
+            return set(runner.at_end)
+        ends = await self._source.ends(list(runner.at_end))
+        return {place for place, end in runner.at_end.items() if ends.get(place) == end}
+
+    def _sample_latency(self, arrivals: Sequence[Arrival]) -> None:
+        now_ms = self._clock.now_ms()
+        for arrival in arrivals:
+            if arrival.records:
+                self.metrics.e2e.observe(max(0, now_ms - arrival.records[-1].timestamp()[1]) / 1000)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(coroutine)
+        self._background.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.failed(error)
+
+
+async def _run_timer(timer: Timer) -> None:
+    while True:
+        await asyncio.sleep(timer.interval_ms / 1000)
+        try:
+            result = timer.function()
+            if inspect.isawaitable(result):
+                await result
+        except Exception:
+            log.exception("timer failed", timer=timer.name)
+
+
+def _explained(failure: TaskFailure) -> StreamkitError:
+    at = f" at {failure.place[0]}-{failure.place[1]}, offset {failure.offset}" if failure.place else ""
+    explained = StreamkitError(
+        f"{failure.operator} failed{at}: {type(failure.error).__name__}: {failure.error}",
+        hint="fix it and start again: nothing past that record is committed (or declare on_error=)",
+    )
+    explained.__cause__ = failure.error
+    return explained

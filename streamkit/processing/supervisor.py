@@ -1,0 +1,104 @@
+"""Keeps N worker processes running: what crashes is started again, ever more slowly while it keeps crashing.
+
+A worker that cannot work whoever starts it (a wrong word, a missing topic, a refusal) says so by its exit
+code and ends the whole group with that code. The first SIGTERM or SIGINT asks all workers to drain, the
+second kills them. Workers end with their supervisor, however it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Sequence
+from subprocess import DEVNULL
+
+import structlog
+
+from streamkit.errors import BrokerUnreachableError, NotFoundError, RefusedError, UsageError
+from streamkit.runtime.os.lifeline import Lifeline
+
+LIFELINE_VARIABLE = "STREAMKIT_LIFELINE"
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
+STEADY_S = 60.0  # a worker that ran so long starts again without delay
+HOPELESS = {error.exit_code for error in (UsageError, NotFoundError, RefusedError)}
+
+log = structlog.get_logger("supervisor")
+
+
+class Supervisor:
+    """Runs each command as a process of its own; `run` returns the exit code of the group."""
+
+    def __init__(self, commands: Sequence[Sequence[str]]) -> None:
+        self._commands = commands
+        self._processes: dict[int, asyncio.subprocess.Process] = {}
+        self._lifeline = Lifeline()
+        self._stopping = asyncio.Event()
+        self._code = 0
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled)
+        try:
+            await asyncio.gather(*(self._keep(slot) for slot in range(len(self._commands))))
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+            self._lifeline.close()
+        return self._code
+
+    async def _keep(self, slot: int) -> None:
+        """One worker, again and again."""
+        pause_s = 0.0
+        while not self._stopping.is_set():
+            started = asyncio.get_running_loop().time()
+            code = await self._run_once(slot)
+            if self._stopping.is_set():
+                return
+            if code == 0 or code in HOPELESS or (code == BrokerUnreachableError.exit_code and not pause_s):
+                self._stop_all(code)
+                return
+            steady = asyncio.get_running_loop().time() - started > STEADY_S
+            pause_s = FIRST_PAUSE_S if steady or not pause_s else min(pause_s * 2, LONGEST_PAUSE_S)
+            log.warning("worker ended, starting it again", slot=slot, exit_code=code, pause_s=pause_s)
+            await self._stopping_within(pause_s)
+
+    async def _run_once(self, slot: int) -> int:
+        fd = self._lifeline.child_fd
+        process = await asyncio.create_subprocess_exec(
+            *self._commands[slot],
+            stdin=DEVNULL,
+            pass_fds=(fd,),
+            env={**os.environ, LIFELINE_VARIABLE: str(fd)},
+            start_new_session=True,  # Ctrl-C comes through us, once
+        )
+        self._processes[slot] = process
+        log.info("worker started", slot=slot, pid=process.pid)
+        try:
+            return await process.wait()
+        finally:
+            del self._processes[slot]
+
+    async def _stopping_within(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return
+
+    def _signalled(self) -> None:
+        if self._stopping.is_set():
+            self._send(signal.SIGKILL)
+        else:
+            self._stop_all(0)
+
+    def _stop_all(self, code: int) -> None:
+        if not self._stopping.is_set():
+            self._code = code
+            self._stopping.set()
+            self._send(signal.SIGTERM)
+
+    def _send(self, number: signal.Signals) -> None:
+        for process in self._processes.values():
+            process.send_signal(number)

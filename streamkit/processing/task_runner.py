@@ -1,0 +1,188 @@
+"""One task at work: its intake of records, its slices on the event loop, its asynchronous agents.
+
+    arrivals ─► intake ─► slice (≤ 1 ms of the loop) ─► sink
+                             │▲
+                        agents, in flight
+
+The runner decides *when* the task may have records, and how many at once. It holds back while the task waits
+for a retry, while agents have as much in hand as they finish in a quarter of a second, and while a commit
+needs the task at its barrier.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+
+from streamkit.processing.agents import AgentRunner
+from streamkit.processing.inflight import Place
+from streamkit.processing.sink import Sink
+from streamkit.processing.source import Arrival
+from streamkit.processing.task import Batch, Task, TaskOutput
+
+SLICE_S = 0.001
+SLICE_RECORDS = (16, 4_000)  # bounds of what may be tried in one slice
+AGENT_BACKLOG_S = 0.25
+AGENT_BACKLOG_RECORDS = (64, 10_000)
+
+
+class TaskRunner:
+    """`wake()` is called whenever the task may have become able to go on."""
+
+    def __init__(self, task: Task, sink: Sink, wake: Callable[[], None]) -> None:
+        self.task = task
+        self.ready = False  # restored and opened
+        self.intake_open = True  # false: the task is leaving, records are dropped
+        self.at_barrier = False  # a commit waits for what is in flight; no new records
+        self.batch_seconds = 0.0
+        self._sink = sink
+        self._wake = wake
+        self._agents = AgentRunner(task, self._agents_moved)
+        self._intake: deque[Arrival] = deque()
+        self._start = 0  # index of the first record of the intake's head that is still to be processed
+        self._queued = 0
+        self._stalled = False  # the task refused records at the last slice: a retry is due at `wake_at_ms`
+        self._moved = False  # agents finished something since the last `drain`
+        self._ends: dict[Place, int] = {}  # partitions read to this end, with nothing after it so far
+        self._slice_records = 256
+        self._backlog_limit = AGENT_BACKLOG_RECORDS[0] * 4
+        self._finished_before = (0, perf_counter())
+        self._admitted = 0
+        self.wake_at_ms: int | None = None
+
+    # -- life -----------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """State is restored: start."""
+        self.task.start()
+        self._agents.start()
+        self.ready = True
+        self._wake()
+
+    def stop_intake(self) -> None:
+        """Take no more records and forget those that were not begun."""
+        self.intake_open = False
+        self._intake.clear()
+        self._queued = 0
+        self._ends.clear()
+
+    async def close(self) -> None:
+        """Cancel what is in flight. Late results reach nobody."""
+        self.stop_intake()
+        self.ready = False
+        self.task.close()
+        await self._agents.stop()
+
+    # -- records --------------------------------------------------------------------------------------
+
+    @property
+    def queued(self) -> int:
+        """Records in the intake."""
+        return self._queued
+
+    def offer(self, arrival: Arrival) -> None:
+        """Records from the source."""
+        if not self.intake_open:
+            return
+        place = (arrival.topic, arrival.partition)
+        if arrival.records:
+            self._ends.pop(place, None)
+        if arrival.records or arrival.end_offset is not None:
+            self._intake.append(arrival)
+            self._queued += len(arrival.records)
+
+    def can_run(self, now_ms: int) -> bool:
+        """Is there a slice to run now?"""
+        if not self.ready or not self._intake:
+            return False
+        if self.at_barrier and (self.task.in_flight or self.task.can_checkpoint()):
+            return False
+        if self.wake_at_ms is not None and self._stalled and now_ms < self.wake_at_ms:
+            return False
+        return self.task.failure is None and self.task.in_flight < self._backlog_limit
+
+    def run_slice(self, now_ms: int) -> None:
+        """Process about a millisecond's worth of records."""
+        arrival = self._intake[0]
+        start = self._start
+        records = arrival.records[start : start + self._slice_records]
+        consumed = 0
+        if records:
+            began = perf_counter()
+            output = self.task.process(Batch(arrival.topic, arrival.partition, records), now_ms)
+            self._take(output)
+            self._adapt(len(records), perf_counter() - began)
+            consumed = output.consumed
+            self._admitted += consumed
+            self._stalled = consumed < len(records)
+        self._queued -= consumed
+        self._start += consumed
+        if self._start >= len(arrival.records):
+            self._intake.popleft()
+            self._start = 0
+            self._reached_end(arrival)
+        if self.task.agents:
+            self._agents.wake()
+
+    def tick(self, now_ms: int, caught_up: set[Place]) -> None:
+        """Time passes; `caught_up`: of `at_end`, those whose end was confirmed."""
+        self._take(self.task.tick(now_ms, caught_up))
+        self._measure_agents()
+        if self.task.agents:
+            self._agents.wake()
+
+    @property
+    def at_end(self) -> dict[Place, int]:
+        """Partitions of which everything up to their last known end is processed, and that end."""
+        if not self.ready:
+            return {}
+        waiting = {(arrival.topic, arrival.partition) for arrival in self._intake}
+        return {place: end for place, end in self._ends.items() if place not in waiting}
+
+    def drain(self) -> None:
+        """Hand over what agents emitted."""
+        if self._moved and self.ready:
+            self._moved = False
+            self._take(self.task.drain())
+
+    @property
+    def failure(self) -> BaseException | None:
+        """An error of the agents' machinery; the task's own failure is `task.failure`."""
+        return self._agents.failure
+
+    # -- inside ---------------------------------------------------------------------------------------
+
+    def _take(self, output: TaskOutput) -> None:
+        for topic, records in output.sinks.items():
+            self._sink.send(topic, records)
+        self.wake_at_ms = output.wake_at_ms
+
+    def _reached_end(self, arrival: Arrival) -> None:
+        if arrival.end_offset is None:
+            return
+        place = (arrival.topic, arrival.partition)
+        self.task.skip_to(place, arrival.end_offset)
+        self._ends[place] = arrival.end_offset
+
+    def _agents_moved(self) -> None:
+        if self.ready:
+            self._moved = True
+            self._wake()
+
+    def _adapt(self, records: int, seconds: float) -> None:
+        self.batch_seconds += seconds
+        if records < self._slice_records // 2:
+            return
+        wanted = int(records * SLICE_S / max(seconds, 1e-6))
+        low, high = SLICE_RECORDS
+        self._slice_records = max(low, min(high, wanted, self._slice_records * 2))
+
+    def _measure_agents(self) -> None:
+        """Let agents hold what they finish in `AGENT_BACKLOG_S`: enough to be busy, soon at a barrier."""
+        finished, now = self._admitted - self.task.in_flight, perf_counter()
+        before, then = self._finished_before
+        self._finished_before = finished, now
+        low, high = AGENT_BACKLOG_RECORDS
+        rate = (finished - before) / max(now - then, 1e-3)
+        self._backlog_limit = max(low, min(high, int(rate * AGENT_BACKLOG_S)))

@@ -1,0 +1,201 @@
+"""A worker process: an app, a cluster, and everything that stands between.
+
+run(app)         what `app.run()` does: `python app.py` is a worker
+work(...)        the same for `streamkit worker`, with the command's options
+connect(app)     no worker, only `await topic.send(...)`, from any asyncio program
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeVar
+
+import structlog
+
+from streamkit import __version__
+from streamkit.errors import StreamkitError
+from streamkit.processing.app import App
+from streamkit.processing.kafka import settings
+from streamkit.processing.kafka.changelog_reader import KafkaChangelogReader
+from streamkit.processing.kafka.sender import KafkaSender
+from streamkit.processing.kafka.sink import KafkaSink
+from streamkit.processing.kafka.source import KafkaSource
+from streamkit.processing.kafka.topics import Topics
+from streamkit.processing.member import Member
+from streamkit.processing.preparation import create_declared, prepare
+from streamkit.processing.topology import Plan
+from streamkit.runtime.os.clock import SystemClock
+from streamkit.telemetry import logs
+from streamkit.telemetry.exposition import TelemetryServer
+from streamkit.telemetry.instruments import Registry
+
+DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
+INTERRUPTED = 130
+GC_THRESHOLDS = (100_000, 50, 100)
+
+T = TypeVar("T")
+log = structlog.get_logger("worker")
+
+
+def run(app: App) -> None:
+    """Work until SIGTERM or Ctrl-C. Ends the process on failure, with one line that says why."""
+    logs.configure()
+    try:
+        code = run_on_loop(work(app))
+    except StreamkitError as error:
+        sys.stderr.write(
+            f"error: {error.message}\nnext:  {error.hint}\n" if error.hint else f"error: {error}\n"
+        )
+        sys.exit(error.exit_code)
+    if code:
+        sys.exit(code)
+
+
+async def work(app: App, *, bootstrap: str | None = None, http: tuple[str, int] | None = None) -> int:
+    """Join the app's group and process until a signal; the exit code. Raises StreamkitError on failure.
+
+    `http`: where /metrics, /healthz and /readyz are served.
+    """
+    registry = Registry()
+    registry.gauge("build_info", "1; the version is the label", ["version"]).labels(__version__).value = 1
+    async with assembled(app, registry, bootstrap) as member:
+        server = _serve_telemetry(registry, http, member.not_ready)
+        ending = Ending(member.stop)
+        _settle_memory()
+        log.info("worker started", app=app.id, pid=os.getpid())
+        try:
+            with ending:
+                await member.run()
+        finally:
+            if server is not None:
+                server.close()
+    log.info("worker stopped", app=app.id)
+    return ending.exit_code
+
+
+@asynccontextmanager
+async def assembled(app: App, registry: Registry, bootstrap: str | None = None) -> AsyncIterator[Member]:
+    """The app's member on its cluster, all topics in place, not running yet."""
+    address, kafka = bootstrap_of(app, bootstrap), kafka_of(app)
+    clock, topics = SystemClock(), Topics(address, kafka)
+    plan = await asyncio.to_thread(prepare, app.topology(), topics, app.commit_interval_ms)
+    retention_ms = await asyncio.to_thread(topics.retention_ms, _sink_topics(plan))
+    sender = KafkaSender(address, kafka)
+    app.producer = sender
+    try:
+        yield Member(
+            plan,
+            KafkaSource(address, app.id, leaders(plan), kafka),
+            KafkaSink(address, kafka, clock, retention_ms),
+            KafkaChangelogReader(address, kafka),
+            clock=clock,
+            registry=registry,
+            commit_interval_s=app.commit_interval_ms / 1000,
+        )
+    finally:
+        app.producer = None
+        await sender.close()
+
+
+def connect(app: App) -> AbstractAsyncContextManager[None]:
+    """`async with app:`: makes missing topics, and lets `topic.send` through."""
+    return _connected(app)
+
+
+@asynccontextmanager
+async def _connected(app: App) -> AsyncIterator[None]:
+    address, kafka = bootstrap_of(app, None), kafka_of(app)
+    await asyncio.to_thread(create_declared, app.topics, Topics(address, kafka))
+    before, sender = app.producer, KafkaSender(address, kafka)
+    app.producer = sender
+    try:
+        yield
+    finally:
+        app.producer = before
+        await sender.close()
+
+
+def bootstrap_of(app: App, flag: str | None) -> str:
+    """The flag, `STREAMKIT_BOOTSTRAP`, what the app says, the default: the first that is given."""
+    return flag or os.environ.get("STREAMKIT_BOOTSTRAP") or app.bootstrap or DEFAULT_BOOTSTRAP
+
+
+def kafka_of(app: App) -> Mapping[str, Any]:
+    """The user's librdkafka settings, checked."""
+    settings.check(app.kafka)
+    return {"auto.offset.reset": app.auto_offset_reset, **app.kafka}
+
+
+def leaders(plan: Plan) -> dict[str, Sequence[tuple[str, int]]]:
+    """For each subtopology the topic that stands for its tasks, and those that follow it."""
+    found: dict[str, Sequence[tuple[str, int]]] = {}
+    for sub in plan.subtopologies:
+        by_size = sorted(sub.topics, key=lambda topic: -plan.partition_counts[topic])
+        found[by_size[0]] = [(topic, plan.partition_counts[topic]) for topic in by_size[1:]]
+    return found
+
+
+def run_on_loop(main: Coroutine[Any, Any, T]) -> T:
+    """On uvloop where it is installed, on asyncio's own loop elsewhere."""
+    factory: Callable[[], asyncio.AbstractEventLoop] | None
+    try:
+        import uvloop
+    except ImportError:
+        factory = None
+    else:
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main)
+
+
+class Ending:
+    """Signals while a worker runs: the first asks it to drain, the second ends the process at once."""
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self.exit_code = 0
+        self._stop = stop
+        self._asked = False
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._signalled, number)
+
+    def __exit__(self, *_: object) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().remove_signal_handler(number)
+
+    def _signalled(self, number: signal.Signals) -> None:
+        code = INTERRUPTED if number == signal.SIGINT else 0
+        if self._asked:
+            os._exit(code or 1)
+        self._asked, self.exit_code = True, code
+        log.info("draining; once more ends at once", signal=number.name)
+        self._stop()
+
+
+def _serve_telemetry(
+    registry: Registry, http: tuple[str, int] | None, not_ready: Callable[[], Sequence[str]]
+) -> TelemetryServer | None:
+    if http is None:
+        return None
+    server = TelemetryServer(registry, host=http[0], port=http[1], readiness=not_ready)
+    log.info("telemetry", url=server.url)
+    return server
+
+
+def _sink_topics(plan: Plan) -> set[str]:
+    internal = {topic.name for topic in plan.topics if topic.internal}
+    return {topic for node in plan.topology.nodes for topic in node.writes} - internal
+
+
+def _settle_memory() -> None:
+    """What exists now lives as long as the process: take it out of every later collection."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
