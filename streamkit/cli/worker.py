@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -37,9 +36,11 @@ def worker(
     The current directory is on the import path. SIGTERM or Ctrl-C drains, a second one ends at once.
     """
     from streamkit.cli.broker import parse_address
+    from streamkit.runtime.os.lifeline import heed_lifeline
     from streamkit.telemetry import logs
 
     logs.configure()
+    heed_lifeline()
     address = None if http is None else parse_address(http, "--http")
     if not embedded:
         return run_workers(app_path, workers, bootstrap, address)
@@ -54,15 +55,11 @@ def worker(
 def run_workers(app_path: str, workers: int, bootstrap: str | None, http: tuple[str, int] | None) -> int:
     """One worker in this process, or several under a supervisor. Their exit code."""
     from streamkit.cli.app_loader import load_app
-    from streamkit.processing.supervisor import LIFELINE_VARIABLE, Supervisor
+    from streamkit.processing.supervisor import Supervisor
     from streamkit.processing.worker import run_on_loop, work
 
     app = load_app(app_path)  # in the supervisor too: a misspelled app is one error, not one for each worker
     if workers == 1:
-        if LIFELINE_VARIABLE in os.environ:
-            from streamkit.runtime.os.lifeline import end_with_parent
-
-            end_with_parent(int(os.environ.pop(LIFELINE_VARIABLE)))
         return run_on_loop(work(app, bootstrap=bootstrap, http=http))
     app.topology()
     commands = [worker_command(app_path, bootstrap, http, slot) for slot in range(workers)]

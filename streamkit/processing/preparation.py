@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from streamkit.errors import DeadlineError, UsageError
-from streamkit.processing.kafka.topics import Topics
+from streamkit.processing.kafka.topics import COMPACTION_LAG, Topics
 from streamkit.processing.topology import Plan, TopicPlan, TopicSpec, Topology
 
 VISIBLE_S = 15.0
@@ -91,4 +91,4 @@ def _lagging(topic: TopicPlan, commit_interval_ms: int) -> TopicPlan:
     if topic.config.get("cleanup.policy") != "compact":
         return topic
     lag_ms = max(LEAST_COMPACTION_LAG_MS, COMPACTION_LAG_COMMITS * commit_interval_ms)
-    return replace(topic, config={**topic.config, "min.compaction.lag.ms": str(lag_ms)})
+    return replace(topic, config={**topic.config, COMPACTION_LAG: str(lag_ms)})

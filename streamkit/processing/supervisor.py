@@ -16,9 +16,8 @@ from subprocess import DEVNULL
 import structlog
 
 from streamkit.errors import BrokerUnreachableError, NotFoundError, RefusedError, UsageError
-from streamkit.runtime.os.lifeline import Lifeline
+from streamkit.runtime.os.lifeline import LIFELINE_VARIABLE, Lifeline
 
-LIFELINE_VARIABLE = "STREAMKIT_LIFELINE"
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 STEADY_S = 60.0  # a worker that ran so long starts again without delay

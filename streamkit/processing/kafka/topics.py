@@ -15,6 +15,7 @@ from streamkit.errors import BrokerUnreachableError, StreamkitError
 from streamkit.processing.kafka import settings
 from streamkit.processing.topology import TopicPlan
 
+COMPACTION_LAG = "min.compaction.lag.ms"
 REACH_S = 5.0
 REQUEST_S = 30.0
 
@@ -44,20 +45,27 @@ class Topics:
         missing = [plan for plan in plans if plan.name not in existing]
         if not missing:
             return []
-        requests = [
-            NewTopic(plan.name, plan.partitions or -1, replication_factor=-1, config=dict(plan.config))
-            for plan in missing
-        ]
-        for name, answer in self._admin.create_topics(requests, operation_timeout=REQUEST_S).items():
-            try:
-                answer.result(REQUEST_S)
-            except KafkaException as error:
-                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise StreamkitError(
-                        f"cannot create the topic {name}: {error.args[0].str()}",
-                        hint=f"streamkit topic create {name}",
-                    ) from None
+        for plan in missing:
+            error = self._create(plan.name, plan.partitions, plan.config)
+            if error is not None and error.code() == KafkaError.INVALID_CONFIG:
+                # a broker that does not know the setting does not compact either
+                known = {name: value for name, value in plan.config.items() if name != COMPACTION_LAG}
+                error = self._create(plan.name, plan.partitions, known)
+            if error is not None and error.code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise StreamkitError(
+                    f"cannot create the topic {plan.name}: {error.str()}",
+                    hint=f"streamkit topic create {plan.name}",
+                )
         return [plan.name for plan in missing]
+
+    def _create(self, name: str, partitions: int | None, config: Mapping[str, str]) -> KafkaError | None:
+        request = NewTopic(name, partitions or -1, replication_factor=-1, config=dict(config))
+        try:
+            self._admin.create_topics([request], operation_timeout=REQUEST_S)[name].result(REQUEST_S)
+        except KafkaException as error:
+            found: KafkaError = error.args[0]
+            return found
+        return None
 
     def retention_ms(self, topics: Iterable[str]) -> dict[str, int]:
         """The time retention of those topics that have one. Empty where describing is not allowed."""

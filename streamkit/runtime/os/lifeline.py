@@ -12,6 +12,7 @@ import threading
 import time
 from typing import Self
 
+LIFELINE_VARIABLE = "STREAMKIT_LIFELINE"  # in a child's environment: its end of the pipe
 GRACE_S = 30.0
 
 
@@ -42,8 +43,16 @@ class Lifeline:
         self.close()
 
 
-def end_with_parent(child_fd: int) -> None:
-    """The child's side: SIGTERM to this process when the parent is gone, and the end by force after that."""
+def heed_lifeline() -> None:
+    """The child's side, if the environment names one: SIGTERM to this process when the parent is gone, and
+    the end by force after that.
+    """
+    child_fd = os.environ.pop(LIFELINE_VARIABLE, None)
+    if child_fd is not None:
+        _end_with(int(child_fd))
+
+
+def _end_with(child_fd: int) -> None:
     threading.Thread(target=_watch, args=(child_fd,), name="lifeline", daemon=True).start()
 
 
