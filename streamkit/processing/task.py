@@ -292,8 +292,7 @@ class Task:
                 continue
             if isinstance(chain.entry, GroupBy):
                 self._resume_upstreams(chain.clock, committed.upstreams)
-            else:
-                chain.clock.advance(chain.stream_time)
+        self._advance_sources(self._chains[place[0]])
         if committed.watermark_ms is not None:
             self.clock.watermark_ms = max(self.clock.watermark_ms, committed.watermark_ms)
         return committed
@@ -549,16 +548,20 @@ class Task:
     def _advance(self, now_ms: int) -> None:
         """Bring the watermark up to the inputs, and close what it passes, upstream windows first."""
         for chains in self._chains.values():
-            times = [c.stream_time for c in chains if c.clock is not None and c.entry.kind == "source"]
-            if times:
-                clock = next(c.clock for c in chains if c.clock is not None)
-                clock.advance(min(times))
+            self._advance_sources(chains)
         watermark = self.clock.advance()
         for node in self.sub.windows:
             window = self._windows[node.name]
             if watermark - window.delay_ms > window.watermark_ms:
                 self._close_windows(node, window, watermark)
         self._admit_inboxes()
+
+    def _advance_sources(self, chains: Sequence[Chain]) -> None:
+        """One topic read by several streams, each with its own event time: the slowest is the input's clock."""
+        sources = [c for c in chains if c.clock is not None and c.entry.kind == "source"]
+        for chain in sources[:1]:
+            assert chain.clock is not None
+            chain.clock.advance(min(c.stream_time for c in sources))
 
     def _close_windows(self, node: Node, window: WindowState, watermark: int) -> None:
         push = self._pushes[node.name]
