@@ -557,7 +557,7 @@ class Task:
         self._admit_inboxes()
 
     def _advance_sources(self, chains: Sequence[Chain]) -> None:
-        """One topic read by several streams, each with its own event time: the slowest is the input's clock."""
+        """The slowest of several streams on one topic, each with its own event time, is its clock."""
         sources = [c for c in chains if c.clock is not None and c.entry.kind == "source"]
         for chain in sources[:1]:
             assert chain.clock is not None
