@@ -21,9 +21,9 @@ import structlog
 from streamkit import __version__
 from streamkit.errors import StreamkitError
 from streamkit.processing.app import App
-from streamkit.processing.kafka import settings
 from streamkit.processing.kafka.changelog_reader import KafkaChangelogReader
 from streamkit.processing.kafka.sender import KafkaSender
+from streamkit.processing.kafka.settings import check_settings
 from streamkit.processing.kafka.sink import KafkaSink
 from streamkit.processing.kafka.source import KafkaSource
 from streamkit.processing.kafka.topics import Topics
@@ -128,7 +128,7 @@ def bootstrap_of(app: App, flag: str | None) -> str:
 
 def kafka_of(app: App) -> Mapping[str, Any]:
     """The user's librdkafka settings, checked."""
-    settings.check(app.kafka)
+    check_settings(app.kafka)
     return {"auto.offset.reset": app.auto_offset_reset, **app.kafka}
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from streamkit.errors import RefusedError
-from streamkit.processing.kafka import settings
+from streamkit.processing.kafka.settings import KafkaSettings, reader_settings
 from streamkit.processing.kafka.source import by_partition
 from streamkit.processing.record import RawRecord
 from streamkit.processing.source import Arrival, Partition
@@ -26,8 +26,8 @@ log = logging.getLogger("worker.restore")
 
 
 class KafkaChangelogReader:
-    def __init__(self, bootstrap: str, user: settings.KafkaSettings) -> None:
-        self._conf = settings.reader(bootstrap, user)
+    def __init__(self, bootstrap: str, user: KafkaSettings) -> None:
+        self._conf = reader_settings(bootstrap, user)
 
     async def read(
         self, ends: Mapping[Partition, int], apply: Callable[[Partition, Sequence[RawRecord]], None]

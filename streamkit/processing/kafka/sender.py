@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import Producer as Client
 
 from streamkit.errors import StreamkitError
-from streamkit.processing.kafka import settings
+from streamkit.processing.kafka.settings import KafkaSettings, producer_settings
 from streamkit.processing.record import Headers
 
 POLL_S = 0.001
@@ -26,10 +26,10 @@ log = logging.getLogger("worker.sender")
 class KafkaSender:
     """The `Producer` of an app. Made on the running loop; the connection opens with the first record."""
 
-    def __init__(self, bootstrap: str, user: settings.KafkaSettings) -> None:
+    def __init__(self, bootstrap: str, user: KafkaSettings) -> None:
         self._conf = {
             "linger.ms": LINGER_MS,
-            **settings.producer(bootstrap, user),
+            **producer_settings(bootstrap, user),
             "delivery.report.only.error": False,
         }
         self._client: Client | None = None

@@ -73,7 +73,7 @@ _PRODUCER_ONLY = frozenset({
 })  # fmt: skip
 
 
-def check(user: KafkaSettings) -> None:
+def check_settings(user: KafkaSettings) -> None:
     """Refuse what would break a promise of the worker."""
     for name in user:
         if name in OWNED:
@@ -83,36 +83,36 @@ def check(user: KafkaSettings) -> None:
             )
 
 
-def consumer(bootstrap: str, group: str, user: KafkaSettings) -> dict[str, Any]:
+def consumer_settings(bootstrap: str, group: str, user: KafkaSettings) -> dict[str, Any]:
     """Settings of a group member."""
     return {
         **CONSUMER,
-        **shared(bootstrap, user),
+        **shared_settings(bootstrap, user),
         **{name: value for name, value in user.items() if name not in _PRODUCER_ONLY},
         **CONSUMER_FIXED,
         "group.id": group,
     }
 
 
-def reader(bootstrap: str, user: KafkaSettings) -> dict[str, Any]:
+def reader_settings(bootstrap: str, user: KafkaSettings) -> dict[str, Any]:
     """Settings of a consumer that reads chosen partitions and commits nothing."""
     return {
-        **consumer(bootstrap, "unused", user),
+        **consumer_settings(bootstrap, "unused", user),
         "auto.offset.reset": "error",
         "partition.assignment.strategy": "range",
     }
 
 
-def producer(bootstrap: str, user: KafkaSettings) -> dict[str, Any]:
+def producer_settings(bootstrap: str, user: KafkaSettings) -> dict[str, Any]:
     return {
         **PRODUCER,
-        **shared(bootstrap, user),
+        **shared_settings(bootstrap, user),
         **{name: value for name, value in user.items() if name not in _CONSUMER_ONLY},
         **PRODUCER_FIXED,
     }
 
 
-def shared(bootstrap: str, user: KafkaSettings) -> dict[str, Any]:
+def shared_settings(bootstrap: str, user: KafkaSettings) -> dict[str, Any]:
     """What every client needs: the address, and the user's settings that belong to no side."""
     neutral = {n: v for n, v in user.items() if n not in _CONSUMER_ONLY and n not in _PRODUCER_ONLY}
     return {

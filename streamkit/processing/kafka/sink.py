@@ -17,7 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streamkit.errors import StreamkitError
 from streamkit.processing.fuse import SinkRecord
-from streamkit.processing.kafka import settings
+from streamkit.processing.kafka.settings import KafkaSettings, producer_settings
 from streamkit.runtime.contracts.clock import Clock
 
 FULL_RECORDS = 200_000
@@ -34,9 +34,9 @@ class KafkaSink:
     """The `Sink` port. `retention_ms[topic]` is known for topics whose retention is limited."""
 
     def __init__(
-        self, bootstrap: str, user: settings.KafkaSettings, clock: Clock, retention_ms: Mapping[str, int]
+        self, bootstrap: str, user: KafkaSettings, clock: Clock, retention_ms: Mapping[str, int]
     ) -> None:
-        conf = settings.producer(bootstrap, user)
+        conf = producer_settings(bootstrap, user)
         self._producer = Producer({**conf, "on_delivery": self._reported}, logger=log)
         self._clock = clock
         self._retention_ms = dict(retention_ms)

@@ -26,8 +26,8 @@ from typing import Any
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streamkit.errors import BrokerUnreachableError, StreamkitError
-from streamkit.processing.kafka import settings
 from streamkit.processing.kafka.client_thread import ClientThread
+from streamkit.processing.kafka.settings import KafkaSettings, consumer_settings
 from streamkit.processing.source import Arrival, Listener, Partition, Position
 
 ROUNDS = 2
@@ -78,9 +78,9 @@ class KafkaSource:
         bootstrap: str,
         group: str,
         companions: dict[str, Sequence[tuple[str, int]]],
-        user: settings.KafkaSettings,
+        user: KafkaSettings,
     ) -> None:
-        self._conf = settings.consumer(bootstrap, group, user)
+        self._conf = consumer_settings(bootstrap, group, user)
         self._companions = companions
         self._max_poll_s = int(self._conf.get("max.poll.interval.ms", 300_000)) / 1000
         self._sent = 0  # written by the client thread only

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from streamkit.errors import BrokerUnreachableError, StreamkitError
-from streamkit.processing.kafka import settings
+from streamkit.processing.kafka.settings import KafkaSettings, shared_settings
 from streamkit.processing.topology import TopicPlan
 
 COMPACTION_LAG = "min.compaction.lag.ms"
@@ -25,9 +25,9 @@ log = logging.getLogger("worker.topics")
 class Topics:
     """One admin connection."""
 
-    def __init__(self, bootstrap: str, user: settings.KafkaSettings) -> None:
+    def __init__(self, bootstrap: str, user: KafkaSettings) -> None:
         self._bootstrap = bootstrap
-        self._admin = AdminClient(settings.shared(bootstrap, user), logger=log)
+        self._admin = AdminClient(shared_settings(bootstrap, user), logger=log)
 
     def partition_counts(self) -> dict[str, int]:
         """The partition count of every topic that exists. Raises BrokerUnreachableError."""
