@@ -162,3 +162,20 @@ def test_health_and_metrics_are_served(tmp_path: Path) -> None:
     with urlopen(f"http://{http}/metrics") as metrics:
         assert b"streamkit_build_info" in metrics.read()
     assert broker.stop() == 0
+
+
+@pytest.mark.parametrize("has_uvloop", [True, False])
+def test_it_runs_on_uvloop_and_without_it_on_asyncio(
+    has_uvloop: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from streamkit.broker.server.main import run_on_loop
+
+    if not has_uvloop:
+        monkeypatch.setitem(sys.modules, "uvloop", None)
+
+    async def loop_module() -> int:
+        import asyncio
+
+        return int(type(asyncio.get_running_loop()).__module__.startswith("uvloop"))
+
+    assert run_on_loop(loop_module()) == has_uvloop
