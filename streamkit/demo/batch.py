@@ -23,7 +23,7 @@ HOUR_MS = 3_600_000
 GRACE_MS = HOUR_MS
 
 Window = tuple[str, int]  # carrier, start in ms
-Delays = tuple[int, int, int]  # flights, sum of delays, greatest delay
+Delays = tuple[int, float, int]  # flights, mean delay, greatest delay
 FlightId = tuple[str, str, int, str]  # scheduled, carrier, flight, destination
 
 
@@ -38,6 +38,7 @@ class Answer:
 
 def answer(rows: Iterable[Row]) -> Answer:
     found = Answer()
+    delays: dict[Window, list[int]] = {}
     clocks: dict[str, int] = {}
     for row in rows:
         time_ms = scheduled_ms(row)
@@ -49,10 +50,6 @@ def answer(rows: Iterable[Row]) -> Answer:
         elif start + HOUR_MS + GRACE_MS <= clock:
             found.late[flight] += 1
         else:
-            _count(found.windows, (row["carrier"], start), int(row["delay"]))
+            delays.setdefault((row["carrier"], start), []).append(int(row["delay"]))
+    found.windows = {window: (len(d), sum(d) / len(d), max(d)) for window, d in delays.items()}
     return found
-
-
-def _count(windows: dict[Window, Delays], window: Window, delay: int) -> None:
-    flights, total, worst = windows.get(window, (0, 0, delay))
-    windows[window] = (flights + 1, total + delay, max(worst, delay))

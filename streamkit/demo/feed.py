@@ -17,7 +17,7 @@ from typing import Any
 
 from streamkit.errors import DeadlineError
 
-TOPIC = "flights"
+TOPIC = "demo.flights"
 AIRPORTS = ("EWR", "JFK", "LGA")  # the partition of a flight is the place of its airport in here
 TOPIC_CONFIG = {
     "retention.ms": "-1"
@@ -50,6 +50,7 @@ def value_of(row: Row) -> bytes:
     """A row as the job reads it: numbers as numbers, no `delay` for a cancelled flight."""
     value: dict[str, Any] = {
         **row,
+        "scheduled": row["scheduled"].replace("Z", ":00Z"),
         "delay": int(row["delay"]) if row["delay"] else None,
         "flight": int(row["flight"]),
     }

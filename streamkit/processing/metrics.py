@@ -165,13 +165,14 @@ def _tally(runner: TaskRunner) -> Tally[tuple[str, ...]]:
     """(kind, operator, result) → count."""
     tally: Tally[tuple[str, ...]] = Tally()
     for name, counts in runner.task.operator_counts.items():
-        tally["records", name, "ok"] += counts.records
+        tally["records", name, "read"] += counts.records
         tally["records", name, "skipped"] += counts.skipped
         tally["records", name, "retried"] += counts.retries
         tally["records", name, "null_key"] += counts.null_keys
         tally["records", name, "dead_letter"] += counts.dead_letters
         tally["dead", name, ""] += counts.dead_letters
         tally["late", "", "late"] += counts.late
+    tally["closed", "", ""] = runner.task.windows_closed
     return +tally
 
 

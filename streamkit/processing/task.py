@@ -469,7 +469,16 @@ class Task:
         return sum(map(len, self._windows.values()))
 
     @property
+    def windows_closed(self) -> int:
+        """Since this task began."""
+        return sum(window.closed for window in self._windows.values())
+
+    @property
     def operator_counts(self) -> Mapping[str, Counts]:
+        """By operator; records are counted where they enter the task."""
+        for chains in self._chains.values():
+            for chain in chains:
+                self._counts.setdefault(chain.entry.name, Counts()).records = chain.records
         return self._counts
 
     # -- inside -------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from streamkit.telemetry.instruments import Counter, Family, Gauge, Histogram, R
 
 LOOP_DEADLINE_S = 2.0
 SOCKET_DEADLINE_S = 10.0
+POLL_S = 0.1  # how long `close` may take
 TEXT = "text/plain; charset=utf-8"
 JSON = "application/json"
 
@@ -100,7 +101,9 @@ class TelemetryServer:
             ) from error
         self.host = host
         self.port: int = self._http.server_address[1]
-        self._thread = threading.Thread(target=self._http.serve_forever, name="telemetry", daemon=True)
+        self._thread = threading.Thread(
+            target=self._http.serve_forever, args=(POLL_S,), name="telemetry", daemon=True
+        )
         self._thread.start()
 
     @property

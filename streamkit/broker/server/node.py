@@ -118,13 +118,6 @@ class Broker:
             on_failure=self._directory_failed,
             producer_id_expiration_ms=self.config.producer_id_expiration_ms,
         )
-        self.directory.flusher.on_round = (
-            self.metrics.histogram(
-                "log_fsync_seconds", "Making everything appended since the last round durable"
-            )
-            .labels()
-            .observe
-        )
         self.controller = await MetadataLog.open(
             self.directory,
             self.config,
@@ -136,7 +129,7 @@ class Broker:
         self.metadata_answers = MetadataAnswers(
             self.metadata, cluster_id=self.directory.cluster_id, controller_id=self.config.node_id
         )
-        self.partitions = Partitions(self.config, self.directory, self.metrics, self.clock)
+        self.partitions = Partitions(self.config, self.directory, self.metrics)
         self.producer_ids = ProducerIds(self.controller.allocate_producer_ids)
         self.groups = GroupHost(
             self.config,

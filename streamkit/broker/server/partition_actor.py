@@ -10,7 +10,7 @@ task.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
@@ -21,7 +21,7 @@ from streamkit.errors import StreamkitError
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.records.batch import NO_LEADER_EPOCH, Buffer, batches
 from streamkit.protocol.records.record import Record, encode_batch
-from streamkit.telemetry.instruments import Counter, Histogram
+from streamkit.telemetry.instruments import Counter
 
 if TYPE_CHECKING:
     from streamkit.broker.storage.partition_log import PartitionLog
@@ -59,14 +59,12 @@ class AppendError(StreamkitError):
         self.code = code
 
 
-class Traffic(msgspec.Struct, gc=False, kw_only=True):
-    """The instruments of one partition (the counters are its topic's), found once."""
+class TopicTraffic(msgspec.Struct, gc=False):
+    """The counters of one topic, found once per actor."""
 
     bytes_in: Counter
     bytes_out: Counter
     records_in: Counter
-    append_seconds: Histogram
-    clock_s: Callable[[], float]
 
 
 class PartitionActor:
@@ -79,7 +77,7 @@ class PartitionActor:
         log: PartitionLog,
         leader: PartitionLeader[Answer],
         *,
-        traffic: Traffic,
+        traffic: TopicTraffic,
         origin: Origin,
     ) -> None:
         self.log = log
@@ -135,9 +133,7 @@ class PartitionActor:
             return
         received = [mail[0] for mail in mailbox]
         self._uncommitted_bytes += sum(map(len, received))
-        begun_s = self.traffic.clock_s()
         results = self.log.append(received, leader_epoch=self.leader.leader_epoch, origin=self._origin)
-        self.traffic.append_seconds.observe(self.traffic.clock_s() - begun_s)
         self._flushed()
         self._settle(mailbox, results)
 

@@ -23,9 +23,8 @@ from streamkit.broker.controller.image import (
 from streamkit.broker.controller.topic_names import CLUSTER_METADATA, INTERNAL_TOPICS
 from streamkit.broker.log.append import Origin
 from streamkit.broker.replication.partition import PartitionLeader
-from streamkit.broker.server.partition_actor import Answer, PartitionActor, Traffic
+from streamkit.broker.server.partition_actor import Answer, PartitionActor, TopicTraffic
 from streamkit.protocol.error_codes import ErrorCode
-from streamkit.runtime.contracts.clock import Clock
 from streamkit.telemetry.instruments import Registry
 
 if TYPE_CHECKING:
@@ -35,19 +34,13 @@ log = structlog.get_logger(__name__)
 
 
 class Partitions:
-    def __init__(
-        self, config: BrokerConfig, directory: LogDirectory, metrics: Registry, clock: Clock
-    ) -> None:
+    def __init__(self, config: BrokerConfig, directory: LogDirectory, metrics: Registry) -> None:
         self._config = config
         self._directory = directory
         self.by_name: dict[tuple[str | None, int], PartitionActor] = {}
         """(topic, partition) → actor; for whoever asks often. No topic (None) has no actor."""
         self._bytes_in = metrics.counter("broker_bytes_in_total", "Bytes of batches appended", ("topic",))
         self._bytes_out = metrics.counter("broker_bytes_out_total", "Bytes of batches fetched", ("topic",))
-        self._append_seconds = metrics.histogram(
-            "log_append_seconds", "One append: everything that waited for a partition, in one write"
-        ).labels()
-        self._clock_s = clock.monotonic_s
         self._records_in = metrics.counter("broker_records_in_total", "Records appended", ("topic",))
 
     def get(self, topic: str | None, partition: int) -> PartitionActor | None:
@@ -137,11 +130,7 @@ class Partitions:
                 if actor is not None:
                     actor.log.config = config
 
-    def _traffic(self, topic: str) -> Traffic:
-        return Traffic(
-            bytes_in=self._bytes_in.labels(topic),
-            bytes_out=self._bytes_out.labels(topic),
-            records_in=self._records_in.labels(topic),
-            append_seconds=self._append_seconds,
-            clock_s=self._clock_s,
+    def _traffic(self, topic: str) -> TopicTraffic:
+        return TopicTraffic(
+            self._bytes_in.labels(topic), self._bytes_out.labels(topic), self._records_in.labels(topic)
         )

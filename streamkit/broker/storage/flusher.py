@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from streamkit.runtime.contracts.clock import Clock
 from streamkit.runtime.contracts.disk import Disk, DiskFile
 from streamkit.runtime.contracts.spawn import Spawn
 
@@ -38,21 +37,11 @@ class FlushWork(msgspec.Struct, frozen=True, kw_only=True):
 
 class Flusher:
     def __init__(
-        self,
-        disk: Disk,
-        path: str,
-        spawn: Spawn,
-        *,
-        clock: Clock,
-        relaxed: bool,
-        on_failure: Callable[[str], None],
+        self, disk: Disk, path: str, spawn: Spawn, *, relaxed: bool, on_failure: Callable[[str], None]
     ) -> None:
         self.relaxed = relaxed
         self.moves = 0
         """How often anything moved that the directory's checkpoints record."""
-        self.on_round: Callable[[float], None] | None = None
-        """Hears how many seconds each round took."""
-        self._clock = clock
         self._disk = disk
         self._path = path
         self._spawn = spawn
@@ -103,15 +92,12 @@ class Flusher:
 
     async def _round(self, logs: list[PartitionLog]) -> None:
         work = [(log, log.begin_flush()) for log in logs]
-        begun_s = self._clock.monotonic_s()
         try:
             await self._make_durable([part for _, part in work])
         except asyncio.CancelledError:
             for log, part in work:
                 log.put_back(part)
             raise
-        if self.on_round is not None:
-            self.on_round(self._clock.monotonic_s() - begun_s)
         self.moves += 1
         for log, part in work:
             log.finish_flush(part.end_offset)

@@ -55,7 +55,7 @@ class KafkaSender:
         produce: Callable[..., None] = self._client.produce
         while True:
             try:
-                produce(topic, value, key, place, None, report, time, headers)
+                produce(topic, value, key, place, report, None, time, headers)
             except BufferError:
                 await asyncio.sleep(POLL_S)
             except KafkaException as error:

@@ -183,8 +183,6 @@ async def test_metrics_count_what_happens(tmp_path: Path) -> None:
         assert value("connections", "PLAINTEXT") == 1
         assert value("log_size_bytes", "t") == len(batch(b"a", b"b"))
         assert value("inflight_requests") == 0
-        for histogram in ("log_append_seconds", "log_fsync_seconds"):
-            assert sum(broker.metrics.families[f"streamkit_{histogram}"].labels().counts) > 0
         assert (
             sum(broker.metrics.families["streamkit_request_duration_seconds"].labels("PRODUCE").counts) == 2
         )

@@ -21,9 +21,6 @@ class ManualClock:
     def monotonic_ms(self) -> int:
         return self.now
 
-    def monotonic_s(self) -> float:
-        return self.monotonic_ms() / 1000
-
 
 class SeededRng:
     def __init__(self) -> None:

@@ -1,0 +1,189 @@
+"""`topic` and `group` as processes on a real broker: success, failure, exit codes, --json."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from tests.support.broker_process import BrokerProcess, environment, streamkit
+
+LONG_AGO_MS = 1_356_998_400_000
+
+
+class Cli:
+    """`streamkit` on one broker."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self.bootstrap = bootstrap
+
+    def run(self, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            streamkit(*words),
+            input=stdin,
+            env=environment(STREAMKIT_BOOTSTRAP=self.bootstrap),
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+
+    def out(self, *words: str, stdin: bytes = b"") -> str:
+        """Its output; it must succeed and have nothing to remark."""
+        done = self.run(*words, stdin=stdin)
+        assert (done.returncode, done.stderr.decode()) == (0, "")
+        return done.stdout.decode()
+
+    def json(self, *words: str, stdin: bytes = b"") -> Any:
+        return json.loads(self.out(*words, "--json", stdin=stdin))
+
+    def lines(self, *words: str, stdin: bytes = b"") -> list[Any]:
+        return [json.loads(line) for line in self.out(*words, "--json", stdin=stdin).splitlines()]
+
+    def fails(self, code: int, *words: str, stdin: bytes = b"") -> str:
+        """The first line on stderr; it must fail so, briefly, and leave stdout empty."""
+        done = self.run(*words, stdin=stdin)
+        lines = done.stderr.decode().splitlines()
+        assert (done.returncode, done.stdout) == (code, b""), lines
+        assert len(lines) <= 3
+        assert lines[-1].startswith("next:  ")
+        return lines[0]
+
+
+@pytest.fixture(scope="module")
+def cli(broker: BrokerProcess) -> Cli:
+    return Cli(broker.bootstrap)
+
+
+def test_a_topic_from_its_creation_to_its_deletion(cli: Cli, name: str) -> None:
+    assert cli.json("topic", "create", name, "-p", "3", "-c", "retention.ms=-1") == {
+        "name": name, "partitions": 3,
+    }  # fmt: skip
+    assert {"name": name, "partitions": 3, "replicas": 1} in cli.json("topic", "list")
+    described = cli.json("topic", "describe", name)
+    assert described["settings"] == {"retention.ms": "-1"}
+    assert described["partitions"] == [
+        {"partition": p, "leader": 1, "replicas": [1], "isr": [1], "start": 0, "end": 0} for p in range(3)
+    ]
+    assert cli.out("topic", "describe", name).splitlines() == [
+        "partition  leader  replicas  isr  start  end",
+        *(f"{p}          1       1         1    0      0" for p in range(3)),
+        "",
+        "setting       value",
+        "retention.ms  -1",
+    ]
+    assert cli.json("topic", "delete", name) == {"deleted": [name]}
+    assert name not in cli.out("topic", "list")
+
+
+def test_records_written_are_read_back(cli: Cli, name: str) -> None:
+    cli.out("topic", "create", name)
+    written = cli.lines(
+        "topic", "produce", name, "-K", ":", "-H", "source=test", stdin=b"a:1\nb:\xff\r\nc:x:y\n"
+    )
+    assert [(r["topic"], r["partition"], r["offset"]) for r in written] == [(name, 0, n) for n in range(3)]
+    read = cli.lines("topic", "consume", name, "-o", ":end")
+    assert [(r["key"], r["value"]) for r in read] == [("a", "1"), ("b", {"base64": "/w=="}), ("c", "x:y")]
+    assert all(r["headers"] == [["source", "test"]] for r in read)
+    assert [r["timestamp"] for r in read] == [r["timestamp"] for r in written]
+    assert cli.out("topic", "consume", name, "-o", "-1:end") == "0\t2\tc\tx:y\n"
+    assert cli.out("topic", "consume", name, "-n", "1", "--raw") == "1\n"
+
+
+def test_control_characters_of_a_record_reach_no_terminal(cli: Cli, name: str) -> None:
+    cli.out("topic", "create", name)
+    assert cli.out("topic", "produce", name, "-k", "k\x1b", "-v", "a\tb\x1b[2J") == "1 acknowledged\n"
+    assert cli.out("topic", "consume", name, "-o", ":end") == "0\t0\tk\\x1b\ta\\tb\\x1b[2J\n"
+
+
+def test_ranges_by_offset_and_by_time(cli: Cli, name: str) -> None:
+    cli.out("topic", "create", name, "-c", "retention.ms=-1")
+    for day in range(3):
+        cli.out("topic", "produce", name, "-v", str(day), "-t", str(LONG_AGO_MS + day * 86_400_000))
+    assert cli.out("topic", "consume", name, "-o", "1:2", "--raw") == "1\n"
+    assert cli.out("topic", "consume", name, "-o", "@2013-01-02:end", "--raw") == "1\n2\n"
+    assert cli.out("topic", "consume", name, "-o", "@2013-01-01:2013-01-02", "--raw") == "0\n"
+    assert cli.out("topic", "consume", name, "-o", "@-1h:end", "--raw") == ""
+
+
+def test_a_timestamp_past_the_retention_is_remarked(cli: Cli, name: str) -> None:
+    cli.out("topic", "create", name)
+    done = cli.run("topic", "produce", name, "-v", "old", "-t", str(LONG_AGO_MS))
+    assert done.returncode == 0
+    assert done.stderr.decode().startswith(
+        f"warning: the timestamp {LONG_AGO_MS} is already past the retention"
+    )
+
+
+def test_following_a_topic_until_interrupted(cli: Cli, name: str) -> None:
+    import signal
+
+    cli.out("topic", "create", name)
+    command = streamkit("topic", "consume", name, "--json")
+    env = environment(STREAMKIT_BOOTSTRAP=cli.bootstrap)
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as following:
+        cli.out("topic", "produce", name, "-v", "one")
+        assert following.stdout is not None
+        assert json.loads(following.stdout.readline())["value"] == "one"
+        following.send_signal(signal.SIGINT)
+        assert following.wait(20) == 130
+
+
+def test_a_group_its_members_and_its_lag(cli: Cli, name: str) -> None:
+    cli.out("topic", "create", name, "-p", "2")
+    cli.out("topic", "produce", name, "-p", "0", "-v", "a", "-v", "b")
+    settings = {"bootstrap.servers": cli.bootstrap, "group.id": name, "auto.offset.reset": "earliest"}
+    member = Consumer({**settings, "client.id": "test-member", "enable.auto.commit": False})
+    try:
+        member.subscribe([name])
+        deadline = time.monotonic() + 30
+        while len(member.assignment()) < 2 and time.monotonic() < deadline:
+            member.poll(0.1)
+        member.commit(offsets=[TopicPartition(name, 0, 1)], asynchronous=False)
+        assert {"name": name, "state": "Stable"} in cli.json("group", "list")
+        described = cli.json("group", "describe", name)
+    finally:
+        member.close()
+    assert (described["state"], described["lag"]) == ("Stable", 1)
+    assert [(m["client"], m["partitions"]) for m in described["members"]] == [("test-member", 2)]
+    owner = described["members"][0]["member"]
+    assert described["partitions"] == [
+        {"topic": name, "partition": 0, "committed": 1, "end": 2, "lag": 1, "member": owner},
+        {"topic": name, "partition": 1, "committed": None, "end": 0, "lag": None, "member": owner},
+    ]
+    lines = cli.out("group", "describe", name).splitlines()
+    assert lines[0] == f"group {name}: Empty, 0 members"
+    assert lines[2].split() == [name, "0", "1", "2", "1", "-"]
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "says"),
+    [
+        (4, ["topic", "describe", "no-such"], "error: there is no topic 'no-such'"),
+        (4, ["topic", "delete", "no-such"], "error: there is no topic 'no-such'"),
+        (4, ["topic", "consume", "no-such"], "error: there is no topic 'no-such'"),
+        (4, ["group", "describe", "no-such"], "error: there is no group 'no-such'"),
+        (2, ["topic", "create", "a b"], "error: "),
+        (2, ["topic", "create", "x", "-c", "no.such.setting=1"], "error: "),
+        (2, ["topic", "create", "x", "-c", "nothing"], "error: --config 'nothing' needs the form KEY=VALUE"),
+        (2, ["topic", "create", "x", "-p", "0"], "error: Invalid value for '-p' / '--partitions'"),
+        (2, ["topic", "consume", "x", "-o", "later"], "error: 'later' is not an offset"),
+        (2, ["topic", "produce", "x", "-k", "a", "-K", ":"], "error: --key and --key-separator exclude"),
+        (2, ["topic", "list", "--nonsense"], "error: No such option"),
+        (2, ["topic", "list", "--bootstrap", "nonsense"], "error: 'nonsense' is not an address"),
+        (3, ["topic", "list", "--bootstrap", "127.0.0.1:1"], "error: no broker answers at 127.0.0.1:1"),
+        (3, ["group", "list", "--bootstrap", "127.0.0.1:1"], "error: no broker answers at 127.0.0.1:1"),
+    ],
+)  # fmt: skip
+def test_failures_are_short_and_have_their_codes(cli: Cli, code: int, words: list[str], says: str) -> None:
+    assert cli.fails(code, *words).startswith(says)
+
+
+def test_what_exists_already_is_refused(cli: Cli, name: str) -> None:
+    cli.out("topic", "create", name)
+    assert name in cli.fails(5, "topic", "create", name)
+    assert "no partition 7" in cli.fails(2, "topic", "produce", name, "-p", "7", "-v", "x")
+    assert "no partition 7" in cli.fails(2, "topic", "consume", name, "-p", "7")
