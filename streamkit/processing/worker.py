@@ -68,9 +68,9 @@ async def work(app: App, *, bootstrap: str | None = None, http: tuple[str, int] 
         server = _serve_telemetry(registry, http, member.not_ready)
         ending = Ending(member.stop)
         _settle_memory()
-        log.info("worker started", app=app.id, pid=os.getpid())
         try:
             with ending:
+                log.info("worker started", app=app.id, pid=os.getpid())
                 await member.run()
         finally:
             if server is not None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import time
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from tests.support.broker_process import BrokerProcess, environment, streamkit
 
@@ -101,8 +102,10 @@ def test_control_characters_of_a_record_reach_no_terminal(cli: Cli, name: str) -
 
 def test_ranges_by_offset_and_by_time(cli: Cli, name: str) -> None:
     cli.out("topic", "create", name, "-c", "retention.ms=-1")
+    producer = Producer({"bootstrap.servers": cli.bootstrap})
     for day in range(3):
-        cli.out("topic", "produce", name, "-v", str(day), "-t", str(LONG_AGO_MS + day * 86_400_000))
+        producer.produce(name, str(day), timestamp=LONG_AGO_MS + day * 86_400_000)
+    assert producer.flush(10) == 0
     assert cli.out("topic", "consume", name, "-o", "1:2", "--raw") == "1\n"
     assert cli.out("topic", "consume", name, "-o", "@2013-01-02:end", "--raw") == "1\n2\n"
     assert cli.out("topic", "consume", name, "-o", "@2013-01-01:2013-01-02", "--raw") == "0\n"
@@ -119,8 +122,6 @@ def test_a_timestamp_past_the_retention_is_remarked(cli: Cli, name: str) -> None
 
 
 def test_following_a_topic_until_interrupted(cli: Cli, name: str) -> None:
-    import signal
-
     cli.out("topic", "create", name)
     command = streamkit("topic", "consume", name, "--json")
     env = environment(STREAMKIT_BOOTSTRAP=cli.bootstrap)
