@@ -24,6 +24,9 @@ SLICE_S = 0.001  # user code that never waits gives the loop back this often
 LOOK_EVERY = 64  # records between two looks at the clock
 
 
+UNWILLING_S = 1.0  # how long a cancelled agent may take to end
+
+
 class Stepped:
     """Awaits a coroutine, with `scope` lent to the app's tables during each of its steps."""
 
@@ -112,6 +115,7 @@ class AgentRunner:
         self.failure: BaseException | None = None
         self._events: dict[str, asyncio.Event] = {}
         self._running: list[asyncio.Task[None]] = []
+        self._stopping = False
 
     def start(self) -> None:
         """Start the coroutines on the running loop."""
@@ -134,9 +138,11 @@ class AgentRunner:
 
     async def stop(self) -> None:
         """Cancel what runs; its records stay unfinished and will be processed again."""
+        self._stopping = True
         for running in self._running:
             running.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        if self._running:  # code that will not be cancelled is left to itself: it can write nothing any more
+            await asyncio.wait(self._running, timeout=UNWILLING_S)
         self._running.clear()
 
     def event(self, port: AgentPort) -> asyncio.Event:
@@ -156,7 +162,7 @@ class AgentRunner:
         """One of `concurrency` equal coroutines: take a record, await the user's function, settle it."""
         event, flight, scope, breath = self.event(port), port.flight, port.new_scope(), Breath()
         with_record = wants_record(port.node.function)
-        while self.task.failure is None:
+        while self.task.failure is None and not self._stopping:
             item = flight.take()
             if item is None:
                 event.clear()
@@ -193,7 +199,7 @@ class AgentRunner:
         scope = port.new_scope()
         feed = Feed(self, port, lane, scope)
         tried, attempt = None, 0
-        while self.task.failure is None:
+        while self.task.failure is None and not self._stopping:
             try:
                 await self._lend(self._loop(port, lane, feed), scope)
             except Exception as error:

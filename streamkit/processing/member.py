@@ -9,7 +9,8 @@ source's thread only fetches.
 
 **Membership.** Assigned partitions become tasks; a task is restored beside the running ones and reads only
 then. Revoked ones stop their intake at once, get `DRAIN_S` to finish what agents have in hand, are committed,
-and are cancelled. Lost ones are cancelled without a commit. The other tasks take no notice.
+and are cancelled. Lost ones are cancelled without a commit. The other tasks go on with what was fetched for
+them; librdkafka fetches more once the revocation is answered, which is why the drain has a deadline.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from streamkit.runtime.contracts.clock import Clock
 from streamkit.telemetry.instruments import Registry
 
 TICK_S = 0.5
-DRAIN_S = 10.0
+DRAIN_S = 5.0
 DRAIN_POLL_S = 0.002
 COMMIT_ON_LEAVE_S = 20.0
 LONGEST_REST_S = 0.5
@@ -229,10 +230,11 @@ class Member:
             await runner.close()
 
     async def _leave(self) -> None:
-        """Leave the group; the source revokes what is left, which drains and commits it."""
+        """Drain and commit while the source still answers for sure, then leave the group."""
         for task in list(self._background):
             if task not in self._opening.values():
                 task.cancel()
+        await self.revoked(list(self._by_place))
         try:
             await self._source.close()
         finally:

@@ -51,6 +51,7 @@ COMMIT_LATER = {
     KafkaError._WAIT_COORD,
     KafkaError._ASSIGNMENT_LOST,
     KafkaError._STATE,
+    KafkaError._DESTROY,
 }
 # What a poll may report while brokers come and go; librdkafka goes on by itself.
 PASSING = {
@@ -155,7 +156,7 @@ class KafkaSource:
         if now - self._full_since > self._max_poll_s / 2:
             self._set_paused(True)
         self._thread.rest(FULL_POLL_S)
-        if self._rounds_left <= 0:
+        if self._member and self._rounds_left <= 0:
             self._poll(0, 1)
 
     def _poll(self, wait_s: float, limit: int) -> None:

@@ -1,0 +1,51 @@
+"""Several members of one group inside a test: each with an `App` of its own, all on the test's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from streamkit.processing.app import App
+from streamkit.processing.member import Member
+from streamkit.processing.worker import assembled
+from streamkit.telemetry.instruments import Registry
+
+WAIT_S = 30.0
+
+
+class Running:
+    """A member at work."""
+
+    def __init__(self, member: Member, task: asyncio.Task[None]) -> None:
+        self.member = member
+        self.task = task
+
+    async def stop(self) -> None:
+        self.member.stop()
+        await asyncio.wait_for(self.task, WAIT_S)
+
+    @property
+    def tasks(self) -> set[str]:
+        """The tasks that it runs."""
+        return {id for id, runner in self.member._runners.items() if runner.ready}
+
+
+@asynccontextmanager
+async def running(app: App, bootstrap: str) -> AsyncIterator[Running]:
+    """The app's member while the block lasts; a failure of it is raised at its end unless stopped before."""
+    async with assembled(app, Registry(), bootstrap) as member:
+        task = asyncio.create_task(member.run())
+        try:
+            yield Running(member, task)
+        finally:
+            member.stop()
+            await asyncio.wait_for(task, WAIT_S)
+
+
+async def until(check: Callable[[], bool], what: str = "") -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not check():
+        assert time.monotonic() < deadline, what
+        await asyncio.sleep(0.01)
