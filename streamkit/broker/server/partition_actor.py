@@ -14,9 +14,11 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
+import structlog
 
 from streamkit.broker.log.append import AppendResult, Origin
 from streamkit.broker.replication.partition import ACKS_ALL, PartitionLeader
+from streamkit.broker.storage.errors import LogOfflineError
 from streamkit.errors import StreamkitError
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.records.batch import NO_LEADER_EPOCH, Buffer, batches
@@ -25,6 +27,8 @@ from streamkit.telemetry.instruments import Counter
 
 if TYPE_CHECKING:
     from streamkit.broker.storage.partition_log import PartitionLog
+
+log_line = structlog.get_logger(__name__)
 
 READ_BYTES = 1024 * 1024
 
@@ -133,9 +137,17 @@ class PartitionActor:
             return
         received = [mail[0] for mail in mailbox]
         self._uncommitted_bytes += sum(map(len, received))
-        results = self.log.append(received, leader_epoch=self.leader.leader_epoch, origin=self._origin)
+        results = self._appended(received)
         self._flushed()
         self._settle(mailbox, results)
+
+    def _appended(self, received: list[Buffer]) -> Sequence[AppendResult]:
+        """Append; a defect of ours is answered like any other error, or its writers would wait for ever."""
+        try:
+            return self.log.append(received, leader_epoch=self.leader.leader_epoch, origin=self._origin)
+        except Exception:
+            log_line.exception("append failed", log=self.log.name)
+            return [AppendResult(ErrorCode.UNKNOWN_SERVER_ERROR)] * len(received)
 
     def _settle(self, mailbox: list[Mail], results: Sequence[AppendResult]) -> None:
         """Answer what is safe, and keep the rest until it is."""
@@ -189,6 +201,8 @@ class PartitionActor:
 
     async def read_committed_batches(self, from_offset: int) -> AsyncIterator[memoryview]:
         """Each whole batch from the one that contains `from_offset` up to the high watermark."""
+        if self.log.offline_reason:
+            raise LogOfflineError(self.log.offline_reason)
         offset = max(from_offset, self.log.log_start_offset)
         while offset < self.high_watermark:
             end = self.high_watermark

@@ -57,17 +57,21 @@ class Partitions:
         deleted.
         """
         if image.topics:
-            for name, partition in self._directory.partitions_on_disk():
-                if name != CLUSTER_METADATA and image.partition(name, partition) is None:
-                    await self._directory.delete_stray(name, partition)
+            await self._directory.delete_strays(
+                [
+                    (name, partition)
+                    for name, partition in self._directory.partitions_on_disk()
+                    if name != CLUSTER_METADATA and image.partition(name, partition) is None
+                ]
+            )
         for topic in image.topics.values():
             for partition in range(len(topic.partitions)):
                 await self._open(image, topic, partition)
 
     async def apply(self, image: MetadataImage, changes: MetadataChanges) -> None:
         """Make what is served here what `image` says, as far as `changes` touch it."""
-        for topic in changes.deleted:
-            await self._delete(topic)
+        if changes.deleted:
+            await self._delete(changes.deleted)
         for topic, partition in changes.new_partitions:
             if image.topics.get(topic.name) is topic:
                 await self._open(image, topic, partition)
@@ -110,14 +114,17 @@ class Partitions:
             high_watermark=high_watermark,
         )
 
-    async def _delete(self, topic: TopicImage) -> None:
-        for partition in range(len(topic.partitions)):
-            actor = self.by_name.pop((topic.name, partition), None)
-            if actor is not None:
-                actor.end(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
-                await self._directory.delete_partition(actor.log)
-        for family in (self._bytes_in, self._bytes_out, self._records_in):
-            family.forget(topic.name)
+    async def _delete(self, topics: Iterable[TopicImage]) -> None:
+        logs = []
+        for topic in topics:
+            for partition in range(len(topic.partitions)):
+                actor = self.by_name.pop((topic.name, partition), None)
+                if actor is not None:
+                    actor.end(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+                    logs.append(actor.log)
+            for family in (self._bytes_in, self._bytes_out, self._records_in):
+                family.forget(topic.name)
+        await self._directory.delete_partitions(logs)
 
     def _configure(self, image: MetadataImage, topics: Iterable[str]) -> None:
         for name in topics:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
@@ -85,6 +85,7 @@ class LogDirectory:
         self._disk = disk
         self._lock = lock
         self._rng = rng
+        self._spawn = spawn
         self._on_failure = on_failure
         self._found: set[str] = set()
         self._clean: dict[Partition, CleanLog] = {}
@@ -142,27 +143,36 @@ class LogDirectory:
     async def open_partition(
         self, topic: str, topic_id: bytes, partition: int, config: TopicConfig
     ) -> PartitionLog:
-        """The log, made if it is not there; recovery may have found a reason to leave it offline."""
+        """The log, made if it is not there; offline if recovery found a reason, or if it cannot be opened.
+
+        Such a log (no space, too many files, no permission) is opened again at the next start.
+        """
         key = topic, partition
         name = f"{topic}-{partition}"
         path = f"{self.path}/{name}"
         clean = self._clean.pop(key, None)
-        if name in self._found and not self._is_of(path, topic_id, clean):
-            await self._set_aside(path, name)
-            clean = None
-        facts = LogFacts(
-            path=path, topic=topic, topic_id=topic_id, partition=partition, config=config,
-            recovery_point=self._checkpointed(RECOVERY_POINTS_FILE, key),
-            log_start_offset=self._checkpointed(LOG_STARTS_FILE, key),
-            high_watermark=self._checkpointed(HIGH_WATERMARKS_FILE, key),
-        )  # fmt: skip
-        log = await self._open_log(facts, name, clean)
+        try:
+            if name in self._found and not self._is_of(path, topic_id, clean):
+                await self._set_aside(name)
+                clean = None
+            log = await self._open_log(self._facts(path, key, topic_id, config), name, clean)
+        except OSError as error:
+            log = new_log(self._shelf, self._facts(path, key, topic_id, config))
+            log.offline_reason = f"{name} cannot be opened: {error}"
         if log.offline_reason:
             log_line.error("log_offline", log=log.name, reason=log.offline_reason)
         if self.failure:
             log.offline_reason = log.offline_reason or self.failure
         self.logs[key] = log
         return log
+
+    def _facts(self, path: str, key: Partition, topic_id: bytes, config: TopicConfig) -> LogFacts:
+        return LogFacts(
+            path=path, topic=key[0], topic_id=topic_id, partition=key[1], config=config,
+            recovery_point=self._checkpointed(RECOVERY_POINTS_FILE, key),
+            log_start_offset=self._checkpointed(LOG_STARTS_FILE, key),
+            high_watermark=self._checkpointed(HIGH_WATERMARKS_FILE, key),
+        )  # fmt: skip
 
     async def _open_log(self, facts: LogFacts, name: str, clean: CleanLog | None) -> PartitionLog:
         if name not in self._found:
@@ -173,17 +183,24 @@ class LogDirectory:
         log = open_clean(self._shelf, facts, entries, clean) if clean is not None else None
         return log if log is not None else await recover(self._shelf, facts, entries)
 
-    async def delete_partition(self, log: PartitionLog) -> None:
-        """Delete a log and its files; readers that hold a file finish undisturbed."""
-        del self.logs[log.topic, log.partition]
-        log.let_go()
-        await self._remove(f"{self.path}/{log.name}", log.name)
+    async def delete_partitions(self, logs: Iterable[PartitionLog]) -> None:
+        """Delete logs: durably gone on return, their files in the background.
 
-    async def delete_stray(self, topic: str, partition: int) -> None:
-        """Delete a log directory that was found here and that nobody opened."""
-        assert (topic, partition) not in self.logs, "an open log is deleted by delete_partition"
-        self._clean.pop((topic, partition), None)
-        await self._remove(f"{self.path}/{topic}-{partition}", f"{topic}-{partition}")
+        Readers that hold a file finish undisturbed.
+        """
+        names = []
+        for log in logs:
+            del self.logs[log.topic, log.partition]
+            log.let_go()
+            names.append(log.name)
+        await self._delete(names)
+
+    async def delete_strays(self, strays: Sequence[Partition]) -> None:
+        """Delete log directories that were found here and that nobody opened."""
+        for key in strays:
+            assert key not in self.logs, "an open log is deleted by delete_partitions"
+            self._clean.pop(key, None)
+        await self._delete([f"{topic}-{partition}" for topic, partition in strays])
 
     async def checkpoint(self) -> None:
         """Write down recovery points, log starts and high watermarks, if any moved; about once a second."""
@@ -205,6 +222,8 @@ class LogDirectory:
     def _note_offsets(self) -> None:
         points, starts, marks = (self._checkpoints[name] for name in CHECKPOINT_FILES)
         for key, log in self.logs.items():
+            if log.offline_reason:
+                continue  # what was written down of it is what its recovery will be judged by
             points[key] = log.recovery_point
             starts[key] = log.log_start_offset
             # a mark above what is durable would make a torn tail look like corruption
@@ -285,25 +304,41 @@ class LogDirectory:
         except (FileNotFoundError, ValueError):
             return True
 
-    async def _set_aside(self, path: str, name: str) -> None:
+    async def _set_aside(self, name: str) -> None:
         log_line.warning("log_of_another_topic_id_set_aside", log=name)
-        await self._take_away(path, name, STRAY_SUFFIX)
+        await self._take_away([name], STRAY_SUFFIX)
 
-    async def _remove(self, path: str, name: str) -> None:
-        await self._disk.remove_tree(await self._take_away(path, name, DELETE_SUFFIX))
+    async def _delete(self, names: Sequence[str]) -> None:
+        """Take away what is there (a log that could not be opened may have nothing) and remove it later."""
+        try:
+            dead = await self._take_away([name for name in names if name in self._found], DELETE_SUFFIX)
+        except OSError as error:
+            self.flusher.fail(f"deleting in {self.path} failed: {error}")
+            return
+        if dead:
+            self._spawn.start(self._remove(dead), name=f"remove deleted logs in {self.path}")
 
-    async def _take_away(self, path: str, name: str, suffix: str) -> str:
-        """Rename a log's directory, and forget its offsets before a log of the same name can begin."""
-        dead = f"{self.path}/{self._dead_name(name, suffix)}"
+    async def _take_away(self, names: Sequence[str], suffix: str) -> list[str]:
+        """Rename logs' directories, and forget their offsets before logs of the same names can begin."""
+        moves = [(f"{self.path}/{name}", f"{self.path}/{self._dead_name(name, suffix)}") for name in names]
         async with self.flusher.between_rounds:
-            await self._disk.rename(path, dead)
-        self._found.discard(name)
-        topic, _, partition = name.rpartition("-")
+            await self._disk.rename_all(moves)
+        self._found.difference_update(names)
         for offsets in self._checkpoints.values():
-            offsets.pop((topic, int(partition)), None)
+            for name in names:
+                topic, _, partition = name.rpartition("-")
+                offsets.pop((topic, int(partition)), None)
         self.flusher.moves += 1
         await self.checkpoint()
-        return dead
+        return [dead for _, dead in moves]
+
+    async def _remove(self, paths: Sequence[str]) -> None:
+        """Remove what was taken away; what is left of it, for whatever reason, goes at the next start."""
+        for path in paths:
+            try:
+                await self._disk.remove_tree(path)
+            except OSError as error:
+                log_line.warning("deleted_log_not_removed", path=path, reason=str(error))
 
     def _dead_name(self, name: str, suffix: str) -> str:
         unique = f".{self._rng.bytes('directory-names', 16).hex()}{suffix}"

@@ -83,6 +83,10 @@ class Disk(Protocol):
         """Rename inside one directory, durably."""
         ...
 
+    async def rename_all(self, moves: Sequence[tuple[str, str]]) -> None:
+        """Rename (source, target) inside one directory, all durably; a source that is gone is fine."""
+        ...
+
     async def remove_tree(self, path: str) -> None: ...
 
     async def flush(self, files: Sequence[DiskFile], directories: Sequence[str]) -> None:

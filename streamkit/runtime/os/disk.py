@@ -153,6 +153,9 @@ class OsDisk:
     async def rename(self, source: str, target: str) -> None:
         await self._in_thread(_rename, source, target)
 
+    async def rename_all(self, moves: Sequence[tuple[str, str]]) -> None:
+        await self._in_thread(_rename_all, moves)
+
     async def remove_tree(self, path: str) -> None:
         await self._in_thread(_remove_tree, path)
 
@@ -213,6 +216,14 @@ def _replace(files: Sequence[tuple[str, bytes]]) -> None:
 def _rename(source: str, target: str) -> None:
     os.rename(source, target)
     _sync_directory(os.path.dirname(target))
+
+
+def _rename_all(moves: Sequence[tuple[str, str]]) -> None:
+    for source, target in moves:
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(source, target)
+    for directory in dict.fromkeys(os.path.dirname(target) for _, target in moves):
+        _sync_directory(directory)
 
 
 def _remove_tree(path: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import struct
 from pathlib import Path
@@ -15,6 +16,7 @@ from streamkit.errors import RefusedError
 from streamkit.protocol.messages.delete_topics import DeleteTopicsRequest
 from streamkit.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
 from streamkit.protocol.messages.produce import ProduceResponse
+from streamkit.runtime.os.disk import OsDisk
 from streamkit.runtime.os.ports import os_ports
 from streamkit.telemetry.instruments import Registry
 from tests.broker.server.wire import batch, connected, produce_request, running, topic
@@ -86,6 +88,39 @@ async def test_a_deleted_topic_is_gone_and_its_name_free(tmp_path: Path) -> None
             )
             assert (await wire.produce(batch(b"x"))).error_code == 3
             assert len(broker.partitions) == 0
+
+
+async def test_a_partition_that_cannot_be_opened_answers_storage_errors_and_the_others_are_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = OsDisk.make_directory
+
+    def full(disk: OsDisk, path: str) -> None:
+        if path.endswith("/t-1"):
+            raise OSError(errno.ENOSPC, "no space left on device", path)
+        real(disk, path)
+
+    async with running(tmp_path) as broker, connected(broker) as wire:
+        monkeypatch.setattr(OsDisk, "make_directory", full)
+        await topic(broker, partitions=3)
+        codes = [(await wire.produce(batch(b"x"), partition=number)).error_code for number in range(3)]
+        assert codes == [0, 56, 0]
+        monkeypatch.setattr(OsDisk, "make_directory", real)
+    async with running(tmp_path) as broker, connected(broker) as wire:
+        assert (await wire.produce(batch(b"x"), partition=1)).error_code == 0
+
+
+async def test_a_topic_of_many_partitions_is_deleted_for_good(tmp_path: Path) -> None:
+    async with running(tmp_path) as broker:
+        await topic(broker, "kept")
+        await topic(broker, "many", partitions=500)
+        request = DeleteTopicsRequest(topic_names=["many"])
+        await broker.controller.submit(lambda controller: controller.delete_topics(request))
+        assert not list(tmp_path.glob("many-*[0-9]"))
+        assert (tmp_path / "kept-0").exists()
+    async with running(tmp_path) as broker:
+        assert len(broker.partitions) == 1
+        assert not list(tmp_path.glob("many-*"))
 
 
 async def test_a_topic_whose_deletion_was_interrupted_is_deleted_by_the_next_start(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from streamkit.broker.storage.partition_log import PartitionLog
 from streamkit.protocol.messages.api_versions import ApiVersionsRequest
 from streamkit.protocol.messages.fetch import FetchPartition
 from streamkit.protocol.messages.produce import (
@@ -239,3 +240,14 @@ async def test_what_was_acknowledged_is_there_after_a_restart(tmp_path: Path) ->
         wanted = FetchPartition(partition=0, fetch_offset=5, partition_max_bytes=1000)
         response = await wire.fetch(wanted)
         assert response.responses[0].partitions[0].high_watermark == 6
+
+
+async def test_a_defect_while_appending_is_answered_and_the_next_batch_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as broker, connected(broker) as wire:
+        await topic(broker)
+        with monkeypatch.context() as patch:
+            patch.setattr(PartitionLog, "append", lambda *args, **options: 1 / 0)
+            assert (await wire.produce(batch(b"x"))).error_code == -1
+        assert (await wire.produce(batch(b"x"))).error_code == 0

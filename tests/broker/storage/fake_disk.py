@@ -123,6 +123,10 @@ class FakeDisk:
             self.names[target + name.removeprefix(source)] = self.names.pop(name)
         self._flush_names(_parent(target))
 
+    async def rename_all(self, moves: Sequence[tuple[str, str]]) -> None:
+        for source, target in moves:
+            await self.rename(source, target)
+
     async def remove_tree(self, path: str) -> None:
         for name in [n for n in self.names if n == path or n.startswith(path + "/")]:
             del self.names[name]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from streamkit.broker.config import TopicConfig
-from streamkit.broker.log.checkpoint import encode_offsets
+from streamkit.broker.log.checkpoint import decode_offsets, encode_offsets
 from streamkit.broker.storage.errors import (
     DirectoryLockedError,
     ForeignDirectoryError,
@@ -19,6 +21,7 @@ from streamkit.broker.storage.errors import (
 from streamkit.broker.storage.log_directory import LogDirectory
 from streamkit.broker.storage.partition_log import PartitionLog
 from streamkit.protocol.error_codes import ErrorCode
+from streamkit.runtime.os.disk import OsDisk
 from tests.broker.storage.conftest import TOPIC_ID, Bench
 from tests.broker.storage.support import NOW_MS, batch, sequenced, values
 from tests.broker.storage.test_partition_log import read_all
@@ -323,9 +326,9 @@ async def test_a_deleted_log_is_gone_and_half_deleted_ones_go_at_the_start(bench
     directory = await bench.directory()
     log = await bench.log(directory)
     log.append([batch(b"x")], leader_epoch=0)
-    await directory.delete_partition(log)
+    await directory.delete_partitions([log])
     assert log.append([batch(b"y")], leader_epoch=0)[0].error is ErrorCode.KAFKA_STORAGE_ERROR
-    assert not list(bench.path.glob("t-0*"))
+    assert not (bench.path / "t-0").exists()
     bench.crash(directory)
     (bench.path / "t-0.00ff-delete").mkdir()
     directory = await bench.directory()
@@ -344,7 +347,7 @@ async def test_a_recovery_point_without_any_file_is_a_loss(bench: Bench) -> None
 async def test_a_log_that_is_deleted_and_made_again_owes_nothing_to_its_past(bench: Bench) -> None:
     await written(bench, checkpointed=True)
     directory = await bench.directory()
-    await directory.delete_partition(await bench.log(directory, **SMALL))
+    await directory.delete_partitions([await bench.log(directory, **SMALL)])
     log = await directory.open_partition("t", b"another-topic-id", 0, TopicConfig())
     log.append([sequenced(0)], leader_epoch=0)
     await directory.flusher.settle()
@@ -361,7 +364,7 @@ async def test_a_log_can_be_deleted_while_it_is_flushed(bench: Bench) -> None:
         log.append([batch(b"x")], leader_epoch=0)
         for _ in range(number % 4):
             await asyncio.sleep(0)
-        await directory.delete_partition(log)
+        await directory.delete_partitions([log])
     assert not directory.failure
     assert not bench.failures
 
@@ -370,9 +373,93 @@ async def test_a_stray_log_is_listed_and_deleted(bench: Bench) -> None:
     await written(bench, checkpointed=True)
     directory = await bench.directory()
     assert directory.partitions_on_disk() == [("t", 0)]
-    await directory.delete_stray("t", 0)
+    await directory.delete_strays([("t", 0)])
     assert directory.partitions_on_disk() == []
-    assert not list(bench.path.glob("t-0*"))
+    assert not (bench.path / "t-0").exists()
+
+
+class SyncCounts(OsDisk):
+    """Counts what waits for the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits = 0
+
+    async def rename_all(self, moves: Sequence[tuple[str, str]]) -> None:
+        self.waits += 1
+        await super().rename_all(moves)
+
+    async def replace_all(self, files: Sequence[tuple[str, bytes]]) -> None:
+        self.waits += 1
+        await super().replace_all(files)
+
+
+async def test_many_logs_are_deleted_by_one_rename_and_one_checkpoint(bench: Bench) -> None:
+    bench.disk = disk = SyncCounts()
+    directory = await bench.directory()
+    logs = [await directory.open_partition("t", TOPIC_ID, i, TopicConfig()) for i in range(300)]
+    disk.waits = 0
+    await directory.delete_partitions(logs)
+    assert disk.waits == 2
+    assert not directory.partitions_on_disk()
+    bench.crash(directory)
+    directory = await bench.directory()
+    assert not directory.partitions_on_disk(), "a deleted log does not come back"
+
+
+async def test_files_that_cannot_be_removed_now_go_at_the_next_start(bench: Bench) -> None:
+    class Stubborn(OsDisk):
+        async def remove_tree(self, path: str) -> None:
+            raise OSError(errno.EBUSY, "busy", path)
+
+    bench.disk = Stubborn()
+    directory = await bench.directory()
+    await directory.delete_partitions([await bench.log(directory)])
+    bench.crash(directory)
+    bench.disk = OsDisk()
+    await bench.directory()
+    assert not list(bench.path.glob("*-delete"))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EMFILE, errno.EROFS])
+async def test_a_log_that_cannot_be_opened_is_offline_and_harms_no_other(bench: Bench, number: int) -> None:
+    class Full(OsDisk):
+        def make_directory(self, path: str) -> None:
+            if path.endswith("/bad-0"):
+                raise OSError(number, os.strerror(number), path)
+            super().make_directory(path)
+
+    bench.disk = Full()
+    directory = await bench.directory()
+    bad = await bench.log(directory, "bad")
+    assert "bad-0 cannot be opened" in bad.offline_reason
+    assert bad.append([batch(b"x")], leader_epoch=0)[0].error is ErrorCode.KAFKA_STORAGE_ERROR
+    good = await bench.log(directory, "good")
+    assert good.append([batch(b"x")], leader_epoch=0)[0].error is ErrorCode.NONE
+    await directory.flusher.settle()
+    await directory.delete_partitions([bad])
+    assert not bench.failures
+
+
+async def test_what_is_known_of_a_log_that_could_not_be_opened_is_kept(bench: Bench) -> None:
+    """Else its next recovery would cut off as torn what was acknowledged."""
+    await written(bench, checkpointed=True)
+    offsets_before = decode_offsets((bench.path / "recovery-point-offset-checkpoint").read_bytes())
+
+    class Exhausted(OsDisk):
+        def entries(self, path: str) -> dict[str, int | None]:
+            if path.endswith("/t-0"):
+                raise OSError(errno.EMFILE, "too many open files", path)
+            return super().entries(path)
+
+    bench.disk = Exhausted()
+    directory = await bench.directory()
+    assert (await bench.log(directory, **SMALL)).offline_reason
+    other = await bench.log(directory, "other")
+    other.append([batch(b"x")], leader_epoch=0)
+    await bench.restart(directory)
+    offsets = decode_offsets((bench.path / "recovery-point-offset-checkpoint").read_bytes())
+    assert offsets["t", 0] == offsets_before["t", 0] > 0
 
 
 async def test_few_open_files_are_enough_for_many_logs(bench: Bench) -> None:

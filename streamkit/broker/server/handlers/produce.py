@@ -105,10 +105,14 @@ class PendingProduce:
         return AppendResult(self._broker.why_missing(name, partition))
 
     def _finish(self) -> None:
-        if self._message.acks == 0:
-            self._finish_silently()
-        else:
-            self._request.reply(self._response())
+        """Answer; called out of an actor's drain, which no error of this request may end."""
+        try:
+            if self._message.acks == 0:
+                self._finish_silently()
+            else:
+                self._request.reply(self._response())
+        except Exception:
+            self._request.failed()
 
     def _finish_silently(self) -> None:
         """A client that expects no answer learns of an error by losing its connection."""
