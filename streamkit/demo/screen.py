@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-BAR = 24
+BAR = 8
 
 
 class Screen:
@@ -99,7 +99,7 @@ class Screen:
         line.append(f"{self._done:,}/{self._total:,}")
         if self._stage:
             return line.append(f"   {self._stage}")
-        line.append(f"   {self.rate:,.0f} records/s")
+        line.append(f"  {self.rate:,.0f} records/s")
         if self._watermark is not None:
-            line.append(f"   watermark {datetime.fromtimestamp(self._watermark, UTC):%Y-%m-%d %H:%M}")
-        return line if self._lag is None else line.append(f"   lag {self._lag:,}")
+            line.append(f"  watermark {datetime.fromtimestamp(self._watermark, UTC):%Y-%m-%d %H:%M}")
+        return line if self._lag is None else line.append(f"  lag {self._lag:,}")
