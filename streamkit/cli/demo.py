@@ -111,6 +111,8 @@ def _show_figures(screen: Screen, worker: Worker, total: int) -> None:
     figures = worker.figures()
     if figures.feed_lag is not None and figures.lag is not None:
         screen.progress(total - figures.feed_lag, figures.lag, figures.watermark)
+    else:
+        screen.waiting()
 
 
 def _report(screen: Screen, result: Result, *, stays: bool) -> None:

@@ -27,7 +27,7 @@ class Screen:
         self._done = 0
         self._lag: int | None = None
         self._watermark: float | None = None
-        self._began: float | None = None
+        self._began = time.monotonic()
         self._seconds = 0.0
         self._live = Live(console=console, auto_refresh=False) if live else None
 
@@ -62,12 +62,14 @@ class Screen:
         self._stage, self._done = "starting the job", 0
         self._draw()
 
+    def waiting(self) -> None:
+        """The job did not answer yet: its time begins after this look."""
+        self._began = time.monotonic()
+
     def progress(self, done: int, lag: int, watermark: float | None) -> None:
         """`watermark` in seconds since the epoch."""
-        now = time.monotonic()
-        self._began = self._began or now
         if done > self._done:
-            self._seconds = now - self._began
+            self._seconds = time.monotonic() - self._began
         self._stage, self._done, self._lag = "", done, lag
         self._watermark = watermark or self._watermark
         self._draw()
