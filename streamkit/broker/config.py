@@ -1,9 +1,10 @@
 """Every configuration key of a broker and its topics: one table, read by everything that knows a key.
 
 The names, defaults and meanings are Apache Kafka's wherever Kafka has the key; ours begin with `streamkit.`.
-A key stands here because some code reads its attribute. `TopicConfig` holds what a topic can override, and
-each of its rows names the broker properties that set its default, so `BrokerConfig.topic_defaults` *is* the
-broker's half of those keys: nothing is declared twice.
+A key stands here because some code reads its attribute, or says why its promise is kept without
+(`kept_without`); whoever makes that reason untrue has to read it. `TopicConfig` holds what a topic can
+override, and each of its rows names the broker properties that set its default, so
+`BrokerConfig.topic_defaults` *is* the broker's half of those keys: nothing is declared twice.
 
 Values come in layers, the strongest first: the topic's own, this broker's altered at run time, all brokers'
 altered at run time, the properties given at start, Kafka's default. A `BrokerConfig` is the sum of the
@@ -42,6 +43,8 @@ from streamkit.errors import UsageError
 
 COMPRESSION_TYPES: Final = ("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd")
 
+NOTHING_COMPACTED: Final = "Nothing is compacted yet, so any value holds."
+
 
 @dataclass(frozen=True, kw_only=True)
 class TopicConfig:
@@ -51,7 +54,8 @@ class TopicConfig:
         "cleanup.policy",
         ("delete",),
         "What becomes of old segments: `delete` drops them by age and size. A topic with `compact` is stored "
-        "and never trimmed until the log cleaner exists.",
+        "and never trimmed until the log cleaner exists. It takes records without a key, which Kafka "
+        "refuses; the cleaner will drop them.",
         choices=("compact", "delete"),
         spellings=("log.cleanup.policy",),
     )
@@ -61,6 +65,14 @@ class TopicConfig:
         "The codec in which batches are stored; `producer` keeps the codec of each batch as it came.",
         choices=COMPRESSION_TYPES,
         spellings=("compression.type",),
+    )
+    delete_retention_ms: int = long(
+        "delete.retention.ms",
+        DAY_MS,
+        "How long, at least, a tombstone of a compacted topic stays readable.",
+        low=0,
+        spellings=("log.cleaner.delete.retention.ms",),
+        kept_without=NOTHING_COMPACTED,
     )
     flush_messages: int = long(
         "flush.messages",
@@ -111,6 +123,14 @@ class TopicConfig:
         choices=("CreateTime", "LogAppendTime"),
         spellings=("log.message.timestamp.type",),
     )
+    min_compaction_lag_ms: int = long(
+        "min.compaction.lag.ms",
+        0,
+        "How long, at least, a record of a compacted topic stays as it was written.",
+        low=0,
+        spellings=("log.cleaner.min.compaction.lag.ms",),
+        kept_without=NOTHING_COMPACTED,
+    )
     min_insync_replicas: int = integer(
         "min.insync.replicas",
         1,
@@ -156,6 +176,13 @@ class TopicConfig:
         "Age at which a segment that holds records is closed even if it is not full.",
         low=1,
         spellings=("log.roll.ms", hours("log.roll.hours")),
+    )
+
+    unclean_leader_election_enable: bool = flag(
+        "unclean.leader.election.enable",
+        False,
+        "Whether a replica that is not in sync may become leader.",
+        kept_without="Today a partition has one replica, so nobody is elected and either value holds.",
     )
 
     def altered(self, overrides: Mapping[str, str]) -> TopicConfig:

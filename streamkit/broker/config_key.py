@@ -81,6 +81,8 @@ class Key:
     spellings: tuple[Spelling, ...]
     low: int | None = None
     choices: tuple[str, ...] = ()
+    kept_without: str = ""
+    """Why no code has to read this key for its promise to hold; empty for nearly all of them."""
 
     def parse(self, text: str, unit: int = 1) -> Value:
         """The value that `text`, counted in `unit`s, stands for; raises InvalidValueError."""
@@ -158,8 +160,8 @@ def nearest(name: str, names: list[str]) -> str:
     return next(iter(get_close_matches(name, names, n=1, cutoff=0.6)), "")
 
 
-def flag(name: str, default: bool, doc: str) -> bool:
-    return cast(bool, _row(name, ConfigType.BOOLEAN, default, doc, ()))
+def flag(name: str, default: bool, doc: str, *, kept_without: str = "") -> bool:
+    return cast(bool, _row(name, ConfigType.BOOLEAN, default, doc, (), kept_without=kept_without))
 
 
 def integer(
@@ -174,8 +176,16 @@ def integer(
     return cast(int, _row(name, type, default, doc, spellings, low=low))
 
 
-def long(name: str, default: int, doc: str, *, low: int | None = None, spellings: Spellings = ()) -> int:
-    return cast(int, _row(name, ConfigType.LONG, default, doc, spellings, low=low))
+def long(
+    name: str,
+    default: int,
+    doc: str,
+    *,
+    low: int | None = None,
+    spellings: Spellings = (),
+    kept_without: str = "",
+) -> int:
+    return cast(int, _row(name, ConfigType.LONG, default, doc, spellings, low=low, kept_without=kept_without))
 
 
 def string(name: str, default: str, doc: str, *, spellings: Spellings = ()) -> str:
@@ -207,6 +217,7 @@ def _row(
     *,
     low: int | None = None,
     choices: tuple[str, ...] = (),
+    kept_without: str = "",
 ) -> object:
     """A dataclass field whose metadata is the key; the annotation beside the call is what readers see."""
     names = tuple(Spelling(name=one) if isinstance(one, str) else one for one in spellings)
@@ -214,9 +225,10 @@ def _row(
         name=name,
         type=type,
         default=default,
-        doc=doc,
+        doc=f"{doc} {kept_without}".strip(),
         low=low,
         choices=choices,
+        kept_without=kept_without,
         spellings=names or (Spelling(name=name),),
     )
     return field(default=default, metadata={"key": row})

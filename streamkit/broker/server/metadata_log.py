@@ -15,12 +15,18 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
-from streamkit.broker.config import BrokerConfig, TopicConfig
-from streamkit.broker.config_key import INT_MAX, LONG_MAX
+from streamkit.broker.config import DYNAMIC_KEYS, TOPIC_KEYS, BrokerConfig, TopicConfig
+from streamkit.broker.config_key import INT_MAX, LONG_MAX, InvalidValueError
 from streamkit.broker.controller.controller import Controller
 from streamkit.broker.controller.decision import Decision
-from streamkit.broker.controller.image import MetadataChanges, MetadataImage
-from streamkit.broker.controller.records import MetadataRecord, decode_record, encode_record
+from streamkit.broker.controller.image import MetadataChanges, MetadataImage, ResourceType
+from streamkit.broker.controller.records import (
+    METADATA_VERSION,
+    METADATA_VERSION_FEATURE,
+    MetadataRecord,
+    decode_record,
+    encode_record,
+)
 from streamkit.broker.controller.registration import Registration
 from streamkit.broker.controller.topic_decisions import DEFAULT
 from streamkit.broker.controller.topic_names import CLUSTER_METADATA
@@ -250,10 +256,18 @@ class MetadataLog:
             async for record in self._records():
                 self.image.replay(decode_record(record.value or b""), record.offset, changes)
         except MalformedMessageError as error:
-            raise RefusedError(
-                f"the metadata log in {self._log.path} cannot be read: {error}",
-                hint="it was written by a newer version, or by Kafka; start with the version that wrote it",
-            ) from None
+            raise self._unreadable(str(error)) from None
+        except (KeyError, IndexError, AssertionError) as error:
+            raise self._unreadable(f"what follows offset {self.image.offset} does not fit") from error
+        unknown = beyond_this_version(self.image)
+        if unknown:
+            raise self._unreadable(unknown)
+
+    def _unreadable(self, reason: str) -> RefusedError:
+        return RefusedError(
+            f"the metadata log in {self._log.path} cannot be read: {reason}",
+            hint="it was written by a newer version, or by Kafka; start with the version that wrote it",
+        )
 
     async def _records(self) -> AsyncIterator[Record]:
         log = self._log
@@ -264,3 +278,20 @@ class MetadataLog:
                 offset = header.next_offset
                 for record in () if header.is_control else decode_records(batch):
                     yield record
+
+
+def beyond_this_version(image: MetadataImage) -> str:
+    """What the cluster has been told that this version cannot keep; empty if there is nothing."""
+    level = image.features.get(METADATA_VERSION_FEATURE, 0)
+    if level > METADATA_VERSION:
+        return f"{METADATA_VERSION_FEATURE} is {level}, and this version knows up to {METADATA_VERSION}"
+    for resource, values in image.configs.items():
+        known = TOPIC_KEYS if resource.type == ResourceType.TOPIC else DYNAMIC_KEYS
+        for name, text in values.items():
+            if name not in known:
+                return f"the configuration {name} of {resource.name or 'all brokers'} is not known"
+            try:
+                known[name].parse(text)
+            except InvalidValueError as error:
+                return str(error)
+    return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -11,6 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from streamkit.broker.controller.records import ConfigRecord, encode_record
+from streamkit.broker.log.append import Origin
+from streamkit.broker.server.metadata_log import LEADER_EPOCH
+from streamkit.protocol.records.record import Record, encode_batch
+from tests.broker.server.test_metadata_log import opened
 from tests.support.broker_process import BrokerProcess, environment, streamkit
 
 
@@ -84,6 +90,17 @@ def test_an_unreadable_directory_is_a_clear_refusal(tmp_path: Path) -> None:
     refused = start("--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "file"))
     assert refused.returncode == 5
     assert len(refused.stderr.splitlines()) == 2
+
+
+async def test_a_directory_of_a_newer_version_is_a_clear_refusal(tmp_path: Path) -> None:
+    async with opened(tmp_path) as metadata:
+        record = ConfigRecord(resource_type=2, resource_name="t", name="key.of.the.future", value="1")
+        future = encode_batch([Record(timestamp=0, value=encode_record(record))])
+        metadata._log.append([future], leader_epoch=LEADER_EPOCH, origin=Origin.COORDINATOR)
+    refused = await asyncio.to_thread(start, "--listen", "127.0.0.1:0", "--data-dir", str(tmp_path))
+    assert refused.returncode == 5
+    error, hint = refused.stderr.splitlines()
+    assert "key.of.the.future of t is not known" in error and "start with the version" in hint
 
 
 @pytest.mark.parametrize(

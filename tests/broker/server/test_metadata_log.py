@@ -12,7 +12,15 @@ import pytest
 from streamkit.broker.config import BrokerConfig
 from streamkit.broker.controller.decision import Decision
 from streamkit.broker.controller.image import Endpoint, MetadataChanges, MetadataImage
-from streamkit.broker.controller.records import decode_record
+from streamkit.broker.controller.records import (
+    ConfigRecord,
+    FeatureLevelRecord,
+    MetadataRecord,
+    PartitionRecord,
+    RemoveTopicRecord,
+    decode_record,
+    encode_record,
+)
 from streamkit.broker.controller.registration import Registration
 from streamkit.broker.log.append import Origin
 from streamkit.broker.server.metadata_log import LEADER_EPOCH, MetadataLog, MetadataLogError
@@ -185,6 +193,39 @@ async def test_a_record_of_the_future_refuses_to_start(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="cannot be read: metadata record 127"):
         async with opened(tmp_path):
             pass
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        (FeatureLevelRecord(name="metadata.version", feature_level=99), "metadata.version is 99"),
+        (
+            ConfigRecord(resource_type=2, resource_name="t", name="key.of.the.future", value="1"),
+            "the configuration key.of.the.future of t is not known",
+        ),
+        (
+            ConfigRecord(resource_type=4, resource_name="", name="num.future", value="1"),
+            "the configuration num.future of all brokers is not known",
+        ),
+        (
+            ConfigRecord(resource_type=2, resource_name="t", name="cleanup.policy", value="shred"),
+            "Invalid value shred for configuration cleanup.policy",
+        ),
+        (PartitionRecord(partition_id=0, topic_id=bytes(15) + b"x"), "what follows offset"),
+        (RemoveTopicRecord(topic_id=bytes(15) + b"x"), "what follows offset"),
+    ],
+)
+async def test_what_this_version_does_not_know_refuses_to_start(
+    tmp_path: Path, record: MetadataRecord, words: str
+) -> None:
+    async with opened(tmp_path) as metadata:
+        unknown = encode_batch([Record(timestamp=0, value=encode_record(record))])
+        metadata._log.append([unknown], leader_epoch=LEADER_EPOCH, origin=Origin.COORDINATOR)
+    with pytest.raises(RefusedError, match="cannot be read: ") as caught:
+        async with opened(tmp_path):
+            pass
+    assert words in caught.value.message
+    assert "start with the version that wrote it" in caught.value.hint
 
 
 async def test_metrics_say_who_decides_and_how_long_it_takes(tmp_path: Path) -> None:

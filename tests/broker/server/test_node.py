@@ -141,6 +141,22 @@ async def test_topics_and_configurations_are_there_after_a_restart(tmp_path: Pat
         assert actor is not None and actor.log.config.max_message_bytes == 5000
 
 
+async def test_changelogs_of_stream_engines_may_say_what_they_want_of_a_cleaner(tmp_path: Path) -> None:
+    wanted = {
+        "cleanup_policy": "compact",
+        "min_compaction_lag_ms": "300000",
+        "delete_retention_ms": "86400000",
+        "unclean_leader_election_enable": "false",
+    }
+    async with running(tmp_path) as broker:
+        await topic(broker, **wanted)
+        with pytest.raises(AssertionError):
+            await topic(broker, "hasty", cleanup_policy="compact", max_compaction_lag_ms="1")
+    async with running(tmp_path) as broker:
+        actor = broker.partitions.get("t", 0)
+        assert actor is not None and actor.log.config.min_compaction_lag_ms == 300_000
+
+
 async def test_an_altered_configuration_holds_for_the_next_batch(tmp_path: Path) -> None:
     from streamkit.protocol.messages.incremental_alter_configs import (
         AlterableConfig,
