@@ -150,15 +150,17 @@ class Worker:
                 text = response.read().decode()
         except OSError:
             return Figures()
-        feed_lag, lag, watermarks = 0.0, 0.0, []
+        feed_lags, lag, watermarks = [], 0.0, []
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 if sample.name == "streamkit_source_lag_records":
                     lag += sample.value
-                    feed_lag += sample.value if sample.labels["topic"] == TOPIC else 0
+                    feed_lags += [sample.value] if sample.labels["topic"] == TOPIC else []
                 elif sample.name == "streamkit_watermark_timestamp_seconds":
                     watermarks.append(sample.value)
-        return Figures(round(feed_lag), round(lag), min(watermarks, default=None))
+        if len(feed_lags) < len(AIRPORTS):  # its partitions are not assigned yet
+            return Figures()
+        return Figures(round(sum(feed_lags)), round(lag), min(watermarks, default=None))
 
     def check(self) -> None:
         """Raise when the process has ended."""
