@@ -44,7 +44,7 @@ DRAIN_POLL_S = 0.002
 COMMIT_ON_LEAVE_S = 20.0
 LONGEST_REST_S = 0.5
 FULL_POLL_S = 0.002
-QUEUED_RECORDS = 8_000
+QUEUED_RECORDS = 20_000
 
 log = structlog.get_logger("worker")
 

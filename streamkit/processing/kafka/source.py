@@ -31,7 +31,7 @@ from streamkit.processing.kafka.settings import KafkaSettings, consumer_settings
 from streamkit.processing.source import Arrival, Listener, Partition, Position
 
 ROUNDS = 2
-ROUND_RECORDS = 4_000
+ROUND_RECORDS = 10_000
 POLL_S = 0.02
 FULL_POLL_S = 0.25
 REQUEST_S = 10.0

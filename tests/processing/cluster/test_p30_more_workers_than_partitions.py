@@ -11,7 +11,7 @@ from tests.processing.cluster.members import running, until
 from tests.support.broker_process import BrokerProcess
 from tests.support.worker_process import Outside
 
-OUTAGE_S = 3.0
+OUTAGE_S = 2.0
 
 
 def doubling(name: str, partitions: int) -> sk.App:
