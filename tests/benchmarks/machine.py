@@ -1,6 +1,7 @@
-"""What this machine can do without us: receive, CRC and write; a plain loop over `consume()`.
+"""What this machine and plain Python can do without us: a rate without its machine says nothing.
 
-These figures stand beside ours, because a rate without its machine says nothing.
+The bare server receives blocks, takes their CRC-32C and writes them: the least that a broker must do for a
+request. The plain loops are the shortest that a Python user could write over librdkafka's `consume()`.
 """
 
 from __future__ import annotations
@@ -8,48 +9,46 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+import threading
 import time
-from multiprocessing import get_context
 
-import google_crc32c
-from confluent_kafka import Consumer
+import orjson
+from confluent_kafka import Consumer, TopicPartition
+
+from streamkit.protocol.records.crc import crc32c
+from tests.benchmarks.processes import Rate, Stopwatch, apart
 
 
-def _send(port: int, size: int, total_bytes: int) -> None:
-    block = os.urandom(size)
+def receive_crc_write(block_bytes: int, total_bytes: int) -> Rate:
+    """Bytes/s through receive, CRC-32C and write, in blocks; the sender is another process."""
+    with socket.create_server(("127.0.0.1", 0)) as server, tempfile.TemporaryFile() as file:
+        port = server.getsockname()[1]
+        sender = threading.Thread(target=apart, args=(_send, port, block_bytes, total_bytes))
+        sender.start()
+        connection, _ = server.accept()
+        block = memoryview(bytearray(block_bytes))
+        watch = Stopwatch(os.getpid())
+        with connection:
+            for _ in range(total_bytes // block_bytes):
+                filled = 0
+                while filled < block_bytes:
+                    filled += connection.recv_into(block[filled:])
+                crc32c(block)
+                os.write(file.fileno(), block)
+        rate = watch.rate(total_bytes)
+        sender.join()
+    return rate
+
+
+def _send(port: int, block_bytes: int, total_bytes: int) -> None:
+    block = os.urandom(block_bytes)
     with socket.create_connection(("127.0.0.1", port)) as connection:
-        for _ in range(total_bytes // size):
+        for _ in range(total_bytes // block_bytes):
             connection.sendall(block)
 
 
-def bare_receive_crc_write(size: int = 1 << 20, total_bytes: int = 1 << 30) -> float:
-    """MB/s of a blocking loop that receives blocks of `size`, takes their CRC-32C and writes them."""
-    with socket.create_server(("127.0.0.1", 0)) as server, tempfile.TemporaryFile() as file:
-        sender = get_context("spawn").Process(target=_send, args=(server.getsockname()[1], size, total_bytes))
-        sender.start()
-        connection, _ = server.accept()
-        block = memoryview(bytearray(size))
-        begin, done = time.perf_counter(), 0
-        with connection:
-            while done < total_bytes:
-                filled = 0
-                while filled < size:
-                    got = connection.recv_into(block[filled:])
-                    if not got:
-                        break
-                    filled += got
-                google_crc32c.value(bytes(block))
-                os.write(file.fileno(), block)
-                done += filled
-        seconds = time.perf_counter() - begin
-        sender.join()
-    return total_bytes / seconds / 1e6
-
-
-def consume_loop(bootstrap: str, topic: str, partitions: int, count: int) -> float:
-    """Records/s of the shortest loop that a Python user could write over librdkafka's `consume()`."""
-    from confluent_kafka import TopicPartition
-
+def consume_loop(bootstrap: str, topic: str, partitions: int, count: int, *, decode: bool) -> Rate:
+    """Records/s of a plain loop over `consume()`; `decode`: with JSON and a filter in it."""
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -59,12 +58,19 @@ def consume_loop(bootstrap: str, topic: str, partitions: int, count: int) -> flo
             "fetch.queue.backoff.ms": 1,
         }
     )
-    consumer.assign([TopicPartition(topic, p, 0) for p in range(partitions)])
-    seen, begin = len(consumer.consume(1, timeout=30)), time.perf_counter()
+    consumer.assign([TopicPartition(topic, partition, 0) for partition in range(partitions)])
+    seen = len(consumer.consume(1, timeout=30))
+    kept, deadline = 0, time.monotonic() + 120
+    watch = Stopwatch(os.getpid())
     while seen < count:
-        for message in consumer.consume(10_000, timeout=5):
-            if message.value() is not None:
-                seen += 1
-    seconds = time.perf_counter() - begin
+        assert time.monotonic() < deadline, f"only {seen} of {count} records came"
+        messages = consumer.consume(min(10_000, count - seen), timeout=5)
+        seen += len(messages)
+        if decode:
+            for message in messages:
+                event = orjson.loads(message.value())
+                if event["amount"] > 10:
+                    kept += 1
+    rate = watch.rate(count)
     consumer.close()
-    return count / seconds
+    return rate

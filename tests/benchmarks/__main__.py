@@ -1,0 +1,184 @@
+"""`python -m tests.benchmarks [--json] [--quick]`: every figure beside its target, in under five minutes.
+
+The client is always another process than the one measured; what is compared is measured in turns, in one
+run, and the median counts. Targets are those of the design; a rate is judged by wall time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from tests.benchmarks import broker as brokers
+from tests.benchmarks import machine, requests, worker
+from tests.benchmarks.processes import Rate, apart, middle
+from tests.benchmarks.report import Figure, Section, table
+
+MEBIBYTE = 1 << 20
+RELAXED = ("--set", "streamkit.flush.mode=relaxed")
+
+
+class Effort(msgspec.Struct, frozen=True):
+    rounds: int
+    seconds: float
+    records: int
+    """Of the largest input."""
+
+
+FULL = Effort(rounds=3, seconds=3.0, records=2_000_000)
+QUICK = Effort(rounds=1, seconds=1.0, records=500_000)
+
+
+def bulk(effort: Effort) -> Iterator[Figure]:
+    """Bytes: a bare server and ours in turns, both without fsync."""
+    total = int(effort.seconds * 256) * MEBIBYTE
+    bare, ours = [], []
+    with brokers.running(*RELAXED) as broker:
+        topic, pid = brokers.create(broker, "bulk"), brokers.pid_of(broker)
+        for _ in range(effort.rounds):
+            bare.append(apart(machine.receive_crc_write, MEBIBYTE, total).times(1 / 1e6))
+            size = MEBIBYTE - 4096
+            rate = apart(
+                requests.pipelined, broker.port, pid, topic,
+                value_bytes=size, connections=2, in_flight=4, seconds=effort.seconds / 2,
+            )  # fmt: skip
+            ours.append(rate.times(size / 1e6))
+    bare_mb, ours_mb = middle(bare), middle(ours)
+    yield rate_figure("bare receive + CRC + write, 1 MiB", bare_mb, "MB/s")
+    yield rate_figure(
+        "produce requests of 1 MiB, relaxed", ours_mb, "MB/s", at_least=0.6 * bare_mb.per_second
+    )
+
+
+def librdkafka(effort: Effort) -> Iterator[Figure]:
+    """Records through librdkafka, durable."""
+    with brokers.running() as broker:
+        pid = brokers.pid_of(broker)
+        for size, count in ((100, effort.records), (1024, effort.records // 4)):
+            produced, fetched = [], []
+            for number in range(effort.rounds):
+                topic = brokers.create(broker, f"records-{size}-{number}")
+                produced.append(apart(brokers.produce, broker.bootstrap, pid, topic, size, count))
+                fetched.append(apart(brokers.fetch, broker.bootstrap, pid, topic, count))
+            yield rate_figure(
+                f"produce {size} B records, librdkafka, acks=all", middle(produced), "records/s"
+            )
+            yield rate_figure(f"fetch {size} B records, librdkafka", middle(fetched), "records/s")
+
+
+def small_requests(effort: Effort) -> Iterator[Figure]:
+    """Pipelined requests of one 100-byte record, and one request at a time."""
+    modes = [("relaxed", RELAXED, 1, 40_000), *(("durable", (), n, 20_000) for n in (1, 64, 256))]
+    rates: dict[str, list[Rate]] = {}
+    targets: dict[str, float] = {}
+    with brokers.running(*RELAXED) as relaxed, brokers.running() as durable:
+        for number in range(effort.rounds):
+            for mode, options, partitions, target in modes:
+                broker = relaxed if options else durable
+                topic = brokers.create(broker, f"small-{partitions}-{number}", partitions)
+                name = f"100 B produce requests, {mode}, {partitions} partition{'s' * (partitions > 1)}"
+                rate = apart(
+                    requests.pipelined, broker.port, brokers.pid_of(broker), topic,
+                    partitions=partitions, seconds=effort.seconds,
+                )  # fmt: skip
+                rates.setdefault(name, []).append(rate)
+                targets[name] = target
+        for name, measured in rates.items():
+            yield rate_figure(name, middle(measured), "requests/s", at_least=targets[name])
+        yield from latency(relaxed.port, brokers.create(relaxed, "latency"), effort)
+
+
+def latency(port: int, topic: str, effort: Effort) -> Iterator[Figure]:
+    apart(requests.round_trips, port, topic, 2_000)
+    p50_ms, p99_ms = apart(requests.round_trips, port, topic, int(effort.seconds * 4_000))
+    yield Figure(name="produce round trip, relaxed, p50", value=p50_ms, unit="ms", at_most=0.2)
+    yield Figure(name="produce round trip, relaxed, p99", value=p99_ms, unit="ms", at_most=1.0)
+
+
+def footprint(effort: Effort) -> Iterator[Figure]:
+    starts = sorted(brokers.cold_start_s() for _ in range(effort.rounds))
+    start_s = starts[len(starts) // 2]
+    yield Figure(name="cold start to first acknowledged produce", value=start_s, unit="s", at_most=0.5)
+    empty, each = brokers.idle_bytes(2_000)
+    yield Figure(name="idle memory, empty", value=empty / MEBIBYTE, unit="MiB", at_most=60)
+    yield Figure(name="idle memory, each partition", value=each / 1024, unit="KiB", at_most=6)
+
+
+def workers(effort: Effort) -> Iterator[Figure]:
+    """One worker process, and the loops that it replaces, on the same four partitions."""
+    records = effort.records
+    with brokers.running() as broker:
+        worker.prepare(broker)
+        apart(worker.fill, broker.bootstrap, records)
+
+        def loop(decode: bool) -> Rate:
+            return apart(
+                machine.consume_loop,
+                broker.bootstrap,
+                worker.TOPIC,
+                worker.PARTITIONS,
+                records,
+                decode=decode,
+            )
+
+        measured: list[tuple[str, float | None, Callable[[], Rate]]] = [
+            ("plain loop over consume()", None, lambda: loop(False)),
+            ("plain loop over consume(), JSON, filter", None, lambda: loop(True)),
+            ("worker: JSON, filter", 800_000, lambda: worker.run(broker, "filter", records)),
+            ("worker: JSON, every record to a sink", 400_000, lambda: worker.run(broker, "sink", records)),
+            (
+                "worker: JSON, filter, keyed tumbling count",
+                400_000,
+                lambda: worker.run(broker, "windows", records),
+            ),
+        ]
+        rates: dict[str, list[Rate]] = {name: [] for name, _, _ in measured}
+        for _ in range(effort.rounds):
+            for name, _, measure in measured:
+                rates[name].append(measure())
+    for name, target, _ in measured:
+        yield rate_figure(name, middle(rates[name]), "records/s", at_least=target)
+
+
+def rate_figure(name: str, rate: Rate, unit: str, at_least: float | None = None) -> Figure:
+    return Figure(name=name, value=rate.per_second, unit=unit, per_cpu=rate.per_cpu_second, at_least=at_least)
+
+
+SECTIONS: dict[str, tuple[str, Callable[[Effort], Iterator[Figure]]]] = {
+    "bulk": ("Bytes: the machine, and the broker beside it", bulk),
+    "records": ("Broker: records", librdkafka),
+    "requests": ("Broker: small requests", small_requests),
+    "footprint": ("Broker: start and memory", footprint),
+    "worker": ("Worker: one process, input of four partitions", workers),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; all")
+    parser.add_argument("--json", action="store_true", help="JSON on stdout")
+    parser.add_argument("--quick", action="store_true", help="one short round: whether it runs, not how fast")
+    options = parser.parse_args()
+    if unknown := set(options.sections) - set(SECTIONS):
+        parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
+    effort = QUICK if options.quick else FULL
+    began, sections = time.monotonic(), []
+    for key in options.sections or SECTIONS:
+        title, measure = SECTIONS[key]
+        print(f"{title} …", file=sys.stderr, flush=True)
+        sections.append(Section(title, list(measure(effort))))
+    if options.json:
+        print(msgspec.json.encode(sections).decode())
+    else:
+        print(table(sections))
+        machine_line = f"{os.cpu_count()} cores, Python {sys.version.split()[0]}"
+        print(f"\n{machine_line}, {time.monotonic() - began:.0f} s in all")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""One worker process: a stateless job, one that writes every record, and a keyed tumbling count.
+
+Measured from outside, by the worker's own metrics, between a tenth and nine tenths of the input, so that
+neither joining the group nor the last commit counts. Commits go on all the while.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+import urllib.request
+from itertools import count
+
+import orjson
+from confluent_kafka import Producer
+
+from tests.benchmarks.broker import create
+from tests.benchmarks.processes import Rate, cpu_seconds
+from tests.support.broker_process import BrokerProcess, environment, streamkit
+
+TOPIC = "events"
+KEYS = 1_000
+PARTITIONS = 4
+LOOK_S = 0.05
+DEADLINE_S = 60
+RUNS = count()
+URL = re.compile(r"http://[\d.]+:\d+")
+READ = re.compile(r'^streamkit_agent_records_total\{[^}]*result="read"[^}]*\} (\S+)', re.MULTILINE)
+
+
+def fill(bootstrap: str, records: int) -> None:
+    """The input: JSON of some 70 bytes, a thousand keys, one millisecond of event time apart."""
+    producer = Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "linger.ms": 20,
+            "batch.size": 1_000_000,
+            "partitioner": "murmur2_random",
+            "queue.buffering.max.messages": 2_000_000,
+            "queue.buffering.max.kbytes": 1_048_576,
+        }
+    )
+    start_ms = int(time.time() * 1000) - records
+    for number in range(records):
+        key = f"user-{number * 7919 % KEYS}"
+        value = orjson.dumps({"user": key, "amount": number % 100, "page": "/shop/item", "n": number})
+        producer.produce(TOPIC, value, key, timestamp=start_ms + number)
+        if number % 10_000 == 0:
+            producer.poll(0)
+    assert producer.flush(120) == 0
+
+
+def prepare(broker: BrokerProcess) -> None:
+    create(broker, TOPIC, PARTITIONS)
+
+
+def run(broker: BrokerProcess, job: str, records: int) -> Rate:
+    """Input records/s."""
+    command = streamkit(
+        "worker", "tests.benchmarks.jobs:app", "--bootstrap", broker.bootstrap, "--http", "127.0.0.1:0"
+    )
+    env = environment(BENCH_JOB=job, BENCH_RUN=f"{os.getpid()}-{next(RUNS)}")
+    process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+    log: list[str] = []
+    address = _address(process, log)
+    threading.Thread(target=_collect, args=(process, log), daemon=True).start()
+    try:
+        marks = _observe(process, address, records, log)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+    (first, began, cpu_began), (last, ended, cpu_ended) = marks[0], marks[-1]
+    return Rate((last - first) / (ended - began), (last - first) / max(cpu_ended - cpu_began, 0.01))
+
+
+def _address(process: subprocess.Popen[str], log: list[str]) -> str:
+    assert process.stderr is not None
+    for line in process.stderr:
+        log.append(line)
+        if found := URL.search(line):
+            return found[0]
+    raise AssertionError("the worker named no address for its metrics:\n" + "".join(log[-20:]))
+
+
+def _collect(process: subprocess.Popen[str], log: list[str]) -> None:
+    assert process.stderr is not None
+    log.extend(process.stderr)
+
+
+def _observe(
+    process: subprocess.Popen[str], address: str, records: int, log: list[str]
+) -> list[tuple[int, float, float]]:
+    """(records read, wall time, processor time) from a tenth to nine tenths of the input."""
+    marks: list[tuple[int, float, float]] = []
+    deadline = time.monotonic() + DEADLINE_S
+    while not marks or marks[-1][0] < records * 0.9:
+        assert process.poll() is None, "the worker ended:\n" + "".join(log[-20:])
+        assert time.monotonic() < deadline, "the worker is not getting on:\n" + "".join(log[-20:])
+        seen = _records_read(address)
+        if seen >= records * 0.1:
+            marks.append((seen, time.perf_counter(), cpu_seconds(process.pid)))
+        time.sleep(LOOK_S)
+    assert len(marks) > 1, "too few records to measure"
+    return marks
+
+
+def _records_read(address: str) -> int:
+    with urllib.request.urlopen(f"{address}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    return sum(int(float(value)) for value in READ.findall(text))
