@@ -91,11 +91,16 @@ class EmbeddedBroker:
             address = answer.readline().strip() if in_time else ""
         if not address:
             self.stop()
-            raise StreamkitError(
-                "the embedded broker did not start: " + (self.lines[-1] if self.lines else "it said nothing"),
-                hint=f"streamkit broker start --data-dir {self.data_dir}",
-            )
+            raise self._failure()
         self.port = int(address.rpartition(":")[2])
+
+    def _failure(self) -> StreamkitError:
+        """What the broker said before it ended, as our own error."""
+        said = {label: text.strip() for label, _, text in (line.partition(":") for line in self.lines)}
+        return StreamkitError(
+            f"the embedded broker did not start: {said.get('error', 'it said nothing')}",
+            hint=said.get("next", f"streamkit broker start --data-dir {self.data_dir}"),
+        )
 
     def _read_log(self) -> None:
         assert self._process.stderr is not None

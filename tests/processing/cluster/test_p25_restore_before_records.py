@@ -5,16 +5,23 @@ from __future__ import annotations
 import json
 import signal
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
+from tests.support.broker_process import BrokerProcess
 from tests.support.worker_process import Outside, WorkerProcess
 
 JOB = Path(__file__).with_name("jobs") / "counting.py"
 WORDS = [f"word-{i}" for i in range(40)]
 
 
-def test_the_first_count_after_kill_9_is_prior_plus_one(outside: Outside, name: str, tmp_path: Path) -> None:
-    worker = WorkerProcess(JOB, outside.bootstrap, "--http", "127.0.0.1:0", cwd=tmp_path, JOB=name)
+def test_the_first_count_after_kill_9_is_prior_plus_one(
+    new_broker: Callable[..., BrokerProcess], name: str, tmp_path: Path
+) -> None:
+    broker = new_broker("--set", "group.min.session.timeout.ms=1000").start()
+    outside = Outside(broker.bootstrap)
+    options = ("--http", "127.0.0.1:0")
+    worker = WorkerProcess(JOB, broker.bootstrap, *options, cwd=tmp_path, JOB=name, SESSION_MS="1500")
     with worker:
         worker.said("task started", times=4)
         outside.send(f"{name}-words", WORDS * 3, key=str)

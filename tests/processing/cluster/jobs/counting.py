@@ -5,8 +5,10 @@ import os
 import streamkit as sk
 
 NAME = os.environ["JOB"]
+SESSION_MS = int(os.environ.get("SESSION_MS", "6000"))  # a killed worker is missed so soon
+KAFKA = {"session.timeout.ms": SESSION_MS, "heartbeat.interval.ms": SESSION_MS // 5}
 
-app = sk.App(NAME, commit_interval="200ms", kafka={"session.timeout.ms": 6000})
+app = sk.App(NAME, commit_interval="200ms", kafka=KAFKA)
 words = app.topic(f"{NAME}-words", key=str, partitions=4)
 report = app.topic(f"{NAME}-report", key=str, partitions=1)
 counts = app.table("counts", key=str, default=int)
