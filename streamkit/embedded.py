@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import select
-import socket
 import subprocess
 import sys
 import threading
@@ -17,12 +16,12 @@ from collections import deque
 from pathlib import Path
 from typing import Self
 
-from streamkit.errors import RefusedError, StreamkitError
+from streamkit.errors import StreamkitError, last_words
 from streamkit.runtime.os.lifeline import Lifeline
+from streamkit.runtime.os.listening import listen_from
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 9092
-PORTS_TRIED = 100
 START_S = 30.0
 STOP_S = 10.0
 LINES_KEPT = 50
@@ -32,14 +31,14 @@ SETTINGS = ("offsets.topic.num.partitions=4",)
 class EmbeddedBroker:
     """A running broker at `bootstrap`; a context manager. `port=0` takes any free one.
 
-    With `next_free`, a taken port gives way to the next free one above it (compare `port` to say so).
+    A taken port gives way to the next free one above it (compare `port` to say so).
     """
 
-    def __init__(self, data_dir: Path, *, port: int = 0, next_free: bool = True) -> None:
+    def __init__(self, data_dir: Path, *, port: int = 0) -> None:
         self.data_dir = data_dir
         self.lines: deque[str] = deque(maxlen=LINES_KEPT)  # the broker's last log lines
         self._lifeline = Lifeline()
-        self._start(_free_port(port) if port and next_free else port)
+        self._start(port)
 
     @property
     def bootstrap(self) -> str:
@@ -65,24 +64,10 @@ class EmbeddedBroker:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _start(self, port: int) -> None:
-        ready, child_ready = os.pipe()
-        lifeline = self._lifeline.child_fd
-        words = ["broker", "start", "--listen", f"{HOST}:{port}", "--data-dir", str(self.data_dir)]
-        words += ["--ready-fd", str(child_ready), "--parent-fd", str(lifeline)]
-        for setting in SETTINGS:
-            words += ["--set", setting]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "streamkit", *words],
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-            errors="replace",
-            pass_fds=(child_ready, lifeline),
-            start_new_session=True,
-        )
-        os.close(child_ready)
+    def _start(self, first_port: int) -> None:
+        with listen_from(HOST, first_port) as listening:
+            self.port: int = listening.getsockname()[1]
+            ready = self._spawn(listening.fileno())
         self._lifeline.started()
         self._reader = threading.Thread(target=self._read_log, name="broker-log", daemon=True)
         self._reader.start()
@@ -92,29 +77,36 @@ class EmbeddedBroker:
         if not address:
             self.stop()
             raise self._failure()
-        self.port = int(address.rpartition(":")[2])
+
+    def _spawn(self, listen_fd: int) -> int:
+        """Start the child; the descriptor on which it says that it is ready."""
+        ready, child_ready = os.pipe()
+        lifeline = self._lifeline.child_fd
+        words = ["broker", "start", "--listen", self.bootstrap, "--data-dir", str(self.data_dir)]
+        words += ["--ready-fd", str(child_ready), "--parent-fd", str(lifeline), "--listen-fd", str(listen_fd)]
+        for setting in SETTINGS:
+            words += ["--set", setting]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "streamkit", *words],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            pass_fds=(child_ready, lifeline, listen_fd),
+            start_new_session=True,
+        )
+        os.close(child_ready)
+        return ready
 
     def _failure(self) -> StreamkitError:
         """What the broker said before it ended, as our own error."""
         said = {label: text.strip() for label, _, text in (line.partition(":") for line in self.lines)}
         return StreamkitError(
-            f"the embedded broker did not start: {said.get('error', 'it said nothing')}",
+            f"the embedded broker did not start: {last_words(self.lines)}",
             hint=said.get("next", f"streamkit broker start --data-dir {self.data_dir}"),
         )
 
     def _read_log(self) -> None:
         assert self._process.stderr is not None
         self.lines.extend(line.rstrip() for line in self._process.stderr)
-
-
-def _free_port(first: int) -> int:
-    """The first port from `first` on that nobody listens on."""
-    for port in range(first, min(first + PORTS_TRIED, 65536)):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            return port
-    raise RefusedError(f"no free port from {first} on", hint="stop what listens there, or name a --bootstrap")

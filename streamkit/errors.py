@@ -6,6 +6,7 @@ is not in this tree is a defect of ours and deserves a traceback.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -54,3 +55,9 @@ class CheckFailedError(StreamkitError):
     """A verification ran and its answer is no."""
 
     exit_code = 7
+
+
+def last_words(lines: Sequence[str]) -> str:
+    """Why a child process of ours ended, out of what it wrote: its error, else its last line."""
+    errors = (line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: "))
+    return next(errors, lines[-1] if lines else "it said nothing")

@@ -42,6 +42,7 @@ def broker() -> None:
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="One setting; repeatable.")
 @click.option("--ready-fd", type=int, hidden=True)
 @click.option("--parent-fd", type=int, hidden=True)
+@click.option("--listen-fd", type=int, hidden=True)
 def start(
     *,
     node_id: int | None,
@@ -53,6 +54,7 @@ def start(
     assignments: tuple[str, ...],
     ready_fd: int | None,
     parent_fd: int | None,
+    listen_fd: int | None,
 ) -> int:
     """Run a broker until SIGTERM or Ctrl-C.
 
@@ -60,6 +62,7 @@ def start(
     """
     from streamkit.broker.config import BrokerConfig, parse_assignments
     from streamkit.broker.server.main import run_broker
+    from streamkit.runtime.os.listening import inherited
     from streamkit.telemetry.logs import configure
 
     properties = {"listeners": f"PLAINTEXT://{LISTEN}", "log.dirs": DATA_DIR, "node.id": str(NODE_ID)}
@@ -79,6 +82,7 @@ def start(
         http=None if http is None else parse_address(http, "--http"),
         ready_fd=ready_fd,
         parent_fd=parent_fd,
+        listening=None if listen_fd is None else inherited(listen_fd),
     )
 
 

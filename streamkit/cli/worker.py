@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from streamkit.processing.worker import Http
 
 EMBEDDED_DIR = Path(".streamkit")
 
@@ -20,6 +24,7 @@ EMBEDDED_DIR = Path(".streamkit")
     help="Where the cluster answers.  [default: what the app says, else 127.0.0.1:9092]",
 )
 @click.option("--http", metavar="HOST:PORT", help="Serve /metrics, /healthz, /readyz; worker i at PORT + i.")
+@click.option("--http-fd", type=int, hidden=True)  # a socket that a parent process listens with
 @click.option("--embedded", is_flag=True, help="Start a broker for as long as the workers run.")
 @click.option(
     "--data-dir",
@@ -29,7 +34,14 @@ EMBEDDED_DIR = Path(".streamkit")
     help="Where the embedded broker keeps its data.",
 )
 def worker(
-    *, app_path: str, workers: int, bootstrap: str | None, http: str | None, embedded: bool, data_dir: Path
+    *,
+    app_path: str,
+    workers: int,
+    bootstrap: str | None,
+    http: str | None,
+    http_fd: int | None,
+    embedded: bool,
+    data_dir: Path,
 ) -> int:
     """Run the workers of APP: a module or file, with the app's name if there are several (shop:app, shop.py).
 
@@ -37,11 +49,14 @@ def worker(
     """
     from streamkit.cli.broker import parse_address
     from streamkit.runtime.os.lifeline import heed_lifeline
+    from streamkit.runtime.os.listening import inherited
     from streamkit.telemetry import logs
 
     logs.configure()
     heed_lifeline()
-    address = None if http is None else parse_address(http, "--http")
+    address: Http = None if http is None else parse_address(http, "--http")
+    if http_fd is not None:
+        address = inherited(http_fd)
     if not embedded:
         return run_workers(app_path, workers, bootstrap, address)
     from streamkit.cli.embedding import embedded_broker
@@ -52,7 +67,7 @@ def worker(
         return run_workers(app_path, workers, broker.bootstrap, address)
 
 
-def run_workers(app_path: str, workers: int, bootstrap: str | None, http: tuple[str, int] | None) -> int:
+def run_workers(app_path: str, workers: int, bootstrap: str | None, http: Http) -> int:
     """One worker in this process, or several under a supervisor. Their exit code."""
     from streamkit.cli.app_loader import load_app
     from streamkit.processing.supervisor import Supervisor
@@ -61,6 +76,7 @@ def run_workers(app_path: str, workers: int, bootstrap: str | None, http: tuple[
     app = load_app(app_path)  # in the supervisor too: a misspelled app is one error, not one for each worker
     if workers == 1:
         return run_on_loop(work(app, bootstrap=bootstrap, http=http))
+    assert http is None or isinstance(http, tuple), "one socket cannot serve several workers"
     app.topology()
     commands = [worker_command(app_path, bootstrap, http, slot) for slot in range(workers)]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,15 +21,15 @@ from streamkit.cli.cluster import REQUEST_S, Cluster, in_our_words
 from streamkit.cli.consume import Reader
 from streamkit.cli.offsets import parse
 from streamkit.demo.feed import AIRPORTS, TOPIC, TOPIC_CONFIG
-from streamkit.errors import DeadlineError, StreamkitError
+from streamkit.errors import DeadlineError, StreamkitError, last_words
 from streamkit.runtime.os.lifeline import LIFELINE_VARIABLE, Lifeline
+from streamkit.runtime.os.listening import listen_from
 
 JOB = "streamkit.demo.flights:app"
 GROUP = "demo"
 DELAYS, LATE, CANCELLED = "demo.delays", "demo.late", "demo.cancelled"
 OWN = ("demo.", "demo-")  # the names of all topics of the demo, the job's internal ones included
-HTTP_PORT = 6066
-PORTS_TRIED = 100
+HOST, HTTP_PORT = "127.0.0.1", 6066
 STOP_S = 15.0
 LEFT_BEHIND_S = 30.0  # until a cluster forgets the member that a killed demo left behind
 CHECK_EVERY_S = 0.2
@@ -113,11 +112,11 @@ class Worker:
     """The job in a process of its own; it ends with this one."""
 
     def __init__(self, bootstrap: str, log: Path) -> None:
-        self.port = free_port(HTTP_PORT)
         self.log = log
         self._lifeline = Lifeline()
         fd = self._lifeline.child_fd
-        with log.open("wb") as stderr:
+        with log.open("wb") as stderr, listen_from(HOST, HTTP_PORT) as listening:
+            self.port: int = listening.getsockname()[1]
             self._process = subprocess.Popen(
                 [
                     sys.executable,
@@ -127,13 +126,13 @@ class Worker:
                     JOB,
                     "--bootstrap",
                     bootstrap,
-                    "--http",
-                    self.address,
+                    "--http-fd",
+                    str(listening.fileno()),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
-                pass_fds=(fd,),
+                pass_fds=(fd, listening.fileno()),
                 env={**os.environ, LIFELINE_VARIABLE: str(fd)},
                 start_new_session=True,  # Ctrl-C comes to us, and the worker drains
             )
@@ -141,7 +140,7 @@ class Worker:
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{HOST}:{self.port}"
 
     def figures(self) -> Figures:
         """What the job tells of itself on /metrics; nothing while it does not answer yet."""
@@ -168,7 +167,7 @@ class Worker:
         if code is not None:
             lines = self.log.read_text(errors="replace").splitlines()
             raise StreamkitError(
-                f"the job ended with exit code {code}: {lines[-1] if lines else 'it said nothing'}",
+                f"the job ended with exit code {code}: {last_words(lines)}",
                 hint=f"less {self.log}",
             )
 
@@ -208,19 +207,6 @@ def wait_until_done(topics: Topics, worker: Worker, looked: Callable[[], None]) 
                 f"the job made no progress for {STALLED_S:g} s, {lag} records before the end",
                 hint=f"less {worker.log}",
             )
-
-
-def free_port(first: int) -> int:
-    """The first port from `first` on that nobody listens on at 127.0.0.1."""
-    for port in range(first, first + PORTS_TRIED):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise StreamkitError(f"no free port from {first} on")
 
 
 def answers(topics: Topics) -> tuple[Iterable[bytes], Iterable[bytes], Iterable[bytes]]:

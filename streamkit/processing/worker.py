@@ -11,6 +11,7 @@ import asyncio
 import gc
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -39,6 +40,8 @@ DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
 INTERRUPTED = 130
 GC_THRESHOLDS = (100_000, 50, 100)
 
+Http = tuple[str, int] | socket.socket | None  # an address, or a socket that a parent listens with
+
 T = TypeVar("T")
 log = structlog.get_logger("worker")
 
@@ -57,7 +60,7 @@ def run(app: App) -> None:
         sys.exit(code)
 
 
-async def work(app: App, *, bootstrap: str | None = None, http: tuple[str, int] | None = None) -> int:
+async def work(app: App, *, bootstrap: str | None = None, http: Http = None) -> int:
     """Join the app's group and process until a signal; the exit code. Raises StreamkitError on failure.
 
     `http`: where /metrics, /healthz and /readyz are served.
@@ -180,11 +183,13 @@ class Ending:
 
 
 def _serve_telemetry(
-    registry: Registry, http: tuple[str, int] | None, not_ready: Callable[[], Sequence[str]]
+    registry: Registry, http: Http, not_ready: Callable[[], Sequence[str]]
 ) -> TelemetryServer | None:
     if http is None:
         return None
-    server = TelemetryServer(registry, host=http[0], port=http[1], readiness=not_ready)
+    listening = http if isinstance(http, socket.socket) else None
+    host, port = http.getsockname() if isinstance(http, socket.socket) else http
+    server = TelemetryServer(registry, host=host, port=port, readiness=not_ready, listening=listening)
     log.info("telemetry", url=server.url)
     return server
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -80,11 +81,18 @@ class TelemetryServer:
     """Serves one process's telemetry at `host:port` (0 = any free one; see `port`) until `close()`.
 
     Make it on the running event loop. `readiness` runs on that loop and answers why this process cannot
-    do its work yet, a sentence each; nothing = ready.
+    do its work yet, a sentence each; nothing = ready. `listening`: a socket that a parent process holds
+    for us at that address.
     """
 
     def __init__(
-        self, registry: Registry, *, host: str, port: int, readiness: Callable[[], Iterable[str]] = tuple
+        self,
+        registry: Registry,
+        *,
+        host: str,
+        port: int,
+        readiness: Callable[[], Iterable[str]] = tuple,
+        listening: socket.socket | None = None,
     ) -> None:
         self._registry = registry
         self._readiness = readiness
@@ -93,7 +101,7 @@ class TelemetryServer:
         self._collectors.register(RegistryCollector(registry))
         ProcessCollector(registry=self._collectors)
         try:
-            self._http = _HttpServer((host, port), _handler_for(self))
+            self._http = _HttpServer((host, port), _handler_for(self), listening)
         except OSError as error:
             raise RefusedError(
                 f"cannot serve metrics at {host}:{port}: {error.strerror or error}",
@@ -176,6 +184,18 @@ class TelemetryServer:
 class _HttpServer(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        handler: type[BaseHTTPRequestHandler],
+        listening: socket.socket | None,
+    ) -> None:
+        super().__init__(address, handler, bind_and_activate=listening is None)
+        if listening is not None:
+            self.socket.close()
+            self.socket = listening
+            self.server_address = listening.getsockname()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A scraper that hangs up in the middle is its own business."""

@@ -76,6 +76,28 @@ def test_january_is_verified_twice_in_a_row_and_an_altered_flight_is_noticed(tmp
     )
 
 
+@pytest.mark.xdist_group("demo")
+def test_two_started_at_the_same_instant_both_verify(tmp_path: Path) -> None:
+    running = []
+    for name in ("one", "other"):
+        directory = tmp_path / name
+        directory.mkdir()
+        running.append(
+            subprocess.Popen(
+                streamkit("demo", "--exit", "--json"),
+                cwd=directory,
+                env=environment(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    results = [json.loads(demo.communicate(timeout=100)[0]) for demo in running]
+    assert [demo.returncode for demo in running] == [0, 0]
+    assert all(result["verified"] for result in results)
+    assert results[0]["bootstrap"] != results[1]["bootstrap"]
+
+
 def test_a_cluster_that_does_not_answer_is_exit_code_3(tmp_path: Path) -> None:
     failed = run(streamkit("demo", "--bootstrap", "127.0.0.1:1"), tmp_path)
     assert failed.returncode == 3

@@ -17,7 +17,6 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamkit.demo import batch, feed, stage, verify
-from streamkit.demo.stage import free_port
 from tests.support.broker_process import BrokerProcess
 from tests.support.prometheus_process import BINARY, PrometheusProcess
 
@@ -83,8 +82,8 @@ def test_every_panel_shows_data_and_the_figures_are_the_jobs_own(
     tmp_path: Path, new_broker: Callable[..., BrokerProcess]
 ) -> None:
     """During flights, a real Prometheus scrapes the broker and the worker."""
-    broker_http = f"127.0.0.1:{free_port(7100)}"
-    broker = new_broker("--http", broker_http).start()
+    broker = new_broker("--http", "127.0.0.1:0").start()
+    broker_http = broker.http
     rows = list(feed.rows())
     expected = batch.answer(rows)
     topics = stage.Topics(broker.bootstrap)
@@ -92,9 +91,7 @@ def test_every_panel_shows_data_and_the_figures_are_the_jobs_own(
     with stage.Worker(broker.bootstrap, tmp_path / "worker.log") as worker:
         addresses = {"127.0.0.1:6065": broker_http, "127.0.0.1:6066": worker.address}
         configuration = (GRAFANA / "prometheus" / "prometheus.yml").read_text()
-        with PrometheusProcess(
-            tmp_path / "prometheus", configuration, addresses, free_port(7200)
-        ) as prometheus:
+        with PrometheusProcess(tmp_path / "prometheus", configuration, addresses) as prometheus:
             # Half before the first scrape, half after: so that every counter is seen to move.
             feed.send(rows[: len(rows) // 2], broker.bootstrap)
             stage.wait_until_done(topics, worker, lambda: None)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+TELEMETRY = re.compile(r"http://(127\.0\.0\.1:\d+)")
 READY = re.compile(r"ready\b.*?(127\.0\.0\.1:(\d+))")
 
 
@@ -39,6 +40,11 @@ class BrokerProcess:
     @property
     def bootstrap(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def http(self) -> str:
+        """Where it serves metrics and health, when started with `--http 127.0.0.1:0`."""
+        return next(found[1] for line in self.log if (found := TELEMETRY.search(line)))
 
     def start(self, *, timeout_s: float = 30) -> Self:
         listen = f"127.0.0.1:{self.port}"

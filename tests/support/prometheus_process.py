@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import subprocess
 import time
@@ -13,18 +14,18 @@ from pathlib import Path
 from typing import Any, Self
 
 BINARY = shutil.which("prometheus")
+START_S = 30.0
 
 
 class PrometheusProcess:
     """Scrapes as the committed configuration says, every half second, at the addresses given instead."""
 
-    def __init__(self, directory: Path, configuration: str, addresses: dict[str, str], port: int) -> None:
+    def __init__(self, directory: Path, configuration: str, addresses: dict[str, str]) -> None:
         for written, actual in addresses.items():
             assert written in configuration
             configuration = configuration.replace(written, actual)
         configuration = configuration.replace("scrape_interval: 5s", "scrape_interval: 500ms")
         directory.mkdir()
-        self.url = f"http://127.0.0.1:{port}"
         self._log = directory / "log"
         (directory / "prometheus.yml").write_text(configuration)
         with self._log.open("wb") as log:
@@ -33,12 +34,21 @@ class PrometheusProcess:
                     str(BINARY),
                     f"--config.file={directory}/prometheus.yml",
                     f"--storage.tsdb.path={directory}/data",
-                    f"--web.listen-address=127.0.0.1:{port}",
+                    "--web.listen-address=127.0.0.1:0",
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
+        self.url = f"http://{self._address()}"
+
+    def _address(self) -> str:
+        """Where it listens, which it says in its log."""
+        deadline = time.monotonic() + START_S
+        while not (found := re.search(r'"Listening on" address=(\S+)', self._log.read_text())):
+            assert self._process.poll() is None and time.monotonic() < deadline, self._log.read_text()[-2000:]
+            time.sleep(0.02)
+        return found[1]
 
     def query(self, promql: str) -> list[dict[str, Any]]:
         """The result of an instant query; an AssertionError names the query that Prometheus refuses."""

@@ -11,6 +11,7 @@ import gc
 import os
 import resource
 import signal
+import socket
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -38,18 +39,21 @@ def run_broker(
     http: tuple[str, int] | None = None,
     ready_fd: int | None = None,
     parent_fd: int | None = None,
+    listening: socket.socket | None = None,
 ) -> int:
     """Run one broker until it is told to end; its exit code. Raises StreamkitError if it cannot.
 
     `http` is where metrics and health are served. An embedding program hears `host:port` over `ready_fd`
-    once the broker answers, and ends it by closing its side of `parent_fd`.
+    once the broker answers, and ends it by closing its side of `parent_fd`. `listening` is a socket that it
+    holds for the broker, at the address of a listener.
     """
     if not __debug__:
         raise RefusedError(
             "a broker checks its invariants by assertions, which python -O removes", hint="leave -O out"
         )
     raise_file_limit()
-    return run_on_loop(Process(config, http=http, ready_fd=ready_fd, parent_fd=parent_fd).run())
+    process = Process(config, http=http, ready_fd=ready_fd, parent_fd=parent_fd, listening=listening)
+    return run_on_loop(process.run())
 
 
 def run_on_loop(work: Coroutine[Any, Any, int]) -> int:
@@ -79,11 +83,13 @@ class Process:
         http: tuple[str, int] | None,
         ready_fd: int | None,
         parent_fd: int | None,
+        listening: socket.socket | None,
     ) -> None:
         self._config = config
         self._http = http
         self._ready_fd = ready_fd
         self._parent_fd = parent_fd
+        self._listening = listening
         self._exit_code = 0
         self._signals = 0
 
@@ -92,13 +98,14 @@ class Process:
         self._listen_to_signals()
         self._watch_parent()
         metrics = Registry()
-        ports = os_ports(self._task_failed)
+        ports = os_ports(self._task_failed, self._listening)
         self._broker = broker = Broker(self._config, ports, metrics, on_end=self._ended.set)
         telemetry: TelemetryServer | None = None
         try:
             if self._http is not None:
                 host, port = self._http
                 telemetry = TelemetryServer(metrics, host=host, port=port, readiness=broker.unready_because)
+                log.info("telemetry", url=telemetry.url)
             await self._start(broker)
             await self._ended.wait()
         finally:

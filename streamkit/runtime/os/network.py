@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import cast
 
@@ -24,9 +25,17 @@ class TcpListening:
 
 
 class TcpNetwork:
+    """`listening`: a socket that a parent process holds for us, which stands for its address."""
+
+    def __init__(self, listening: socket.socket | None = None) -> None:
+        self._listening = listening
+
     async def bind(self, host: str, port: int, make_receiver: Callable[[], Receiver]) -> TcpListening:
-        factory = cast("Callable[[], asyncio.BaseProtocol]", make_receiver)
-        server = await asyncio.get_running_loop().create_server(
-            factory, host, port, backlog=BACKLOG, start_serving=False
-        )
+        loop, factory = asyncio.get_running_loop(), cast("Callable[[], asyncio.BaseProtocol]", make_receiver)
+        given, self._listening = self._listening, None
+        if given is not None and given.getsockname()[:2] == (host, port):
+            server = await loop.create_server(factory, sock=given, backlog=BACKLOG, start_serving=False)
+        else:
+            self._listening = given
+            server = await loop.create_server(factory, host, port, backlog=BACKLOG, start_serving=False)
         return TcpListening(server, server.sockets[0].getsockname()[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 
 from streamkit.runtime.contracts.ports import Ports
@@ -12,11 +13,13 @@ from streamkit.runtime.os.rng import SystemRng
 from streamkit.runtime.os.spawn import TaskSpawn
 
 
-def os_ports(on_task_failure: Callable[[str, BaseException], None]) -> Ports:
+def os_ports(
+    on_task_failure: Callable[[str, BaseException], None], listening: socket.socket | None = None
+) -> Ports:
     return Ports(
         clock=SystemClock(),
         disk=OsDisk(),
-        network=TcpNetwork(),
+        network=TcpNetwork(listening),
         rng=SystemRng(),
         spawn=TaskSpawn(on_task_failure),
     )

@@ -170,10 +170,8 @@ def test_embedded_it_tells_its_port_and_ends_with_its_parent(tmp_path: Path) -> 
 def test_health_and_metrics_are_served(tmp_path: Path) -> None:
     from urllib.request import urlopen
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        http = f"127.0.0.1:{probe.getsockname()[1]}"
-    broker = BrokerProcess(tmp_path / "data", "--http", http).start()
+    broker = BrokerProcess(tmp_path / "data", "--http", "127.0.0.1:0").start()
+    http = broker.http
     with urlopen(f"http://{http}/readyz") as ready:
         assert ready.status == 200
     with urlopen(f"http://{http}/metrics") as metrics:
