@@ -21,7 +21,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-_Call = tuple[Callable[[], Any], "asyncio.Future[Any]"]
+_Call = tuple[Callable[[], Any], "asyncio.Future[Any]", bool]  # what to run, its answer, outermost only
 
 
 class ClientThread:
@@ -53,12 +53,12 @@ class ClientThread:
         self.wake()
         await self._ended.wait()
 
-    async def call(self, fn: Callable[[], T]) -> T:
-        """`fn()` on the client thread."""
+    async def call(self, fn: Callable[[], T], *, outermost: bool = False) -> T:
+        """`fn()` on the client thread. `outermost`: never inside a callback, but after it."""
         if self._ended.is_set():
             raise RuntimeError("the client thread has ended")
         answer: asyncio.Future[T] = self._loop.create_future()
-        self._calls.put((fn, answer))
+        self._calls.put((fn, answer, outermost))
         return await answer
 
     def wake(self) -> None:
@@ -74,8 +74,15 @@ class ClientThread:
         """The result of `coroutine` on the loop. Only from the client thread, inside a call or `idle`."""
         outcome = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         outcome.add_done_callback(lambda _: self.wake())
+        postponed: list[_Call] = []
         while not outcome.done():
-            self._serve(self._calls.get())
+            call = self._calls.get()
+            if call is not None and call[2]:
+                postponed.append(call)
+            else:
+                self._serve(call)
+        for call in postponed:
+            self._calls.put(call)
         return outcome.result()
 
     def post(self, fn: Callable[..., object], *args: object) -> None:
@@ -102,7 +109,7 @@ class ClientThread:
     def _serve(self, call: _Call | None) -> None:
         if call is None:
             return
-        fn, answer = call
+        fn, answer, _ = call
         try:
             result = fn()
         except BaseException as error:

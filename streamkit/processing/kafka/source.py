@@ -68,6 +68,8 @@ PASSING = {
     KafkaError._MAX_POLL_EXCEEDED,
 }
 
+_OnRebalance = Callable[[Consumer, list[TopicPartition]], None]
+
 log = logging.getLogger("worker.source")
 
 
@@ -87,6 +89,7 @@ class KafkaSource:
         self._sent = 0  # written by the client thread only
         self._taken = 0  # written by the loop only
         self._member = False
+        self._callback_error: Exception | None = None
         self._full_since: float | None = None
         self._paused = False
         self._assigned: set[Partition] = set()
@@ -117,7 +120,7 @@ class KafkaSource:
 
     async def close(self) -> None:
         if self._thread.alive:
-            await self._thread.call(self._leave)
+            await self._thread.call(self._leave, outermost=True)
         await self._thread.stop()
 
     @property
@@ -130,9 +133,9 @@ class KafkaSource:
         self._consumer = Consumer(self._conf, logger=log)
         self._consumer.subscribe(
             list(self._companions),
-            on_assign=self._on_assign,
-            on_revoke=self._on_revoke,
-            on_lost=self._on_lost,
+            on_assign=self._guarded(self._on_assign),
+            on_revoke=self._guarded(self._on_revoke),
+            on_lost=self._guarded(self._on_lost),
         )
         self._member = True
 
@@ -162,11 +165,11 @@ class KafkaSource:
     def _poll(self, wait_s: float, limit: int) -> None:
         """One round: wait for a first record, then take what else is there."""
         first = self._consumer.poll(wait_s)
-        if first is None:
-            return
-        messages = [first]
-        if limit > 1:
+        messages = [] if first is None else [first]
+        if first is not None and limit > 1:
             messages += self._consumer.consume(limit - 1, 0)
+        if self._callback_error is not None:
+            raise self._callback_error
         arrivals = by_partition(messages)
         if arrivals:
             self._sent += 1
@@ -178,6 +181,17 @@ class KafkaSource:
         self._paused = paused
         partitions = [TopicPartition(*place) for place in self._reading]
         (self._consumer.pause if paused else self._consumer.resume)(partitions)
+
+    def _guarded(self, callback: _OnRebalance) -> _OnRebalance:
+        """An error must not travel through the C code that calls back, which garbles it."""
+
+        def call(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            try:
+                callback(consumer, partitions)
+            except Exception as error:
+                self._callback_error = error
+
+        return call
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         consumer.incremental_assign([])
