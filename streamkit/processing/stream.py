@@ -235,7 +235,8 @@ class WindowedStream(Generic[K, V]):
     ) -> WindowResults[K, V]:
         """One dict for each key and window: `key`, `start_ms`, `end_ms`, and the named aggregations.
 
-        `emit="on_close"`: once, when the window can change no more. `emit="on_update"`: at each record.
+        `emit="on_close"`: once, when the window can change no more. `emit="on_update"`: at each record, the
+        result so far; the last one is the window's, and nothing more is said when it closes.
         """
         if not results:
             raise UsageError("aggregate() without an aggregation", hint="for example aggregate(n=sk.Count())")

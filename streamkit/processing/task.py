@@ -204,7 +204,7 @@ class Task:
             if isinstance(node, Agent) and node.shape != "plain":
                 self.agents[node.name] = AgentPort(node, self._tables)
         for node in self.sub.nodes:
-            if node.name in self.agents or isinstance(node, Window):
+            if node.name in self.agents or (isinstance(node, Window) and node.emit == "on_close"):
                 self._pushes[node.name] = self._compile_push(node)
         for entry in self.sub.entries:
             self._chains.setdefault(entry.reads, []).append(self._chain(entry))
@@ -573,9 +573,9 @@ class Task:
             chain.clock.advance(min(c.stream_time for c in sources))
 
     def _close_windows(self, node: Node, window: WindowState, watermark: int) -> None:
-        push = self._pushes[node.name]
+        push = self._pushes.get(node.name)  # none: its results left at each update
         for start, key, accumulator in window.close(watermark):
-            if self.failure is None:
+            if push is not None and self.failure is None:
                 self._push_result(node, push, start, key, accumulator)
 
     def _push_result(self, node: Node, push: Compiled, start: int, key: Any, accumulator: list[Any]) -> None:

@@ -53,3 +53,16 @@ def test_on_update_emits_at_each_record() -> None:
         for n in (4, 2, 6):
             t.send(topic, n, key="k", ts=1)
         assert t.read("out") == [[4, 4, 4, 4, 1], [6, 2, 4, 3, 2], [12, 2, 6, 4, 3]]
+
+
+def test_on_update_says_nothing_more_when_the_window_closes() -> None:
+    app = sk.App("update-close")
+    topic = app.topic("in", key=str, value=int)
+    results = app.stream(topic).window(sk.tumbling("10s")).aggregate(emit="on_update", n=sk.Count())
+    results.map(lambda r: (r["start_ms"], r["n"])).to("out")
+    with app.test() as t:
+        t.send(topic, 1, key="k", ts=1)
+        t.advance_to(100)
+        assert sum(task.windows_closed for task in t.tasks) == 1
+        t.send(topic, 1, key="k", ts=101)
+        assert t.read("out") == [[0, 1], [100_000, 1]]

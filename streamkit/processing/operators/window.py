@@ -1,4 +1,4 @@
-"""`window(...).aggregate(...)`: one result for each key and window, when it closes or at each update.
+"""`window(...).aggregate(...)`: one result for each key and window when it closes, or one at each update.
 
 A result is a plain dict: `{"key": …, "start_ms": …, "end_ms": …}` and the named aggregations. Its key is the
 record's; its event time is the last millisecond of the window (on close) or that of the record (on update).
