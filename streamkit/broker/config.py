@@ -265,8 +265,8 @@ class BrokerConfig:
     queued_max_request_bytes: int = long(
         "queued.max.request.bytes",
         256 * 1024**2,
-        "Bytes of requests and responses in flight over all connections, above which no more is read; -1 is "
-        "no limit (Kafka's default).",
+        "Bytes of requests in flight over all connections, above which only small ones are read; and bytes "
+        "of responses, above which a fetch returns one batch. -1 is no limit (Kafka's default).",
         low=-1,
     )
     connections_max_idle_ms: int = long(

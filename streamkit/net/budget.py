@@ -1,7 +1,11 @@
-"""One bound on the bytes of requests and responses that all connections together hold.
+"""One bound on the bytes of requests that all connections together hold, and one on those of answers.
 
-Above the limit every connection stops reading, except the one that has waited longest: half-received frames
-could otherwise hold the whole budget and wait for each other for ever.
+Above the first, a connection that holds more than its share stops reading, except the one that has waited
+longest: half-received frames could otherwise hold the whole budget and wait for each other for ever. Small
+requests are always read, so those who send them never wait for those who do not finish theirs.
+
+Answers wait for clients to read them, so they stop nobody else: above the second bound whoever makes large
+answers (fetches) makes them small, and connections whose clients take nothing are closed.
 """
 
 from __future__ import annotations
@@ -20,8 +24,16 @@ class Budget:
     def __init__(self, limit_bytes: int) -> None:
         self.limit = limit_bytes
         self.used = 0
+        """Bytes of requests."""
+        self.unsent = 0
+        """Bytes of answers."""
         self._waiting: deque[Reader] = deque()
         self._excepted: Reader | None = None
+
+    @property
+    def answer_room(self) -> int:
+        """How many more bytes of answers there is room for."""
+        return max(0, self.limit - self.unsent)
 
     def is_exceeded_for(self, reader: Reader) -> bool:
         return self.used > self.limit and self._excepted is not reader

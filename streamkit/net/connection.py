@@ -37,7 +37,9 @@ SIZE = Struct(">i")
 SMALL_FRAME_BYTES = 4096
 JOIN_BYTES = 64 * 1024
 OVER_BUDGET_BYTES = 4096
-"""What a connection still reads once before it learns that the budget is exceeded."""
+"""What a connection reads at a time while the budget is exceeded."""
+SHARE_BYTES = 16 * 1024
+"""What a connection may hold in any case."""
 
 
 class Limits(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -72,6 +74,11 @@ class Exchange:
         self.answer_bytes = 0
         self.pipelined = False
         self.on_abandoned: Callable[[], None] | None = None
+
+    def weigh(self, extra_bytes: int) -> None:
+        """Count more than the frame's bytes, until it is answered; to be called while it is being served."""
+        self.size += extra_bytes
+        self.connection.count(extra_bytes)
 
     def send(self, buffers: Sequence[Buffer]) -> None:
         """Answer with a whole frame, in buffers that nobody changes any more; none at all is no answer."""
@@ -115,7 +122,9 @@ class Connection(asyncio.BufferedProtocol):
         self._unsent_bytes = 0
         """Answers that wait for their turn or for the loop to send them."""
         self._counted_bytes = 0
-        """This connection's part of the budget."""
+        """This connection's part of the budget's requests."""
+        self._counted_unsent_bytes = 0
+        """This connection's part of the budget's answers."""
         self._backlog_bytes = 0
         """Of these: answers in the transport's buffer while it is over its limit."""
         self._parked: Exchange | None = None
@@ -152,7 +161,7 @@ class Connection(asyncio.BufferedProtocol):
         self._active_ms = self._clock.monotonic_ms()
         if self._closed_for is not None:
             return
-        self._count(nbytes)
+        self.count(nbytes)
         if self._frame is None:
             end = len(self._rest) + nbytes
             self._rest = b""
@@ -170,14 +179,14 @@ class Connection(asyncio.BufferedProtocol):
             self._chunk = memoryview(self._frame)
             self._position = 0
             self._frame = None
-        self._frame_since_ms = 0
         self._budget.step_aside(self)
         self._pump()
         self._pause_for_budget()
 
     def _pump(self) -> None:
         """Serve the frames that are here, as far as the bounds allow; keep the rest, or its beginning."""
-        chunk, position, end = self._chunk, self._position, len(self._chunk)
+        begun = position = self._position
+        chunk, end = self._chunk, len(self._chunk)
         limits, exchanges, unpack = self._limits, self._exchanges, SIZE.unpack_from
         try:
             while not (
@@ -205,27 +214,28 @@ class Connection(asyncio.BufferedProtocol):
             else:
                 if position < end:
                     self._position = position
+                    self._frame_since_ms = 0
                     self._pause_reading()
                     return
         except FrameError as error:
             self._position = position
             self.close(error.reason, str(error))
             return
+        if position > begun or not self._frame_since_ms:
+            self._frame_since_ms = self._active_ms
         self._keep_incomplete(chunk[position:])
         self._resume_reading()
 
     def _keep_incomplete(self, tail: memoryview) -> None:
         """The chunk is served but for `tail`, the beginning of a frame (or nothing)."""
         if not len(tail):
-            pass
+            self._frame_since_ms = 0
         elif len(tail) < SIZE.size or SIZE.unpack_from(tail)[0] + SIZE.size <= SMALL_FRAME_BYTES:
             self._rest = bytes(tail)
         else:
             self._frame_size = SIZE.unpack_from(tail)[0] + SIZE.size
             self._frame = grown(tail, self._frame_size)
             self._filled = len(tail)
-        if len(tail):
-            self._frame_since_ms = self._active_ms
         self._chunk = memoryview(b"")
         self._position = 0
 
@@ -240,8 +250,8 @@ class Connection(asyncio.BufferedProtocol):
             size += len(buffer)
         exchange.answer_bytes = size
         self._unsent_bytes += size
-        self._counted_bytes += size
-        self._budget.used += size
+        self._counted_unsent_bytes += size
+        self._budget.unsent += size
         if not self._flush_scheduled:
             self._flush_scheduled = True
             asyncio.get_running_loop().call_soon(self._flush)
@@ -280,21 +290,24 @@ class Connection(asyncio.BufferedProtocol):
         if self._writing_paused:
             self._backlog_bytes += sent
             sent = 0
-        self._uncount(freed + sent)
+        self._uncount_unsent(sent)
+        self._uncount(freed)
 
     def pause_writing(self) -> None:
         self._writing_paused = True
 
     def resume_writing(self) -> None:
         self._writing_paused = False
-        self._uncount(self._backlog_bytes)
+        self._active_ms = self._clock.monotonic_ms()
+        self._uncount_unsent(self._backlog_bytes)
         self._backlog_bytes = 0
         if self._closed_for is None:
             self._pump()
 
     # -- bounds ----------------------------------------------------------------------------------------------
 
-    def _count(self, count: int) -> None:
+    def count(self, count: int) -> None:
+        """Hold so many more bytes of requests."""
         self._counted_bytes += count
         self._budget.used += count
 
@@ -302,16 +315,20 @@ class Connection(asyncio.BufferedProtocol):
         self._counted_bytes -= count
         self._budget.release(count)
 
+    def _uncount_unsent(self, count: int) -> None:
+        self._counted_unsent_bytes -= count
+        self._budget.unsent -= count
+
     def _pause_for_budget(self) -> None:
-        if self._budget.used > self._budget.limit and not self._budget_paused and self._closed_for is None:
+        if self._budget.used <= self._budget.limit or self._counted_bytes <= SHARE_BYTES:
+            return
+        if not self._budget_paused and self._closed_for is None:
             self._budget_paused = self._budget.must_wait(self)
             if self._budget_paused and not self._reading_paused and self._transport is not None:
                 self._transport.pause_reading()
 
     def resume_after_budget(self) -> None:
         self._budget_paused = False
-        if self._frame_since_ms:
-            self._frame_since_ms = self._clock.monotonic_ms()
         if not self._reading_paused and self._closed_for is None and self._transport is not None:
             self._transport.resume_reading()
 
@@ -328,13 +345,20 @@ class Connection(asyncio.BufferedProtocol):
                 self._transport.resume_reading()
 
     def sweep(self, now_ms: int) -> None:
-        """Close this connection when it has been idle, or its frame incomplete, for too long."""
+        """Close this connection when it has been idle, or its frame incomplete, for too long.
+
+        A frame's time goes on while the budget is exceeded: its parts are what exceeds it.
+        """
+        timeout_ms = self._limits.frame_timeout_ms
         if self._closed_for is not None:
-            if now_ms - self._active_ms > self._limits.frame_timeout_ms and self._transport is not None:
+            if now_ms - self._active_ms > timeout_ms and self._transport is not None:
                 self._transport.abort()
-        elif self._frame_since_ms and not self._budget_paused:
-            if now_ms - self._frame_since_ms > self._limits.frame_timeout_ms:
-                self.close("slow_frame", "its frame took too long to arrive")
+        elif self._frame_since_ms and now_ms - self._frame_since_ms > timeout_ms:
+            self.close("slow_frame", "its frame took too long to arrive")
+        elif self._backlog_bytes and not self._budget.answer_room and now_ms - self._active_ms > timeout_ms:
+            self.close("slow_reader", "it takes none of its answers, which fill the broker's memory")
+            if self._transport is not None:
+                self._transport.abort()
         elif not self._exchanges and 0 <= self._limits.idle_timeout_ms < now_ms - self._active_ms:
             self.close("idle")
 
@@ -355,6 +379,7 @@ class Connection(asyncio.BufferedProtocol):
         reason = self._closed_for or ("error" if exc is not None else "client")
         self._closed_for = reason
         self._transport = None
+        self._uncount_unsent(self._counted_unsent_bytes)
         self._uncount(self._counted_bytes)
         self._budget.step_aside(self)
         self._chunk = memoryview(b"")

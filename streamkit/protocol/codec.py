@@ -12,6 +12,8 @@ from streamkit.protocol.compiler.encoder import Encoder, compile_encoder
 from streamkit.protocol.errors import MalformedMessageError
 from streamkit.protocol.schema import Buffer, Message, MessageType
 
+NO_LIMIT = 2**63
+
 _encoders: dict[tuple[type[Message], int], Encoder] = {}
 _decoders: dict[tuple[type[Message], int], Decoder] = {}
 
@@ -35,14 +37,19 @@ def encoder_of(cls: type[Message], version: int) -> Encoder:
     return encoder
 
 
-def decode(cls: type[MessageType], data: Buffer, version: int, pos: int = 0) -> MessageType:
-    """The message at `pos`; its records are slices of `data`. Bytes after it are ignored, as by Kafka."""
+def decode(
+    cls: type[MessageType], data: Buffer, version: int, pos: int = 0, max_elements: int = NO_LIMIT
+) -> MessageType:
+    """The message at `pos`; its records are slices of `data`. Bytes after it are ignored, as by Kafka.
+
+    One whose arrays hold more than `max_elements` together is refused before they are read.
+    """
     decoder = _decoders.get((cls, version))
     if decoder is None:
         decoder = _decoders[cls, version] = compile_decoder(cls, version)
     view = data if type(data) is memoryview else memoryview(data)
     try:
-        message: MessageType = decoder(view, pos, len(view))
+        message: MessageType = decoder(view, pos, len(view), max_elements)
     except (struct.error, IndexError):
         raise MalformedMessageError(f"{cls.__name__} v{version} ends early") from None
     except UnicodeDecodeError as error:

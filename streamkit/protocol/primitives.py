@@ -75,5 +75,9 @@ def bad_length(what: str, length: int, left: int) -> MalformedMessageError:
     return MalformedMessageError(f"{what} claims the length {length} where {left} bytes are left")
 
 
+def too_many_elements() -> MalformedMessageError:
+    return MalformedMessageError("more array elements than are taken in one message")
+
+
 def too_many_tags() -> MalformedMessageError:
     return MalformedMessageError(f"more than {MAX_UNKNOWN_TAGS} unknown tagged fields")

@@ -355,3 +355,53 @@ async def test_connections_beyond_the_limit_of_one_address_are_closed() -> None:
         fourth, writer = await connect(server)
         writer.write(framed(b"again"))
         assert await read_frame(fourth) == b"again"
+
+
+async def test_bytes_that_trickle_in_do_not_prolong_the_time_of_a_frame() -> None:
+    async with serving() as server:
+        reader, writer = await connect(server)
+        writer.write(framed(b"fine") + framed(b"x" * 100)[:50])
+        assert await read_frame(reader) == b"fine"
+        used = server.listener.budget.used
+        server.clock.ms += 20_000
+        writer.write(b"x")
+        await server.until(lambda: server.listener.budget.used > used)
+        server.clock.ms += 11_000
+        server.listener.sweep()
+        assert await ended(reader)
+        assert server.closed_for("slow_frame") == 1
+
+
+async def test_half_frames_that_fill_the_budget_are_closed_in_time_and_small_frames_served_meanwhile() -> (
+    None
+):
+    async with serving(budget_bytes=100_000) as server:
+        hostile = [await connect(server) for _ in range(8)]
+        for _, writer in hostile:
+            writer.write(struct.pack(">i", 1_000_000) + bytes(50_000))
+        await server.until(lambda: server.listener.budget.used > 100_000)
+        reader, writer = await connect(server)
+        writer.write(framed(b"innocent"))
+        assert await read_frame(reader) == b"innocent"
+        server.clock.ms += 30_001
+        server.listener.sweep()
+        for one, _ in hostile:
+            assert await ended(one)
+        assert server.listener.budget.used <= 100_000
+
+
+async def test_a_reader_that_takes_nothing_is_closed_once_answers_fill_the_budget() -> None:
+    async with serving(budget_bytes=4_000_000) as server:
+        server.answer_at_once = False
+        _, writer = await connect(server)
+        writer.write(framed(b"give"))
+        await server.served(1)
+        server.exchanges[0][0].send([bytes(30_000_000)])
+        connection = server.exchanges[0][0].connection
+        await server.until(lambda: connection._backlog_bytes > 4_000_000)
+        assert server.listener.budget.answer_room == 0
+        server.clock.ms += 30_001
+        server.listener.sweep()
+        await server.until(lambda: server.closed_for("slow_reader") == 1)
+        await server.until(lambda: server.listener.budget.unsent == 0)
+        writer.close()

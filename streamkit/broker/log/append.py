@@ -39,8 +39,12 @@ from streamkit.protocol.records.batch import (
     replace_records,
     stamp_log_append_time,
 )
-from streamkit.protocol.records.compression import Codec, compress
+from streamkit.protocol.records.compression import Codec, compress, decompression_limit
 from streamkit.protocol.records.record import uncompressed_records
+
+LEAST_UNPACKED_BYTES = 4 << 20
+EXPANSION = 8
+"""How many times `max.message.bytes` a batch may hold that is to be compressed again, on the event loop."""
 
 
 class Origin(Enum):
@@ -220,7 +224,8 @@ def _check_sequence(entry: ProducerEntry, header: BatchHeader) -> None:
 
 def _recompressed(batch: Buffer, header: BatchHeader, codec: Codec, max_message_bytes: int) -> bytearray:
     try:
-        records = uncompressed_records(header, memoryview(batch)[HEADER_SIZE:])
+        limit = min(decompression_limit(len(batch)), max(LEAST_UNPACKED_BYTES, EXPANSION * max_message_bytes))
+        records = uncompressed_records(header, memoryview(batch)[HEADER_SIZE:], limit)
     except StreamkitError as error:
         raise _RefusedError(ErrorCode.CORRUPT_MESSAGE, error.message) from None
     converted = replace_records(batch, compress(codec, records), codec)

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
+MAX_ELEMENTS = 20_000
+"""Of all arrays in one request together: twice what a broker serves, and not long to go through."""
 RESPONSE_START = Struct(">ii")
 
 
@@ -212,7 +214,7 @@ class Dispatcher:
                 raise FrameError(f"API {header.api_key} is not served here", reason="unknown_api")
             request = RequestContext(connection, len(frame) + SIZE.size, header, served)
             if served.first <= header.api_version <= served.last:
-                message = decode(served.request, body, header.api_version)
+                message = decode(served.request, body, header.api_version, 0, MAX_ELEMENTS)
             elif header.api_key == ApiKey.API_VERSIONS:
                 # The one request that is answered in a version that we do speak: 0, with error 35.
                 message, request.version = ApiVersionsRequest(), 0

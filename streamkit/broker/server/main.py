@@ -7,6 +7,7 @@ program's end of a pipe closes. A second signal does not wait for anything.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import os
 import resource
@@ -20,7 +21,9 @@ from typing import Any
 import structlog
 
 from streamkit.broker.config import BrokerConfig
+from streamkit.broker.config_key import INT_MAX
 from streamkit.broker.server.node import Broker
+from streamkit.broker.storage.log_directory import OPEN_FILES
 from streamkit.errors import RefusedError, StreamkitError
 from streamkit.runtime.os.ports import os_ports
 from streamkit.telemetry.exposition import TelemetryServer
@@ -29,6 +32,8 @@ from streamkit.telemetry.instruments import Registry
 log = structlog.get_logger(__name__)
 
 INTERRUPTED = 130
+OTHER_FILES = 128
+"""Sockets of our own, files that are written aside, whatever libraries open."""
 GC_THRESHOLDS = (50_000, 20, 100)
 """Almost nothing on the hot paths can be part of a cycle; Python's default looks every 700 objects."""
 
@@ -51,7 +56,8 @@ def run_broker(
         raise RefusedError(
             "a broker checks its invariants by assertions, which python -O removes", hint="leave -O out"
         )
-    raise_file_limit()
+    connections = min(config.max_connections, connections_for(raise_file_limit()))
+    config = dataclasses.replace(config, max_connections=connections)
     process = Process(config, http=http, ready_fd=ready_fd, parent_fd=parent_fd, listening=listening)
     return run_on_loop(process.run())
 
@@ -67,12 +73,19 @@ def run_on_loop(work: Coroutine[Any, Any, int]) -> int:
         return runner.run(work)
 
 
-def raise_file_limit() -> None:
-    """As many open files as the system grants this process."""
+def raise_file_limit() -> int:
+    """As many open files as the system grants this process; how many that are."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    return soft if soft != resource.RLIM_INFINITY else INT_MAX
+
+
+def connections_for(file_limit: int) -> int:
+    """How many connections leave enough files for the logs: strangers must not be able to take them all."""
+    return max(1, file_limit - min(OPEN_FILES + OTHER_FILES, file_limit // 2))
 
 
 class Process:

@@ -88,6 +88,8 @@ class Broker:
             clock=self.clock, rng=self.rng, slots=config.max_incremental_fetch_session_cache_slots
         )
         self.dispatcher = Dispatcher(self, ROUTES)
+        most = config.queued_max_request_bytes
+        self.budget = Budget(NO_LIMIT_BYTES if most < 0 else most)
         self.listeners: dict[str, Listener] = {}
         self._ports = ports
         self._on_end = on_end
@@ -171,8 +173,6 @@ class Broker:
             max_connections=self.config.max_connections,
             max_connections_per_host=self.config.max_connections_per_ip,
         )
-        most = self.config.queued_max_request_bytes
-        budget = Budget(NO_LIMIT_BYTES if most < 0 else most)
         closed = self.metrics.counter("connections_closed_total", "Closed connections", ("reason",))
         for address in self.config.endpoints():
             listener = Listener(
@@ -180,7 +180,7 @@ class Broker:
                 serve=self.dispatcher.serve,
                 clock=self.clock,
                 limits=limits,
-                budget=budget,
+                budget=self.budget,
                 closed=closed,
             )
             try:

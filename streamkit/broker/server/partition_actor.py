@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 log_line = structlog.get_logger(__name__)
 
 READ_BYTES = 1024 * 1024
+CONVERTED_PER_TURN = 4
+"""Batches that are compressed anew take milliseconds each."""
 
 
 class Reply(Protocol):
@@ -135,6 +137,9 @@ class PartitionActor:
             for _, _, reply, place in mailbox:
                 reply.done(place, AppendResult(self.ended_by))
             return
+        if self.log.config.compression_type != "producer" and len(mailbox) > CONVERTED_PER_TURN:
+            mailbox, self._mailbox = mailbox[:CONVERTED_PER_TURN], mailbox[CONVERTED_PER_TURN:]
+            asyncio.get_running_loop().call_soon(self.drain)
         received = [mail[0] for mail in mailbox]
         self._uncommitted_bytes += sum(map(len, received))
         results = self._appended(received)

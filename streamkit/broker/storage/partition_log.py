@@ -17,6 +17,7 @@ appends are refused and reads raise `LogOfflineError`. Nothing is truncated.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 from bisect import bisect_right
@@ -74,6 +75,7 @@ METADATA_FILE = "partition.metadata"
 NO_INDEX_BELOW_BYTES = 64 << 10
 """A segment this small is searched from its start; it needs no index file."""
 CURSORS = 8
+OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 _EMPTY = memoryview(b"")
 
 
@@ -205,9 +207,9 @@ class PartitionLog:
             self._shelf.flusher.fail(f"undoing a failed write to {file.path} failed: {error}")
 
     def _without_unwritten(self, results: list[AppendResult], error: OSError) -> list[AppendResult]:
-        """The results after a write stopped short; only a full disk leaves the directory fit to go on."""
+        """The results after a write stopped short; only a lack of space or files is not the disk's fault."""
         reason = f"writing to {self.name} failed: {error}"
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, *OUT_OF_FILES):
             self._shelf.flusher.fail(reason)
         refused = AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, message=reason)
         end = self.log_end_offset
@@ -444,6 +446,8 @@ class PartitionLog:
             await self._rebuild_indexes(segment, file)
             return await run_steps(file, steps(segment))
         except (CorruptBatchError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in OUT_OF_FILES:
+                raise LogOfflineError(f"{self.name} cannot be opened now: {error}") from error
             self.offline_reason = f"{self.name} cannot be read at {segment.base_offset}: {error}"
             raise LogOfflineError(self.offline_reason) from error
 
@@ -645,6 +649,8 @@ async def run_steps(file: DiskFile, steps: Steps[T]) -> T:
     try:
         position, size = next(steps)
         while True:
+            if not size:
+                await asyncio.sleep(0)
             data = file.read_nowait(position, size)
             if data is None:
                 data = await file.read(position, size)

@@ -1,4 +1,8 @@
-"""The source of a decoder: `decode(data, pos, end)` reads the message at `pos`; its bytes end by `end`."""
+"""The source of a decoder: `decode(data, pos, end, room)` reads the message at `pos`; its bytes end by `end`.
+
+`room` is how many elements all its arrays may hold together: an element of one byte can become a value of a
+hundred, so the size of a frame alone does not bound what decoding it takes.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +23,11 @@ from streamkit.protocol.schema import (
     WireType,
 )
 
-Decoder: TypeAlias = Callable[[memoryview, int, int], Any]
+Decoder: TypeAlias = Callable[[memoryview, int, int, int], Any]
 
 
 def compile_decoder(cls: type[Message], version: int) -> Decoder:
-    """`decode(data, pos, end) -> message`."""
+    """`decode(data, pos, end, room) -> message`."""
     decoder: Decoder = DecoderSource(cls, version).build()
     return decoder
 
@@ -56,7 +60,7 @@ class DecoderSource(Source):
             self.line("data = bytes(data)")
         result = self.structure(self.cls, self.cls.__name__)
         self.flush()
-        return "\n".join(["def decode(data, pos, end):", *self.lines, f"    return {result}", ""])
+        return "\n".join(["def decode(data, pos, end, room):", *self.lines, f"    return {result}", ""])
 
     def flush(self) -> None:
         if not self.pending:
@@ -165,6 +169,8 @@ class DecoderSource(Source):
         with self.block(
             f"if 0 < {length} <= {room} + 1:" if self.flexible else f"if 0 <= {length} <= {room}:"
         ):
+            self.line(f"room -= ({length} - 1)" if self.flexible else f"room -= {length}")
+            self.line("if room < 0: raise too_many_elements()")
             if isinstance(element, Fixed) and element.code != "16s":
                 self.fixed_items(element.code, items, f"({length} - 1)" if self.flexible else length, least)
             else:

@@ -12,7 +12,7 @@ All varints are zigzag. Source: the protocol guide, "Record".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -81,10 +81,36 @@ def decode_records(batch: Buffer) -> list[Record]:
     return _decode(header, uncompressed_records(header, memoryview(batch)[HEADER_SIZE : header.size]))
 
 
-def uncompressed_records(header: BatchHeader, records: Buffer) -> bytes:
-    """The records section behind `header`, decompressed within `compression`'s limits."""
+def timestamps_and_offsets(batch: Buffer, limit: int) -> Iterator[tuple[int, int]]:
+    """Of each record in turn, reading no more of it; `CorruptBatchError` as soon as one makes no sense.
+
+    A batch that decompresses to more than `limit` bytes counts as damaged.
+    """
+    header = parse_header(batch)
+    data = uncompressed_records(header, memoryview(batch)[HEADER_SIZE : header.size], limit)
+    pos = 0
     try:
-        return decompress(Codec(header.codec), records)
+        for _ in range(header.count):
+            length, pos = _read_varint(data, pos)
+            end = pos + length
+            timestamp_delta, pos = _read_varint(data, pos + 1)
+            offset_delta, pos = _read_varint(data, pos)
+            timestamp = header.base_timestamp + timestamp_delta
+            if header.is_log_append_time:
+                timestamp = header.max_timestamp
+            is_within = 0 <= offset_delta <= header.last_offset_delta and timestamp <= header.max_timestamp
+            if pos > end or not is_within:
+                raise CorruptBatchError(f"a record at offset {header.base_offset} is not within its batch")
+            pos = end
+            yield timestamp, header.base_offset + offset_delta
+    except IndexError as error:
+        raise CorruptBatchError(f"the records at offset {header.base_offset} end early") from error
+
+
+def uncompressed_records(header: BatchHeader, records: Buffer, limit: int | None = None) -> bytes:
+    """The records section behind `header`, decompressed within `limit` or `compression`'s own."""
+    try:
+        return decompress(Codec(header.codec), records, limit)
     except (ValueError, CompressedDataError) as error:
         raise CorruptBatchError(f"the batch at offset {header.base_offset}: {error}") from error
 

@@ -198,7 +198,7 @@ class PendingFetch:
 
     def _look(self) -> list[Read]:
         """Read every partition, as far as the bytes of the response go."""
-        left, nothing_yet, reads = self._max_bytes, True, []
+        left, nothing_yet, reads = min(self._max_bytes, self._broker.budget.answer_room), True, []
         for wanted in self._context.wanted:
             read = self._check(wanted)
             if read.actor is not None and read.error is ErrorCode.NONE and read.diverging is None:

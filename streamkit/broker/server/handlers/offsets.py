@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -44,6 +45,7 @@ FIRST_VERSIONS: Final = {
     EARLIEST_PENDING_UPLOAD: 11,
 }
 READ_COMMITTED = 1
+PARTITIONS_PER_TURN = 100
 DEBUGGER = -2
 
 
@@ -60,9 +62,11 @@ async def list_offsets(
 ) -> ListOffsetsResponse:
     topics = []
     for topic in message.topics:
-        partitions = [
-            await list_offset(broker, request, message, topic.name, one) for one in topic.partitions
-        ]
+        partitions = []
+        for place, one in enumerate(topic.partitions, 1):
+            partitions.append(await list_offset(broker, request, message, topic.name, one))
+            if not place % PARTITIONS_PER_TURN:
+                await asyncio.sleep(0)
         topics.append(ListOffsetsTopicResponse(name=topic.name, partitions=partitions))
     return ListOffsetsResponse(topics=topics)
 

@@ -29,6 +29,9 @@ from streamkit.protocol.schema import Records
 if TYPE_CHECKING:
     from streamkit.broker.server.node import Broker
 
+FEW_PARTS = 64
+PART_BYTES = 256
+"""What a topic or partition takes in memory until it is answered, however few bytes it is on the wire."""
 VALID_ACKS = (0, 1, -1)
 FIRST_VERSION_BY_ID = 13
 FIRST_VERSION_WITH_ZSTD = 7
@@ -59,6 +62,9 @@ class PendingProduce:
         for topic in message.topic_data:
             self._open += len(topic.partition_data)
         self._results = [UNANSWERED] * self._open
+        parts = self._open + len(message.topic_data)
+        if parts > FEW_PARTS:
+            request.weigh(parts * PART_BYTES)
 
     def start(self) -> None:
         """Hand each batch to its actor."""
