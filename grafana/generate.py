@@ -156,7 +156,7 @@ APP_PANELS = (
         "Grows while commits fail or are put off.", kind="stat", width=4,
     ),
     Panel(
-        "Late records", "short", (("sum(streamkit_late_records_total)", "late"),),
+        "Late records", "short", ((f"sum(streamkit_late_records_total{{{APP}}})", "late"),),
         "Records that came after their window had closed.", kind="stat", width=4,
     ),
     Panel(
@@ -202,11 +202,12 @@ APP_PANELS = (
         "Windows by key. Open ones that only grow: the watermark stands still.",
     ),
     Panel(
-        "Late records a second", "wps", ((rate("late_records_total", "action"), "{{action}}"),),
+        "Late records a second", "wps", ((rate("late_records_total", "action", APP), "{{action}}"),),
         "By what became of them.",
     ),
     Panel(
-        "Dead letters a second", "wps", ((rate("dlq_records_total", "agent", APP), "{{agent}}"),),
+        "Dead letters a second", "wps",
+        ((rate("dlq_records_total", "agent, error_class", APP), "{{agent}} {{error_class}}"),),
         "By the operator that failed.",
     ),
     Panel(

@@ -52,10 +52,12 @@ class Counts(msgspec.Struct):
     """What an operator did, as plain numbers that only grow."""
 
     records: int = 0
+    done: int = 0  # records that an agent finished without an error
     late: int = 0
     null_keys: int = 0
     skipped: int = 0
     dead_letters: int = 0
+    failed: int = 0
     retries: int = 0
 
 
@@ -96,6 +98,7 @@ class Code:
         self.lines: list[str] = []
         self.owners: list[Node | None] = []
         self.prologue: list[str] = []  # once per call, before the first record
+        self.epilogue: list[str] = []  # once per call, after the last record or the one that failed
         self.outlets: list[str] = []  # lists whose partial growth is withdrawn when a record fails
         self.forks = 0  # places where one record may leave more than once
         self._bound: dict[tuple[int, str], str] = {}
@@ -118,6 +121,15 @@ class Code:
     def once(self, line: str) -> None:
         if line not in self.prologue:
             self.prologue.append(line)
+
+    def tally(self, counts: Counts, field: str) -> None:
+        """Count one record here; `counts` hears of it once per call."""
+        number = f"{field}_{self.bind(counts, 'counts')}"
+        self.once(f"{number} = 0")
+        self.line(f"{number} += 1")
+        total = f"{self.bind(counts, 'counts')}.{field} += {number}"
+        if total not in self.epilogue:
+            self.epilogue.append(total)
 
     def line(self, text: str) -> None:
         self.lines.append(INDENT * self._depth + text)
@@ -243,15 +255,17 @@ def compile_loop(code: Code, name: str) -> Compiled:
     head += ["    try:", "        for m in records:"]
     head += [INDENT * 3 + line for line in marks]
     tail = ["    except Exception as error:", "        chain.stream_time = s", "        chain.failed = m"]
-    tail += [INDENT * 2 + line for line in undo]
-    tail += ["        return error", "    chain.stream_time = s", "    return None"]
+    tail += [INDENT * 2 + line for line in (*undo, *code.epilogue)]
+    tail += ["        return error", "    chain.stream_time = s"]
+    tail += [INDENT + line for line in (*code.epilogue, "return None")]
     return _compile(code, name, head, tail, depth=3)
 
 
 def compile_push(code: Code, name: str) -> Compiled:
     """`push(v, key, ts, s, headers, m)`: one computed value enters; errors are the caller's."""
     head = ["def push(v, key, ts, s, headers, m):", *(INDENT + line for line in code.prologue)]
-    return _compile(code, name, head, [], depth=1)
+    tail = [INDENT + line for line in code.epilogue]
+    return _compile(code, name, head, tail, depth=1)
 
 
 def _compile(code: Code, name: str, head: list[str], tail: list[str], depth: int) -> Compiled:
@@ -261,7 +275,7 @@ def _compile(code: Code, name: str, head: list[str], tail: list[str], depth: int
     namespace = dict(code.names)
     exec(compile(source, file, "exec"), namespace)  # noqa: S102 - from the topology, never from data
     owners = [None] * len(head) + code.owners + [None] * len(tail)
-    function = "run" if tail else "push"
+    function = head[0].removeprefix("def ").partition("(")[0]
     return Compiled(namespace[function], source, owners, file)
 
 

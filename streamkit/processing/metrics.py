@@ -93,7 +93,7 @@ class WorkerMetrics:
             ["app", "agent"],
         )
         self._late = registry.counter(
-            "late_records_total", "Records that came after their window", ["action"]
+            "late_records_total", "Records that came after their window", ["app", "action"]
         )
         self._open = registry.gauge("windows_open", "Windows (by key) that are open", ["app"]).labels(app)
         self._windows_closed = registry.counter("windows_closed_total", "Windows (by key) closed", ["app"])
@@ -104,7 +104,7 @@ class WorkerMetrics:
             ["store", "partition"],
         )
         self._dead = registry.counter(
-            "dlq_records_total", "Records sent to a dead-letter topic", ["app", "agent"]
+            "dlq_records_total", "Records sent to a dead-letter topic", ["app", "agent", "error_class"]
         )
 
     def closed(self, runner: TaskRunner) -> None:
@@ -122,9 +122,9 @@ class WorkerMetrics:
             if kind == "records":
                 self._records.labels(self._app, name, result).value = count
             elif kind == "dead":
-                self._dead.labels(self._app, name).value = count
+                self._dead.labels(self._app, name, result).value = count
             elif kind == "late":
-                self._late.labels(result).value = count
+                self._late.labels(self._app, result).value = count
             else:
                 self._windows_closed.labels(self._app).value = count
         self._queue.value = sum(runner.queued + runner.task.in_flight for runner in runners)
@@ -164,15 +164,21 @@ class WorkerMetrics:
 def _tally(runner: TaskRunner) -> Tally[tuple[str, ...]]:
     """(kind, operator, result) → count."""
     tally: Tally[tuple[str, ...]] = Tally()
-    for name, counts in runner.task.operator_counts.items():
+    task = runner.task
+    for name, counts in task.operator_counts.items():
         tally["records", name, "read"] += counts.records
+        tally["records", name, "ok"] += counts.done
         tally["records", name, "skipped"] += counts.skipped
         tally["records", name, "retried"] += counts.retries
+        tally["records", name, "failed"] += counts.failed
         tally["records", name, "null_key"] += counts.null_keys
         tally["records", name, "dead_letter"] += counts.dead_letters
-        tally["dead", name, ""] += counts.dead_letters
-        tally["late", "", "late"] += counts.late
-    tally["closed", "", ""] = runner.task.windows_closed
+    for (name, error), count in task.dead_letters.items():
+        tally["dead", name, error] += count
+    for node in task.sub.windows:
+        action = "sent_on" if task.children(node, "late") else "dropped"
+        tally["late", "", action] += task.counts(node).late
+    tally["closed", "", ""] = task.windows_closed
     return +tally
 
 

@@ -21,6 +21,7 @@ the state in a commit is exactly that of the records below its offsets.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -131,6 +132,8 @@ class AgentPort:
         self.flight = InFlight(node.concurrency)
         self.lanes = Lanes(node.concurrency)
         self.scopes: list[Scope] = []
+        self.admitted = 0
+        self.unwell = 0  # of those admitted, settled by an error policy
         self._tables = tables
 
     def new_scope(self) -> Scope:
@@ -148,10 +151,16 @@ class AgentPort:
         admit = self.lanes.admit if self.node.shape == "stream" else self.flight.admit
         for item in self.inbox:
             admit(item)
+        self.admitted += len(self.inbox)
         self.inbox.clear()
 
     def lowest(self, place: Place) -> int | None:
         return self.lanes.lowest(place) if self.node.shape == "stream" else self.flight.lowest(place)
+
+    @property
+    def done(self) -> int:
+        """Records finished without an error."""
+        return self.admitted - self.unwell - len(self.lanes) - len(self.flight)
 
     def __len__(self) -> int:
         return len(self.inbox) + len(self.lanes) + len(self.flight)
@@ -168,6 +177,7 @@ class Task:
         self.partition = partition
         self.topology = sub.topology
         self.failure: TaskFailure | None = None
+        self.dead_letters: Counter[tuple[str, str]] = Counter()  # operator, class of the error
         self.watermarks_sent: dict[str, Mark] = {}
         self.clock = TaskClock(sub.topology.idle_timeout_ms)
         self._plan = plan
@@ -399,6 +409,8 @@ class Task:
             self._last_resort(policy, port.node, error, None, letter)
         else:
             self._last_resort(policy, port.node, error, raw, (raw.value(), raw.key(), item[TIME]))
+        if self.failure is None:
+            port.unwell += 1
         return None
 
     @property
@@ -475,10 +487,12 @@ class Task:
 
     @property
     def operator_counts(self) -> Mapping[str, Counts]:
-        """By operator; records are counted where they enter the task."""
+        """By operator; records are counted where they enter the task, and where an agent finished them."""
         for chains in self._chains.values():
             for chain in chains:
                 self._counts.setdefault(chain.entry.name, Counts()).records = chain.records
+        for name, port in self.agents.items():
+            self._counts[name].done = port.done
         return self._counts
 
     # -- inside -------------------------------------------------------------------------------------
@@ -540,11 +554,13 @@ class Task:
         match policy.then:
             case DeadLetter(topic):
                 self._counted(operator).dead_letters += 1
+                self.dead_letters[operator.name, type(error).__qualname__] += 1
                 headers = dead_letter_headers(record, operator.name, error)
                 self.outlet(topic).append((*letter, headers, None))
             case Skip():
                 self._counted(operator).skipped += 1
             case Fail():
+                self._counted(operator).failed += 1
                 place = None if record is None else (record.topic(), record.partition())
                 offset = None if record is None else record.offset()
                 self.failure = TaskFailure(operator.name, error, place, offset)

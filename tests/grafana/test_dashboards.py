@@ -143,6 +143,14 @@ def compare_with_the_job(broker: Figures, worker: Figures, expected: batch.Answe
     for stream in ("demo.flights-source", "demo.flights-source-2"):
         assert total(worker, "agent_records_total", agent=stream, result="read") == flights
     assert total(worker, "agent_records_total", agent="departures", result="dead_letter") == cancelled
-    assert total(worker, "dlq_records_total", agent="departures") == cancelled
-    assert total(worker, "late_records_total") == late
+    assert total(worker, "agent_records_total", agent="departures", result="ok") == flights - cancelled
+    dead = {"agent": "departures", "error_class": "CancelledFlightError"}
+    assert total(worker, "dlq_records_total", **dead) == cancelled
+    assert total(worker, "late_records_total", app="demo", action="sent_on") == late
+    assert total(worker, "windows_closed_total", app="demo") + total(worker, "windows_open") == len(
+        expected.windows
+    )
+    assert total(worker, "agent_queue_records", app="demo") == 0
+    assert total(worker, "commits_total", app="demo", result="ok") > 0
+    assert total(worker, "agent_time_seconds_total", app="demo", state="busy") > 0
     assert total(worker, "source_lag_records") == 0

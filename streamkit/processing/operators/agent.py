@@ -79,6 +79,7 @@ class Agent(Node):
         code.line(f"{result} = {call}")
         with code.block(f"if {result} is not None:"):
             code.follow(self, msgspec.structs.replace(at, value=result))
+        code.tally(code.runtime.counts(self), "done")
 
 
 def shape_of(function: Callable[..., Any], stream_type: type) -> Shape:
