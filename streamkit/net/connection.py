@@ -364,6 +364,10 @@ class Connection(asyncio.BufferedProtocol):
 
     # -- ending ----------------------------------------------------------------------------------------------
 
+    def stop_serving(self) -> None:
+        """Serve no further frame; what was served is still answered."""
+        self._limits = msgspec.structs.replace(self._limits, max_requests=0)
+
     def close(self, reason: str, detail: str = "") -> None:
         """Send the answers that are ready, then close; `detail` is worth a line in the log."""
         if self._closed_for is not None:

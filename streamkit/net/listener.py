@@ -63,6 +63,12 @@ class Listener:
         if self._listening is not None:
             self._listening.close()
 
+    def stop_serving(self) -> None:
+        """Accept no connection and serve no request any more; those being served are still answered."""
+        self.stop_accepting()
+        for connection in self.connections:
+            connection.stop_serving()
+
     async def close(self) -> None:
         """Close all connections after the answers that are ready; wait a while until these are sent."""
         self.stop_accepting()

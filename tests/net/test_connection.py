@@ -405,3 +405,18 @@ async def test_a_reader_that_takes_nothing_is_closed_once_answers_fill_the_budge
         await server.until(lambda: server.closed_for("slow_reader") == 1)
         await server.until(lambda: server.listener.budget.unsent == 0)
         writer.close()
+
+
+async def test_after_serving_has_stopped_only_what_was_served_is_answered() -> None:
+    async with serving() as server:
+        server.answer_at_once, server.pipelined = False, True
+        reader, writer = await connect(server)
+        writer.write(framed(b"served"))
+        await server.served(1)
+        server.listener.stop_serving()
+        writer.write(framed(b"too late"))
+        await server.until(lambda: server.listener.budget.used > len(framed(b"served")))
+        server.exchanges[0][0].send([framed(b"answer")])
+        assert await read_frame(reader) == b"answer"
+        assert len(server.exchanges) == 1
+        writer.close()

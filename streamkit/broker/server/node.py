@@ -307,7 +307,7 @@ class Broker:
             return
         self._stopped = True
         for listener in self.listeners.values():
-            listener.stop_accepting()
+            listener.stop_serving()
         self.timers.close()
         if hasattr(self, "partitions"):
             for actor in self.partitions:
