@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from streamkit.processing.record import RawRecord, Record, wants_record
-from streamkit.processing.serde import Serde
+from streamkit.processing.serde import NOT_NULL, Serde
 
 if TYPE_CHECKING:
     from streamkit.processing.topology import Entry, Node
@@ -202,8 +202,13 @@ class Code:
         return f"({encode}({at.key}) if {at.key} is not None else None)"
 
     def encoded_value(self, at: At, serde: Serde[Any]) -> str:
-        encode = self.bind(serde.encode, "encode")
-        return f"({encode}({at.value}) if {at.value} is not None else None)"
+        """An expression for the value's bytes; None for None."""
+        value, encode = at.value, self.bind(serde.encode, "encode")
+        careful = f"{encode}({value}) if {value} is not None else None"
+        if serde.encode_not_null is None:
+            return f"({careful})"
+        quick, classes = self.bind(serde.encode_not_null, "encode"), self.bind(NOT_NULL, "not_null")
+        return f"({quick}({value}) if {value}.__class__ in {classes} else {careful})"
 
     def call(self, node: Node, fn: Callable[..., Any], at: At) -> tuple[str, At]:
         """An expression that calls a user function with the value, and the record if it asks for it."""

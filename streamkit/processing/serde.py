@@ -28,15 +28,18 @@ class Serde(msgspec.Struct, Generic[T], frozen=True):
     """How values of one type are written to records. `name` changes whenever the bytes' meaning does.
 
     `nullable`: a null value reaches user functions as None instead of counting as undecodable.
+    `encode_not_null`: does for values whose class is in `NOT_NULL`, and is the quicker one.
     """
 
     name: str
     encode: Callable[[T], bytes]
     decode: Callable[[bytes], T]
     nullable: bool = False
+    encode_not_null: Callable[[T], bytes] | None = None
 
 
 PLAIN = frozenset((dict, list, tuple, str, int, float, bool, type(None)))
+NOT_NULL = PLAIN - {type(None)}
 _encode_json = msgspec.json.Encoder().encode
 
 
@@ -77,7 +80,7 @@ def _any_key(key: Any) -> bytes:
     return key if isinstance(key, bytes) else _encode_json(key)
 
 
-JSON: Serde[Any] = Serde("json", _plain_json, orjson.loads, nullable=True)
+JSON: Serde[Any] = Serde("json", _plain_json, orjson.loads, nullable=True, encode_not_null=_encode_json)
 JSON_KEY: Serde[Any] = Serde("json-key", _encode_json, _json_key)
 BYTES: Serde[bytes] = Serde("bytes", _as_is, _as_is, nullable=True)
 STR: Serde[str] = Serde("str", str.encode, _utf8)
