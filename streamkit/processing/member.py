@@ -223,6 +223,7 @@ class Member:
             opening = self._opening.pop(runner, None)
             if opening is not None:
                 opening.cancel()
+                await asyncio.wait([opening])
             self.metrics.closed(runner)
             self._committer.forget(runner)
             if self._runners.get(runner.task.id) is runner:

@@ -2,7 +2,8 @@
 
 A store in memory is read from the beginning of its changelog, up to the position that stands in the metadata
 of the last commit. What lies past it was never committed: its input will be processed again. A task whose
-offsets were never committed starts with empty state, whatever an earlier crash left in the changelog.
+offsets were never committed starts with empty state. The keys of those orphaned records, up to the present
+end of the changelog, are noted all the same: the task's first commit repairs them (`state.changelog`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ log = structlog.get_logger("worker.restore")
 
 
 class ChangelogReader(Protocol):
+    async def ends(self, committed: Mapping[Place, int]) -> dict[Place, int]:
+        """The end of each partition. Raises RefusedError for one that lacks what was committed."""
+        ...
+
     async def read(
         self, ends: Mapping[Place, int], apply: Callable[[Place, Sequence[RawRecord]], None]
     ) -> None:
@@ -34,7 +39,10 @@ async def restore(
 ) -> None:
     """Fill the task's stores up to `positions` (by changelog partition)."""
     stores = {(task.sub.changelog(store), task.partition): store for store in task.sub.stores}
-    ends = {place: positions[place] for place in stores if positions.get(place, 0) > 0}
+    if not stores:
+        return
+    committed = {place: positions.get(place, 0) for place in stores}
+    ends = {place: end for place, end in (await reader.ends(committed)).items() if end > 0}
     if not ends:
         return
     began, applied = perf_counter(), 0
@@ -45,7 +53,7 @@ async def restore(
 
     def apply(place: Place, records: Sequence[RawRecord]) -> None:
         nonlocal applied
-        applied += task.restore(stores[place], records, ends[place])
+        applied += task.restore(stores[place], records, committed[place])
         if records:
             gauges[place].value = ends[place] - records[-1].offset() - 1
 
@@ -54,5 +62,5 @@ async def restore(
     finally:
         for place in ends:
             remaining.forget(stores[place], str(task.partition))
-    seconds = perf_counter() - began
-    log.info("restored", task=task.id, records=applied, seconds=round(seconds, 3))
+    seconds = round(perf_counter() - began, 3)
+    log.info("restored", task=task.id, records=applied, orphans=task.orphans, seconds=seconds)

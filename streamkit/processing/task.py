@@ -6,8 +6,9 @@
     ... produce output.sinks; offer records behind output.consumed again, not before output.wake_at_ms
     task.committed(checkpoint, positions)
 
-Life: `Task(sub, partition)` → `resume(place, metadata)` for each of `places` → `restore(changelog, records,
-end)` until each store has reached its committed end → `start()` → process, tick, checkpoint → `close()`.
+Life: `Task(sub, partition)` → `resume(place, metadata)` for each of `places` → `restore(store, records, end)`
+with all that stands in each changelog, committed up to `end` → `start()` → process, tick, checkpoint →
+`close()`.
 
 Asynchronous agents run beside (`agents`): they take from `task.agents`, and give results back with `emit` and
 `fail`. What was emitted leaves with the next `drain`.
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -199,6 +200,7 @@ class Task:
         self.stores: dict[str, Store] = {
             name: stores[name] if name in stores else MemoryStore() for name in self.sub.stores
         }
+        self._orphans: dict[str, set[bytes]] = {name: set() for name in self.stores}
         for table in self.sub.tables:
             self._tables[table.name] = TableState(
                 table.key, table.value, table.default, self.stores[table.name]
@@ -315,8 +317,12 @@ class Task:
             elif mark.upstream < len(clock.upstreams):
                 clock.heard(mark)
 
-    def restore(self, store: str, records: Iterable[RawRecord], end: int) -> int:
-        """Replay changelog records below the committed position `end`; returns how many were applied."""
+    def restore(self, store: str, records: Sequence[RawRecord], end: int) -> int:
+        """Replay changelog records below the committed position `end`; returns how many were applied.
+
+        The keys of those past it are repaired by the next checkpoint (see `changelog`).
+        """
+        self._orphans[store] |= changelog.orphans(records, end)
         return changelog.apply(self.stores[store], records, end)
 
     def start(self) -> None:
@@ -437,7 +443,10 @@ class Task:
         changes = {}
         states: dict[str, TableState | WindowState] = {**self._tables, **self._windows}
         for name, state in states.items():
-            changes[self.sub.changelog(name)] = changelog.to_records(state.changes(), self.partition, now_ms)
+            changed = state.changes()
+            changed += changelog.repairs(self.stores[name], self._orphans[name], changed)
+            self._orphans[name].clear()
+            changes[self.sub.changelog(name)] = changelog.to_records(changed, self.partition, now_ms)
         self._pending = Checkpoint(
             sinks=self._watermark_records(now_ms),
             changelog={topic: records for topic, records in changes.items() if records},
@@ -475,6 +484,11 @@ class Task:
         """When the earliest retry is due."""
         retries = (c.retry_at_ms for chains in self._chains.values() for c in chains)
         return min((at for at in retries if at is not None), default=None)
+
+    @property
+    def orphans(self) -> int:
+        """Keys that the next checkpoint repairs."""
+        return sum(map(len, self._orphans.values()))
 
     @property
     def windows_open(self) -> int:

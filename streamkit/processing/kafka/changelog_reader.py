@@ -1,16 +1,20 @@
 """Reads changelog partitions from their beginning to given offsets, as fast as they come.
 
 A consumer of its own, without a group, that lives for one restore. Its calls block, so they run in a thread;
-the records are handed over on the loop in slices, so that tasks that are already running keep their turn.
+the records are handed over on the loop in slices, so that tasks that are already running keep their turn. A
+restore that is cancelled waits for the call in hand: a client must not be closed under it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import Any, TypeVar
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from streamkit.errors import RefusedError
 from streamkit.processing.kafka.settings import KafkaSettings, reader_settings
@@ -21,13 +25,35 @@ from streamkit.processing.source import Arrival, Partition
 ROUND_RECORDS = 4_000
 SLICE_RECORDS = 500
 POLL_S = 0.1
+REQUEST_S = 2.0
+RETRY_S = 0.25
+MISSING_S = 15.0  # a topic that is unknown for so long is gone; before, metadata may be on its way
+STALLED_S = 30.0  # without a record for so long: is it still there?
 
+MISSING = {
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+}
+
+T = TypeVar("T")
 log = logging.getLogger("worker.restore")
 
 
 class KafkaChangelogReader:
     def __init__(self, bootstrap: str, user: KafkaSettings) -> None:
         self._conf = reader_settings(bootstrap, user)
+
+    async def ends(self, committed: Mapping[Partition, int]) -> dict[Partition, int]:
+        """The end of each partition. Waits for brokers that do not answer; raises RefusedError for a
+        partition that is gone or lacks what was committed.
+        """
+        ends = {}
+        async with self._consumer() as consumer:
+            for place, position in committed.items():
+                ends[place] = await _end(consumer, place)
+                _check_complete(place, position, ends[place])
+        return ends
 
     async def read(
         self, ends: Mapping[Partition, int], apply: Callable[[Partition, Sequence[RawRecord]], None]
@@ -36,14 +62,26 @@ class KafkaChangelogReader:
         remaining = {place: end for place, end in ends.items() if end > 0}
         if not remaining:
             return
+        async with self._consumer() as consumer:
+            consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in remaining])
+            progress = monotonic()
+            while remaining:
+                arrivals = await _call(_round, consumer)
+                for arrival in arrivals:
+                    await self._take(arrival, remaining, apply)
+                if arrivals:
+                    progress = monotonic()
+                elif monotonic() - progress > STALLED_S:
+                    await self.ends(remaining)
+                    progress = monotonic()
+
+    @asynccontextmanager
+    async def _consumer(self) -> AsyncIterator[Consumer]:
         consumer = Consumer(self._conf, logger=log)
         try:
-            consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in remaining])
-            while remaining:
-                for arrival in await asyncio.to_thread(_round, consumer):
-                    await self._take(arrival, remaining, apply)
+            yield consumer
         finally:
-            await asyncio.to_thread(consumer.close)
+            await _call(consumer.close)
 
     async def _take(
         self,
@@ -65,6 +103,37 @@ class KafkaChangelogReader:
         for start in range(0, len(records), SLICE_RECORDS):
             apply(place, records[start : start + SLICE_RECORDS])
             await asyncio.sleep(0)
+
+
+async def _call(fn: Callable[..., T], *args: Any) -> T:
+    """`fn(*args)` in a thread; when cancelled, not before it has returned."""
+    call = asyncio.ensure_future(asyncio.to_thread(fn, *args))
+    try:
+        return await asyncio.shield(call)
+    except asyncio.CancelledError:
+        await asyncio.wait([call])
+        raise
+
+
+async def _end(consumer: Consumer, place: Partition) -> int:
+    missing_since: float | None = None
+    while True:
+        try:
+            marks = await _call(consumer.get_watermark_offsets, TopicPartition(*place), REQUEST_S)
+            return int(marks[1])
+        except KafkaException as error:
+            reason: KafkaError = error.args[0]
+        if reason.code() not in MISSING:
+            missing_since = None
+        elif missing_since is None:
+            missing_since = monotonic()
+        elif monotonic() - missing_since > MISSING_S:
+            raise RefusedError(
+                f"the changelog {place[0]}-{place[1]} does not exist: {reason.str()}",
+                hint="start the worker again to create it; what it held is lost",
+            )
+        log.warning("the end of %s-%d is not known yet: %s", *place, reason.str())
+        await asyncio.sleep(RETRY_S)
 
 
 def _round(consumer: Consumer) -> list[Arrival]:

@@ -1,12 +1,14 @@
 """Changes of a store as records of its changelog topic, and back.
 
 A changelog record is the store's key and value; a null value (a tombstone) deletes, so a delete survives a
-restore. Records at or past the committed position belong to work that was never committed: they are ignored.
+restore. Records at or past the committed position belong to work that was never committed: they are not
+applied. But the next commit's position lies beyond them, so it must first put the committed value of each of
+their keys behind them (a *repair*): otherwise the restore after that would take them for committed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from streamkit.processing.fuse import SinkRecord
 from streamkit.processing.record import RawRecord
@@ -30,3 +32,18 @@ def apply(store: Store, records: Iterable[RawRecord], end: int) -> int:
     if changes:
         store.write(changes, position)
     return len(changes)
+
+
+def orphans(records: Sequence[RawRecord], end: int) -> set[bytes]:
+    """The keys of records at or past the committed position `end`."""
+    if not records or records[-1].offset() < end:
+        return set()
+    return {key for record in records if record.offset() >= end and (key := record.key()) is not None}
+
+
+def repairs(store: Store, keys: Collection[bytes], changes: Iterable[Change]) -> list[Change]:
+    """The committed value of each key that `changes` does not write anyway."""
+    if not keys:
+        return []
+    written = {key for key, _ in changes}
+    return [(key, store.get(key)) for key in keys if key not in written]

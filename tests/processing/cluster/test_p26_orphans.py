@@ -1,0 +1,62 @@
+"""P26: what a killed worker left in its changelog is not state, neither for its heir nor for the next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import streamkit as sk
+from streamkit.errors import RefusedError
+from streamkit.processing.kafka import changelog_reader
+from streamkit.processing.kafka.changelog_reader import KafkaChangelogReader
+from tests.processing.cluster.members import running, until
+from tests.support.worker_process import Outside
+
+
+def counting(name: str) -> tuple[sk.App, sk.Table[str, int]]:
+    app = sk.App(name, commit_interval="100ms")
+    counts = app.table("counts", key=str, default=int)
+
+    @app.agent(app.topic(f"{name}-in", key=str, partitions=1))
+    def count(value: Any, record: sk.Record[str]) -> None:
+        counts[record.key] += 1
+
+    return app, counts
+
+
+async def test_orphans_are_repaired_by_the_first_commit(outside: Outside, name: str) -> None:
+    changelog = f"{name}-counts-changelog"
+    outside.create(f"{name}-in", 1)
+    outside.create(changelog, 1)
+    outside.send(changelog, [7, 8], key=lambda n: f"key-{n}")  # of a worker that died before its first commit
+    outside.send(f"{name}-in", [1, 2], key=lambda _: "key-7")
+    app, counts = counting(name)
+    async with running(app, outside.bootstrap):
+        await until(lambda: outside.committed(name, f"{name}-in") == [2])
+    assert {key: value for key, value, _ in outside.read(changelog)} == {b"key-7": 2, b"key-8": None}
+
+    outside.send(changelog, [99], key=lambda _: "key-7")  # and of one that died after that
+    outside.send(f"{name}-in", [1], key=lambda _: "key-9")
+    app, counts = counting(name)
+    async with running(app, outside.bootstrap):
+        await until(lambda: outside.committed(name, f"{name}-in") == [3])
+        assert dict(counts) == {"key-7": 2, "key-9": 1}
+    app, counts = counting(name)
+    async with running(app, outside.bootstrap) as member:
+        await until(lambda: bool(member.tasks))
+        assert dict(counts) == {"key-7": 2, "key-9": 1}
+
+
+async def test_a_changelog_that_lacks_what_was_committed_is_refused(outside: Outside, name: str) -> None:
+    outside.create(name, 1)
+    with pytest.raises(RefusedError, match=f"{name}-0 ends at 0, but 5 is committed"):
+        await KafkaChangelogReader(outside.bootstrap, {}).ends({(name, 0): 5})
+
+
+async def test_a_changelog_that_is_gone_is_named(
+    outside: Outside, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changelog_reader, "MISSING_S", 0.5)
+    with pytest.raises(RefusedError, match=f"{name}-0 does not exist"):
+        await KafkaChangelogReader(outside.bootstrap, {}).ends({(name, 0): 5})
