@@ -70,7 +70,8 @@ class KafkaSink:
             self._raise_failure()
         finally:
             self._flushing = False
-            self._waiting, self._held = self._held, deque()
+            self._waiting.extend(self._held)  # behind what a flush that was given up leaves
+            self._held.clear()
         self._produce_waiting()
 
     async def close(self) -> None:

@@ -1,0 +1,47 @@
+"""The sink loses nothing when a flush is given up: what found no room yet is still to be sent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from streamkit.processing.fuse import SinkRecord
+from streamkit.processing.kafka.sink import KafkaSink
+from streamkit.runtime.os.clock import SystemClock
+from tests.support.broker_process import BrokerProcess
+from tests.support.worker_process import Outside
+
+SMALL_QUEUE = {"queue.buffering.max.messages": 10, "linger.ms": 5}
+
+
+def records(*values: int) -> list[SinkRecord]:
+    return [(json.dumps(value).encode(), b"k", 1, None, 0) for value in values]
+
+
+async def test_more_records_than_the_queue_holds_arrive_in_order(broker: BrokerProcess, name: str) -> None:
+    outside = Outside(broker.bootstrap)
+    outside.create(name, 1)
+    sink = KafkaSink(outside.bootstrap, SMALL_QUEUE, SystemClock(), {})
+    sink.send(name, records(*range(200)))
+    await sink.flush()
+    assert [value for _, value, _ in outside.read(name)] == list(range(200))
+    await sink.close()
+
+
+async def test_a_cancelled_flush_drops_nothing(broker: BrokerProcess, name: str) -> None:
+    """A leaving worker cancels the commit in hand and makes a last one, which must not acknowledge less."""
+    outside = Outside(broker.bootstrap)
+    outside.create(name, 1)
+    sink = KafkaSink(outside.bootstrap, SMALL_QUEUE, SystemClock(), {})
+    sink.send(name, records(*range(100)))
+    flush = asyncio.create_task(sink.flush())
+    await asyncio.sleep(0)
+    sink.send(name, records(*range(100, 120)))  # during a flush: held for the next
+    flush.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await flush
+    await sink.flush()
+    assert [value for _, value, _ in outside.read(name)] == list(range(120))
+    await sink.close()
