@@ -124,6 +124,7 @@ class Member:
             by_task.setdefault((sub.index, position.partition), []).append(position)
         for (index, partition), its_positions in by_task.items():
             runner = self._make_runner(index, partition)
+            _check_whole(runner.task, its_positions)
             self._opening[runner] = self._spawn(self._open(runner, its_positions))
 
     async def revoked(self, partitions: Sequence[Partition]) -> None:
@@ -355,6 +356,17 @@ class Member:
         self._background.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.failed(error)
+
+
+def _check_whole(task: Task, positions: Sequence[Position]) -> None:
+    """A task's partitions belong together: two owners would both write its state."""
+    given = {(position.topic, position.partition) for position in positions}
+    missing = [f"{topic}-{number}" for topic, number in task.places if (topic, number) not in given]
+    if missing:
+        raise StreamkitError(
+            f"the task {task.id} was assigned without {', '.join(missing)}: it has two owners",
+            hint="stop every worker of this app, then start them with one version of it",
+        )
 
 
 async def _run_timer(timer: Timer) -> None:
