@@ -14,16 +14,17 @@ read. All source partitions of a task carry the positions; they are committed to
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from streamkit.errors import RefusedError
+from streamkit.errors import RefusedError, UsageError
 from streamkit.processing.fuse import SinkRecord
 from streamkit.processing.inflight import Place
 from streamkit.processing.watermark import Mark
 
-METADATA_LIMIT = 4000  # Kafka's offset.metadata.max.bytes is 4096
+METADATA_LIMIT = 4000  # bytes; Kafka's offset.metadata.max.bytes is 4096
+MOST = 10**18  # as long as an offset or a time can be in practice
 
 
 class CommitMetadata(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -36,12 +37,20 @@ class CommitMetadata(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     stores: dict[str, str] = {}  # store → fingerprint of its serdes and aggregations
 
     def encode(self) -> str:
-        text = _encode(self).decode()
-        if len(text) > METADATA_LIMIT and self.upstreams:  # their minimum is what the watermark needs
-            least = min(self.upstreams, key=lambda mark: mark.time_ms)
-            shared = [Mark(-1, least.time_ms, False)]
-            text = _encode(msgspec.structs.replace(self, upstreams=shared)).decode()
-        return text
+        """As text; where that is too long, without what a restart can do without, least precious first."""
+        text = _encode(self)
+        for reduced in self._reductions():
+            if len(text) <= METADATA_LIMIT:
+                break
+            text = _encode(reduced)
+        return text.decode()
+
+    def _reductions(self) -> Iterator[CommitMetadata]:
+        replace = msgspec.structs.replace
+        shared = [_for_all(self.upstreams)] if self.upstreams else []
+        yield (reduced := replace(self, upstreams=shared))
+        yield (reduced := replace(reduced, stores={}))  # a change of types goes unnoticed once
+        yield replace(reduced, times={})  # the watermark still keeps closed windows closed
 
     @classmethod
     def decode(cls, text: str | None) -> CommitMetadata:
@@ -52,6 +61,11 @@ class CommitMetadata(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
             return _decode(text)
         except msgspec.DecodeError:
             return cls()
+
+
+def _for_all(marks: Sequence[Mark]) -> Mark:
+    """One mark in place of all: their minimum is what the watermark needs."""
+    return Mark(-1, min(mark.time_ms for mark in marks), False)
 
 
 _encode = msgspec.json.Encoder().encode
@@ -69,6 +83,22 @@ class Checkpoint(msgspec.Struct, kw_only=True):
     def metadata(self, place: Place, positions: Mapping[str, int]) -> str:
         """The metadata of this partition's offset, given the acknowledged ends of the changelogs."""
         return msgspec.structs.replace(self.clocks[place], changelogs=dict(positions)).encode()
+
+
+def check_room(changelogs: Iterable[str]) -> None:
+    """Refuse a task with so many stores, or such long names, that no commit could name its changelogs."""
+    names = list(changelogs)
+    longest = CommitMetadata(
+        changelogs=dict.fromkeys(names, MOST),
+        upstreams=[Mark(-1, MOST, False)],
+        watermark_ms=MOST,
+    )
+    if len(longest.encode().encode()) > METADATA_LIMIT:
+        raise UsageError(
+            f"{len(names)} stores in one task are too many for the metadata of a commit "
+            f"({METADATA_LIMIT} bytes): {names[0]}, ...",
+            hint="give the app and its tables and windows shorter names, or split the app",
+        )
 
 
 def check_fingerprints(committed: CommitMetadata, current: Mapping[str, str]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from streamkit.errors import DeadlineError, UsageError
+from streamkit.processing.checkpoint import check_room
 from streamkit.processing.kafka.topics import COMPACTION_LAG, Topics
 from streamkit.processing.topology import Plan, TopicPlan, TopicSpec, Topology
 
@@ -30,6 +31,8 @@ def prepare(topology: Topology, topics: Topics, commit_interval_ms: int) -> Plan
     plan = topology.plan(found := topics.partition_counts())
     existing = _create([topic for topic in plan.topics if not topic.internal], topics, found)
     plan = topology.plan(existing)
+    for sub in plan.subtopologies:
+        check_room(map(sub.changelog, sub.stores))
     internal = [_lagging(topic, commit_interval_ms) for topic in plan.topics if topic.internal]
     _check_internal(internal, existing)
     _create(internal, topics, existing)
