@@ -8,6 +8,9 @@
 A step that does not succeed is the end of the commit: nothing after it happens. A failed delivery stops the
 worker. A commit that the group refuses for now (a rebalance, no coordinator) is offered again, unchanged, at
 the next interval; until then its task makes no other checkpoint.
+
+What has not changed is committed again every hour: brokers forget the offsets of topics that no member of a
+group subscribes to, and followers of another topic's assignment (`kafka.source`) are not subscribed to.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from streamkit.processing.task_runner import TaskRunner
 from streamkit.runtime.contracts.clock import Clock
 
 ENDS_PAUSE_S = 0.2
+REPEAT_MS = 3_600_000
 
 
 class Commit(msgspec.Struct):
@@ -51,7 +55,7 @@ class Committer:
         self._metrics = metrics
         self._turn = asyncio.Lock()
         self._pending: dict[TaskRunner, Commit] = {}
-        self._committed: dict[TaskRunner, tuple[dict[Place, int], dict[Place, CommitMetadata]]] = {}
+        self._committed: dict[TaskRunner, tuple[dict[Place, int], dict[Place, CommitMetadata], int]] = {}
 
     async def commit(self, runners: Collection[TaskRunner]) -> bool:
         """Commit what these tasks can commit now. False: some of it has to be tried again."""
@@ -93,7 +97,9 @@ class Committer:
         runner.drain()
         checkpoint = task.checkpoint(self._clock.now_ms())
         runner.at_barrier = False
-        changed = (checkpoint.offsets, checkpoint.clocks) != self._committed.get(runner)
+        *before, at_ms = self._committed.get(runner, (None, None, 0))
+        due = self._clock.monotonic_ms() - at_ms >= REPEAT_MS
+        changed = due or [checkpoint.offsets, checkpoint.clocks] != before
         if not (changed or checkpoint.changelog or checkpoint.sinks):
             task.committed(checkpoint, {})
             return
@@ -129,7 +135,7 @@ class Committer:
         """Step 4."""
         checkpoint = self._pending.pop(runner).checkpoint
         runner.task.committed(checkpoint, self._positions(runner))
-        self._committed[runner] = checkpoint.offsets, checkpoint.clocks
+        self._committed[runner] = checkpoint.offsets, checkpoint.clocks, self._clock.monotonic_ms()
 
     def _positions(self, runner: TaskRunner) -> dict[str, int]:
         """The committed ends of the task's changelogs, by topic."""
