@@ -11,7 +11,6 @@ import pydantic
 import pytest
 
 import streamkit as sk
-from streamkit.errors import UsageError
 
 
 class Point(msgspec.Struct):
@@ -138,14 +137,6 @@ def test_internal_topics_never_lose_records_by_age() -> None:
     assert [config["cleanup.policy"] for config in configs] == ["delete", "compact"]
     assert all(config["retention.ms"] == "-1" for config in configs)
     assert "config-in-group-by-repartition" in str(explanation)
-
-
-def test_state_needs_equal_partition_counts() -> None:
-    app = sk.App("unequal")
-    a, b = app.topic("a", key=str, value=int, partitions=4), app.topic("b", key=str, value=int, partitions=3)
-    app.stream(a).merge(app.stream(b)).window(sk.tumbling("1s")).aggregate(n=sk.Count())
-    with pytest.raises(UsageError, match=r"a \(4 partitions\), b \(3 partitions\)"):
-        app.test()
 
 
 def test_an_unknown_type_is_refused_where_it_would_be_lost() -> None:
