@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, Message
 
 import streamkit as sk
 from streamkit.processing.kafka.source import by_partition
@@ -20,7 +20,6 @@ from streamkit.processing.sink import Sink
 from streamkit.processing.source import Arrival
 from streamkit.processing.task import Task
 from streamkit.processing.task_runner import TaskRunner
-from streamkit.processing.testing import StoredRecord
 
 PLACE = ("in", 0)
 
@@ -43,34 +42,19 @@ class Sent:
     async def close(self) -> None: ...
 
 
-class EndOfPartition:
+def end_of_partition(offset: int) -> Message:
     """What librdkafka reports behind the last record: no record, but an offset."""
-
-    def __init__(self, offset: int) -> None:
-        self._offset = offset
-
-    def topic(self) -> str:
-        return PLACE[0]
-
-    def partition(self) -> int:
-        return PLACE[1]
-
-    def offset(self) -> int:
-        return self._offset
-
-    def error(self) -> KafkaError:
-        return KafkaError(KafkaError._PARTITION_EOF)
+    topic, partition = PLACE
+    error = KafkaError(KafkaError._PARTITION_EOF)
+    return Message(topic=topic, partition=partition, offset=offset, error=error)
 
 
-class Fetched(StoredRecord, frozen=True):
-    """A record as the client hands it over."""
-
-    def error(self) -> None:
-        return None
-
-
-def fetched(*offsets: int) -> list[Any]:
-    return [Fetched((*PLACE, offset), (b"k", b"%d" % offset), 0) for offset in offsets]
+def fetched(*offsets: int) -> list[Message]:
+    topic, partition = PLACE
+    return [
+        Message(topic=topic, partition=partition, offset=o, key=b"k", value=b"%d" % o, timestamp=(1, 0))
+        for o in offsets
+    ]
 
 
 def opened(app: sk.App, sink: Sink) -> TaskRunner:
@@ -82,7 +66,7 @@ def opened(app: sk.App, sink: Sink) -> TaskRunner:
     return runner
 
 
-def work(runner: TaskRunner, messages: list[Any]) -> None:
+def work(runner: TaskRunner, messages: list[Message]) -> None:
     for arrival in by_partition(messages):
         runner.offer(arrival)
     while runner.can_run(0):
@@ -99,10 +83,10 @@ def app() -> sk.App:
 async def test_gaps_between_records_and_at_the_end_are_passed(app: sk.App) -> None:
     sink = Sent()
     runner = opened(app, sink)
-    work(runner, [*fetched(3, 4, 9), EndOfPartition(12)])
+    work(runner, [*fetched(3, 4, 9), end_of_partition(12)])
     assert sink.values == [b"3", b"4", b"9"]
     assert runner.task.committable(PLACE) == 12
-    work(runner, [EndOfPartition(15)])  # the end moved and brought no record
+    work(runner, [end_of_partition(15)])  # the end moved and brought no record
     assert runner.task.committable(PLACE) == 15
     assert runner.at_end == {PLACE: 15}
 
@@ -121,7 +105,7 @@ async def test_a_trailing_gap_does_not_pass_a_record_in_flight() -> None:
         await let_go.wait()
 
     runner = opened(app, Sent())
-    work(runner, [*fetched(5), EndOfPartition(8)])
+    work(runner, [*fetched(5), end_of_partition(8)])
     assert runner.task.committable(PLACE) == 5
     let_go.set()
     while runner.task.in_flight:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 
 from confluent_kafka import KafkaError, KafkaException
@@ -16,7 +17,9 @@ from streamkit.processing.kafka.settings import KafkaSettings, shared_settings
 from streamkit.processing.topology import TopicPlan
 
 COMPACTION_LAG = "min.compaction.lag.ms"
-REACH_S = 5.0
+FIRST_REACH_S = 1.5  # where nothing listens, the user should hear so soon
+REACH_S = 10.0
+CONNECT_S = 0.5
 REQUEST_S = 30.0
 
 log = logging.getLogger("worker.topics")
@@ -32,7 +35,12 @@ class Topics:
     def partition_counts(self) -> dict[str, int]:
         """The partition count of every topic that exists. Raises BrokerUnreachableError."""
         try:
-            metadata = self._admin.list_topics(timeout=REACH_S)
+            try:
+                metadata = self._admin.list_topics(timeout=FIRST_REACH_S)
+            except KafkaException:
+                if not any(map(_listens, self._bootstrap.split(","))):
+                    raise
+                metadata = self._admin.list_topics(timeout=REACH_S)  # far away, or just starting
         except KafkaException as error:
             raise BrokerUnreachableError(
                 f"no broker answers at {self._bootstrap}: {error.args[0].str()}",
@@ -84,3 +92,13 @@ class Topics:
             if limit is not None and int(limit.value) >= 0 and (policy is None or "delete" in policy.value):
                 limits[resource.name] = int(limit.value)
         return limits
+
+
+def _listens(address: str) -> bool:
+    """Whether somebody takes connections there."""
+    host, _, port = address.strip().rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
