@@ -204,6 +204,22 @@ class Table(MutableMapping[K, V], Generic[K, V]):
             raise KeyError(key)
         state.delete(key)
 
+    def pop(self, key: K, default: Any = _MISSING) -> Any:
+        """Remove the entry and return its value; as in a `defaultdict`, the table's default is no entry."""
+        if key in self:
+            value = self[key]
+            del self[key]
+            return value
+        if default is _MISSING:
+            raise KeyError(key)
+        return default
+
+    def setdefault(self, key: K, default: Any = None) -> Any:
+        """The value; where there is none, `default` becomes it."""
+        if key not in self:
+            self[key] = default
+        return self[key]
+
     def __contains__(self, key: object) -> bool:
         return any(state.get(key) is not _MISSING for state in self._readable())
 

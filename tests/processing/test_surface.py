@@ -152,3 +152,21 @@ def test_milliseconds_taken_for_seconds_are_refused() -> None:
     stream.window(sk.tumbling("1s")).aggregate(n=sk.Count())
     with app.test() as t, pytest.raises(ValueError, match="looks like milliseconds"):
         t.send("in", 1_357_034_400_000, key="k")
+
+
+def test_pop_and_setdefault_of_a_table_with_a_default() -> None:
+    app = sk.App("pops")
+    topic = app.topic("in", key=str, value=str)
+    counts = app.table("counts", default=int, key=str)
+    seen: list[Any] = []
+
+    @app.agent(topic)
+    def act(verb: str, record: sk.Record[str]) -> None:
+        key = record.key
+        seen.append(counts.pop(key, None) if verb == "pop" else counts.setdefault(key, 5))
+
+    with app.test() as t:
+        for verb in ("pop", "setdefault", "setdefault", "pop", "pop"):
+            t.send(topic, verb, key="k")
+        assert seen == [None, 5, 5, 5, None]
+        assert dict(counts) == {}
