@@ -126,3 +126,36 @@ def test_partial_outputs_of_a_failed_record_are_withdrawn() -> None:
         t.send(topic, 0)
         t.send(topic, 1)
         assert t.read("out") == [2, 10]
+
+
+@pytest.mark.parametrize("position", range(5))
+@pytest.mark.parametrize("failing", ["first", "second"])
+def test_of_two_chains_one_is_held_up_in_the_middle_of_a_slice(failing: str, position: int) -> None:
+    """Both see every record in order and once, whichever of them has to try one again."""
+    app = sk.App("held")
+    topic = app.topic("in", key=str, value=int)
+    counts = {name: app.table(f"of-{name}", default=int, key=str) for name in ("first", "second")}
+    seen: dict[str, list[int]] = {"first": [], "second": []}
+    attempts: list[int] = []
+
+    def count(name: str, n: int, key: str) -> None:
+        if name == failing and n == position and len(attempts) < 2:
+            attempts.append(n)
+            raise ValueError(n)
+        seen[name].append(n)
+        counts[name][key] += 1
+
+    @app.agent(topic, retry=sk.Retry(attempts=3), tables=counts.values())
+    def first(n: int, record: sk.Record[str]) -> None:
+        count("first", n, record.key)
+
+    @app.agent(topic, retry=sk.Retry(attempts=3), tables=counts.values())
+    def second(n: int, record: sk.Record[str]) -> None:
+        count("second", n, record.key)
+
+    with app.test() as t:
+        t.send_all(topic, [(n, "k") for n in range(5)])
+        assert seen == {"first": list(range(5)), "second": list(range(5))}
+        t.restart()
+        assert [dict(table) for table in counts.values()] == [{"k": 5}, {"k": 5}]
+        assert seen["first"] == list(range(5)), "everything was committed"

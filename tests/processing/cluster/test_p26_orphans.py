@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ import streamkit as sk
 from streamkit.errors import RefusedError
 from streamkit.processing.kafka import changelog_reader
 from streamkit.processing.kafka.changelog_reader import KafkaChangelogReader
+from streamkit.processing.record import RawRecord
+from streamkit.processing.source import Partition
 from tests.processing.cluster.members import running, until
 from tests.support.worker_process import Outside
 
@@ -60,3 +64,24 @@ async def test_a_changelog_that_is_gone_is_named(
     monkeypatch.setattr(changelog_reader, "MISSING_S", 0.5)
     with pytest.raises(RefusedError, match=f"{name}-0 does not exist"):
         await KafkaChangelogReader(outside.bootstrap, {}).ends({(name, 0): 5})
+
+
+async def test_a_restore_can_be_given_up_at_any_time(outside: Outside, name: str) -> None:
+    outside.create(name, 1)
+    outside.send(name, range(20_000), key=str)
+    reader = KafkaChangelogReader(outside.bootstrap, {})
+    begun = asyncio.Event()
+
+    def apply(place: Partition, records: Sequence[RawRecord]) -> None:
+        begun.set()
+
+    for wait_s in (0.0, 0.05):
+        looking = asyncio.create_task(reader.ends({(name, 0): 0}))
+        await asyncio.sleep(wait_s)
+        looking.cancel()
+        await asyncio.wait([looking])
+    reading = asyncio.create_task(reader.read({(name, 0): 20_000}, apply))
+    await begun.wait()
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
