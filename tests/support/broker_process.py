@@ -11,6 +11,8 @@ import threading
 from pathlib import Path
 from typing import Self
 
+from streamkit.runtime.os.lifeline import Lifeline
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 TELEMETRY = re.compile(r"http://(127\.0\.0\.1:\d+)")
 READY = re.compile(r"ready\b.*?(127\.0\.0\.1:(\d+))")
@@ -48,12 +50,20 @@ class BrokerProcess:
 
     def start(self, *, timeout_s: float = 30) -> Self:
         listen = f"127.0.0.1:{self.port}"
+        self.lifeline = Lifeline()  # a run that is killed leaves no broker behind
         command = streamkit(
-            "broker", "start", "--listen", listen, "--data-dir", str(self.data_dir), *self.options
+            *("broker", "start", "--listen", listen, "--data-dir", str(self.data_dir)),
+            *("--parent-fd", str(self.lifeline.child_fd), *self.options),
         )
         self.process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, env=environment(), start_new_session=True
+            command,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+            start_new_session=True,
+            pass_fds=(self.lifeline.child_fd,),
         )
+        self.lifeline.started()
         ready = threading.Event()
         threading.Thread(target=self._read_log, args=(self.process, ready), daemon=True).start()
         if not ready.wait(timeout_s) or self.port == 0:
@@ -89,3 +99,5 @@ class BrokerProcess:
             process.kill()
             process.wait()
             raise
+        finally:
+            self.lifeline.close()
