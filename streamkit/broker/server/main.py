@@ -25,6 +25,7 @@ from streamkit.broker.config_key import INT_MAX
 from streamkit.broker.server.node import Broker
 from streamkit.broker.storage.log_directory import OPEN_FILES
 from streamkit.errors import RefusedError, StreamkitError
+from streamkit.runtime.os.memory import keep_freed_memory
 from streamkit.runtime.os.ports import os_ports
 from streamkit.telemetry.exposition import TelemetryServer
 from streamkit.telemetry.instruments import Registry
@@ -143,6 +144,7 @@ class Process:
         starting.result()
         gc.collect()
         gc.freeze()
+        keep_freed_memory()
         gc.set_threshold(*GC_THRESHOLDS)
         self._announce(broker)
 
