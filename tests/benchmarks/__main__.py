@@ -38,7 +38,7 @@ def bulk(effort: Effort) -> Iterator[Figure]:
     """Bytes: a bare server and ours in turns, both without fsync."""
     total = int(effort.seconds * 256) * MEBIBYTE
     bare, ours = [], []
-    machine.touch_page_cache((effort.rounds + 1) * total)
+    machine.touch_page_cache(4 * effort.rounds * total)  # what both are about to write, twice over
     with brokers.running(*RELAXED) as broker:
         topic, pid = brokers.create(broker, "bulk"), brokers.pid_of(broker)
         for _ in range(effort.rounds):
