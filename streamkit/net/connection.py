@@ -2,8 +2,8 @@
 
 Receiving. All connections read into one scratch buffer, so an idle connection owns none. What one read
 brought is copied out once, whole, and frames are slices of that copy. A frame that did not fit one read
-gets a buffer of its own and the rest is received straight into it; that buffer grows with the bytes that
-really came (by four, up to the frame's size), never with what its sender claims.
+gets a buffer of its own, into which its beginning is copied and the rest received straight; that buffer
+grows with the bytes that really came (by four, up to the frame's size), never with what its sender claims.
 
 Dispatching. `serve` turns a frame into an `Exchange`, answered at once or later. Frames are served in the
 order of arrival while fewer than `max_requests` / `max_request_bytes` are unanswered and fewer than
@@ -165,7 +165,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._frame is None:
             end = len(self._rest) + nbytes
             self._rest = b""
-            self._chunk = memoryview(bytearray(self.listener.scratch[:end]))
+            received = self.listener.scratch[:end]
+            self._chunk = received if begins_large_frame(received) else copied(received)
             self._position = 0
         else:
             self._filled += nbytes
@@ -213,6 +214,8 @@ class Connection(asyncio.BufferedProtocol):
                     self._parked = exchange
             else:
                 if position < end:
+                    if chunk.obj is self.listener.scratch.obj:
+                        self._chunk = copied(chunk)
                     self._position = position
                     self._frame_since_ms = 0
                     self._pause_reading()
@@ -393,6 +396,15 @@ class Connection(asyncio.BufferedProtocol):
         for exchange in exchanges:
             if exchange.answer is None:
                 exchange.abandon()
+
+
+def copied(received: memoryview) -> memoryview:
+    return memoryview(bytearray(received))
+
+
+def begins_large_frame(received: memoryview) -> bool:
+    """Whether this is the beginning of a single frame, to be copied into a buffer of that frame's own."""
+    return len(received) > SMALL_FRAME_BYTES and SIZE.unpack_from(received)[0] + SIZE.size > len(received)
 
 
 def grown(received: bytearray | memoryview, size: int) -> bytearray:

@@ -22,9 +22,9 @@ from tests.support.broker_process import BrokerProcess
 
 
 @contextmanager
-def running(*options: str) -> Iterator[BrokerProcess]:
-    """A broker in an empty directory for as long as the block runs."""
-    with tempfile.TemporaryDirectory() as directory:
+def running(*options: str, below: str | None = None) -> Iterator[BrokerProcess]:
+    """A broker in an empty directory `below` (default: among temporary files), while the block runs."""
+    with tempfile.TemporaryDirectory(dir=below) as directory:
         broker = BrokerProcess(Path(directory) / "data", *options).start()
         try:
             yield broker
@@ -37,10 +37,12 @@ def pid_of(broker: BrokerProcess) -> int:
     return broker.process.pid
 
 
-def create(broker: BrokerProcess, topic: str, partitions: int = 1) -> str:
+def create(
+    broker: BrokerProcess, topic: str, partitions: int = 1, config: dict[str, str] | None = None
+) -> str:
     """The name of the new topic."""
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-    admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(60)
+    admin.create_topics([NewTopic(topic, partitions, 1, config=config or {})])[topic].result(60)
     return topic
 
 

@@ -24,10 +24,16 @@ VERSION = 9
 LEADER_ONLY = 1
 
 
-def frame(topic: str, partition: int, value_bytes: int) -> bytes:
-    """A Produce request of one record, acks=1."""
-    batch = encode_batch([Record(timestamp=int(time.time() * 1000), value=bytes(value_bytes))])
-    data = TopicProduceData(name=topic, partition_data=[PartitionProduceData(index=partition, records=batch)])
+def batch(value_bytes: int) -> bytes:
+    """One record."""
+    return encode_batch([Record(timestamp=int(time.time() * 1000), value=bytes(value_bytes))])
+
+
+def frame(topic: str, partition: int, records: bytes) -> bytes:
+    """A Produce request of one batch, acks=1."""
+    data = TopicProduceData(
+        name=topic, partition_data=[PartitionProduceData(index=partition, records=records)]
+    )
     request = ProduceRequest(acks=LEADER_ONLY, timeout_ms=30_000, topic_data=[data])
     return b"".join(encode_request(request, VERSION, correlation_id=1, client_id="bench"))
 
@@ -86,7 +92,8 @@ def pipelined(
     seconds: float = 3.0,
 ) -> Rate:
     """Answered requests a second, after a quarter of the time to warm up."""
-    frames = [frame(topic, partition, value_bytes) for partition in range(partitions)]
+    records = batch(value_bytes)
+    frames = [frame(topic, partition, records) for partition in range(partitions)]
     pipelines = [Pipeline(port, frames, in_flight) for _ in range(connections)]
     _drive(pipelines, seconds / 4)
     before = sum(one.answered for one in pipelines)
@@ -110,7 +117,7 @@ def _drive(pipelines: list[Pipeline], seconds: float) -> None:
 
 def round_trips(port: int, topic: str, count: int) -> tuple[float, float]:
     """(p50, p99) milliseconds of one 100-byte Produce request at a time."""
-    request = frame(topic, 0, 100)
+    request = frame(topic, 0, batch(100))
     times = []
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -127,5 +134,5 @@ def round_trips(port: int, topic: str, count: int) -> tuple[float, float]:
 def first_acknowledged(port: int, topic: str) -> None:
     """One Produce request that succeeds."""
     with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(frame(topic, 0, 100))
+        connection.sendall(frame(topic, 0, batch(100)))
         _check(connection.recv(65536)[4:])

@@ -420,3 +420,24 @@ async def test_after_serving_has_stopped_only_what_was_served_is_answered() -> N
         assert await read_frame(reader) == b"answer"
         assert len(server.exchanges) == 1
         writer.close()
+
+
+async def test_the_beginning_of_a_large_frame_that_has_to_wait_outlives_what_others_send_meanwhile() -> None:
+    async with serving(Limits(max_requests=1)) as server:
+        server.answer_at_once, server.pipelined = False, True
+        reader, writer = await connect(server)
+        writer.write(framed(b"first"))
+        await server.served(1)
+        waiting = bytes(range(256)) * 4_000
+        used = server.listener.budget.used
+        writer.write(framed(waiting))
+        await server.until(lambda: server.listener.budget.used > used)
+        _, other = await connect(server)
+        other.write(framed(b"overwrites " * 20_000))
+        await server.served(2)
+        server.exchanges[0][0].send([framed(b"answer")])
+        assert await read_frame(reader) == b"answer"
+        await server.served(3)
+        assert server.exchanges[2][1] == waiting
+        writer.close()
+        other.close()
