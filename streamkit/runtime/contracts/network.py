@@ -1,4 +1,5 @@
-"""Byte streams: whoever listens gets a receiver per connection and a transport to answer on.
+"""Byte streams: whoever listens gets a receiver per connection and a transport to answer on, and whoever
+connects gets one of each.
 
 The two halves are shaped as asyncio's buffered protocol and transport, so that the operating system's binding
 adds nothing to the hot path, while a simulator can hand the same receivers any bytes at any time, cut off
@@ -73,4 +74,11 @@ class Listening(Protocol):
 class Network(Protocol):
     async def bind(self, host: str, port: int, make_receiver: Callable[[], Receiver]) -> Listening:
         """Take the address, without accepting yet; OSError when that is impossible."""
+        ...
+
+    async def connect(self, host: str, port: int, make_receiver: Callable[[], Receiver]) -> Transport:
+        """A connection to somebody who listens there, once `connection_made` was called; OSError without.
+
+        How long that may take is the caller's to bound; a cancelled attempt leaves nothing behind.
+        """
         ...

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from typing import cast
 
-from streamkit.runtime.contracts.network import Receiver
+from streamkit.runtime.contracts.network import Receiver, Transport
 
 BACKLOG = 1024
 
@@ -39,3 +39,8 @@ class TcpNetwork:
             self._listening = given
             server = await loop.create_server(factory, host, port, backlog=BACKLOG, start_serving=False)
         return TcpListening(server, server.sockets[0].getsockname()[1])
+
+    async def connect(self, host: str, port: int, make_receiver: Callable[[], Receiver]) -> Transport:
+        loop, factory = asyncio.get_running_loop(), cast("Callable[[], asyncio.BaseProtocol]", make_receiver)
+        transport, _ = await loop.create_connection(factory, host, port)
+        return cast("Transport", transport)
