@@ -27,7 +27,7 @@ from streamkit.protocol.api import APIS, Api
 from streamkit.protocol.codec import decode, encode
 from streamkit.protocol.compiler.source import on_wire
 from streamkit.protocol.framing import decode_request, encode_request
-from streamkit.protocol.schema import ZERO_UUID, Field, Message
+from streamkit.protocol.schema import ZERO_UUID, Array, Field, Message
 from tests.protocol.samples import PAIRS, messages, pair_id, sample
 
 EVERYDAY_EXAMPLES = 4
@@ -116,10 +116,17 @@ def narrower(cls: type[Message], version: int) -> dict[str, st.SearchStrategy[An
                 case "timedelta_i64":
                     narrow[field.name] = st.integers(-(1 << 50), 1 << 50)
                 case "datetime_i64":
-                    narrow[field.name] = st.just(-1) | st.integers(0, 1 << 33).map(
-                        lambda seconds: seconds * 1000
-                    )
+                    times = st.integers(0, 1 << 33).map(lambda seconds: seconds * 1000)
+                    narrow[field.name] = st.just(-1) | times if may_be_none(their_field) else times
+                case "records" if not may_be_none(their_field):
+                    narrow[field.name] = st.binary(max_size=300)
+                case "uuid" if isinstance(field.wire, Array) and may_be_none(their_field):
+                    narrow[field.name] = st.lists(st.binary(min_size=16, max_size=16), max_size=2)
     return narrow
+
+
+def may_be_none(field: Any) -> bool:
+    return type(None) in get_args(field.type)
 
 
 def nested_message(field: Field) -> type[Message]:
