@@ -37,7 +37,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     terminalreporter.section("client × feature")
     terminalreporter.write_line(f"{'':{width}}  " + "  ".join(clients))
     for feature in sorted(cells):
-        marks = (f"{cells[feature].get(client, ''):^{len(client)}}" for client in clients)
+        marks = (f"{cells[feature].get(client, '–'):^{len(client)}}" for client in clients)
         terminalreporter.write_line(f"{feature:{width}}  " + "  ".join(marks))
     for client in CLIENTS:
         for lacking, why in client.lacks.items():
