@@ -23,7 +23,7 @@ from streamkit.broker.config import BrokerConfig
 from streamkit.broker.controller.image import MetadataImage
 from streamkit.broker.controller.topic_names import CONSUMER_OFFSETS
 from streamkit.broker.coordination.group.coordinator import GroupCoordinator
-from streamkit.broker.coordination.group.group import RebalanceCompleted, RebalanceStarted
+from streamkit.broker.coordination.group.vocabulary import RebalanceCompleted, RebalanceStarted
 from streamkit.broker.coordination.placement import partition_for
 from streamkit.broker.coordination.shard import CoordinatorRecord, Decision, Instant, Refusal, Token
 from streamkit.broker.server.timers import Timer, Timers

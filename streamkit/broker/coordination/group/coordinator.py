@@ -11,9 +11,11 @@ from collections.abc import Collection
 
 from streamkit.broker.config import BrokerConfig
 from streamkit.broker.coordination.deadlines import Deadlines
-from streamkit.broker.coordination.group.group import Caller, Group, GroupState, JoinCall, Timer, refused_join
+from streamkit.broker.coordination.group.classic import departure, joining, rebalance, syncing
+from streamkit.broker.coordination.group.classic.group import ClassicGroup, ClassicState, refused_join
 from streamkit.broker.coordination.group.offsets import CommittedOffsets, OffsetLimits, commit_offsets
 from streamkit.broker.coordination.group.records import OffsetChange, group_tombstone, parse
+from streamkit.broker.coordination.group.vocabulary import Caller, Timer
 from streamkit.broker.coordination.shard import Decision, Instant, Refusal, Token
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.delete_groups import DeletableGroupResult
@@ -52,7 +54,7 @@ class GroupCoordinator:
     """One shard. `groups` holds every group that has members, a written generation, or offsets."""
 
     def __init__(self, config: BrokerConfig) -> None:
-        self.groups: dict[str, Group] = {}
+        self.groups: dict[str, ClassicGroup] = {}
         self.offsets = CommittedOffsets()
         self._config = config
         self._deadlines: Deadlines[Timer] = Deadlines()
@@ -74,7 +76,7 @@ class GroupCoordinator:
 
     def loaded(self, decision: Decision) -> None:
         for group in self.groups.values():
-            group.loaded(decision)
+            rebalance.loaded(group, decision)
         self._schedule_expiry(decision.at)
 
     def wake_at_ms(self) -> int | None:
@@ -91,11 +93,11 @@ class GroupCoordinator:
         elif group is None:
             pass
         elif timer.kind == "join":
-            group.join_timeout(decision)
+            rebalance.join_timeout(group, decision)
         elif timer.kind == "sync":
-            group.sync_timeout(decision)
+            syncing.sync_timeout(group, decision)
         else:
-            group.session_timeout(timer.member_id, decision)
+            departure.session_timeout(group, timer.member_id, decision)
             self._forget_if_unused(timer.group_id)
         return decision
 
@@ -108,7 +110,7 @@ class GroupCoordinator:
                 self._existing(request.group_id, ErrorCode.UNKNOWN_MEMBER_ID) if request.member_id else None
             )
             group = group or self._group(request.group_id)
-            group.join(JoinCall(request, caller, token), decision)
+            joining.join(group, joining.JoinCall(request, caller, token), decision)
         except Refusal as refusal:
             self._forget_if_unused(request.group_id)
             decision.reply(token, refused_join(refusal.code, request.member_id))
@@ -116,7 +118,7 @@ class GroupCoordinator:
     def sync(self, request: SyncGroupRequest, token: Token, decision: Decision) -> None:
         try:
             group = self._existing(request.group_id, ErrorCode.UNKNOWN_MEMBER_ID)
-            group.sync(request, token, decision)
+            syncing.sync(group, request, token, decision)
         except Refusal as refusal:
             decision.reply(token, SyncGroupResponse(error_code=refusal.code))
 
@@ -124,7 +126,9 @@ class GroupCoordinator:
         code = ErrorCode.NONE
         try:
             group = self._existing(request.group_id, ErrorCode.UNKNOWN_MEMBER_ID)
-            group.heartbeat(request.member_id, request.group_instance_id, request.generation_id, decision)
+            departure.heartbeat(
+                group, request.member_id, request.group_instance_id, request.generation_id, decision
+            )
         except Refusal as refusal:
             code = refusal.code
         decision.reply(token, HeartbeatResponse(error_code=code))
@@ -139,7 +143,7 @@ class GroupCoordinator:
             code = ErrorCode.NONE
         group = self.groups.get(request.group_id)
         if group is not None:
-            group.left(decision)
+            departure.left(group, decision)
             self._forget_if_unused(request.group_id)
         decision.reply(token, LeaveGroupResponse(error_code=code, members=answers))
 
@@ -147,7 +151,7 @@ class GroupCoordinator:
         code = ErrorCode.NONE
         try:
             group = self._existing(group_id, ErrorCode.UNKNOWN_MEMBER_ID)
-            group.leave(member.member_id, member.group_instance_id, decision)
+            departure.leave(group, member.member_id, member.group_instance_id, decision)
         except Refusal as refusal:
             code = refusal.code
         return MemberResponse(
@@ -206,7 +210,7 @@ class GroupCoordinator:
             expired = self.offsets.expired(group, decision.at.wall_ms, limits)
             decision.records += expired
             has_others = len(self.offsets.of(group.group_id)) > len(expired)
-            if group.state is GroupState.EMPTY and group.durable is not None and not has_others:
+            if group.state is ClassicState.EMPTY and group.durable is not None and not has_others:
                 decision.records.append(group_tombstone(group.group_id))
         self._schedule_expiry(decision.at)
 
@@ -227,11 +231,11 @@ class GroupCoordinator:
         if group is not None:
             described = group.describe()
         elif version < GROUP_NOT_FOUND_ON_DESCRIBE_VERSION:
-            described = DescribedGroup(group_id=group_id, group_state=GroupState.DEAD.value)
+            described = DescribedGroup(group_id=group_id, group_state=ClassicState.DEAD.value)
         else:
             described = DescribedGroup(
                 group_id=group_id,
-                group_state=GroupState.DEAD.value,
+                group_state=ClassicState.DEAD.value,
                 error_code=ErrorCode.GROUP_ID_NOT_FOUND,
                 error_message=f"Group {group_id} not found.",
             )
@@ -256,7 +260,7 @@ class GroupCoordinator:
         group = self.groups.get(group_id)
         if group is None:
             code = ErrorCode.GROUP_ID_NOT_FOUND
-        elif group.state is not GroupState.EMPTY:
+        elif group.state is not ClassicState.EMPTY:
             code = ErrorCode.NON_EMPTY_GROUP
         else:
             code = ErrorCode.NONE
@@ -266,13 +270,13 @@ class GroupCoordinator:
 
     # ── small ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def _group(self, group_id: str) -> Group:
+    def _group(self, group_id: str) -> ClassicGroup:
         group = self.groups.get(group_id)
         if group is None:
-            group = self.groups[group_id] = Group(group_id, self._config, self._deadlines)
+            group = self.groups[group_id] = ClassicGroup(group_id, self._config, self._deadlines)
         return group
 
-    def _existing(self, group_id: str, otherwise: ErrorCode) -> Group:
+    def _existing(self, group_id: str, otherwise: ErrorCode) -> ClassicGroup:
         group = self.groups.get(group_id)
         if group is None:
             raise Refusal(otherwise)
@@ -281,14 +285,14 @@ class GroupCoordinator:
     def _delete(self, group_id: str) -> None:
         group = self.groups.pop(group_id, None)
         if group is not None:
-            group.state = GroupState.DEAD
+            group.state = ClassicState.DEAD
             if self.offsets.of(group_id):
                 self._group(group_id)
 
     def _forget_if_unused(self, group_id: str) -> None:
         group = self.groups.get(group_id)
         if group is not None and group.is_unused and not self.offsets.of(group_id):
-            group.state = GroupState.DEAD
+            group.state = ClassicState.DEAD
             del self.groups[group_id]
 
 

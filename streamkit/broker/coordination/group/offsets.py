@@ -1,10 +1,10 @@
 """Committed offsets: how far each group has come in each partition.
 
-Hard state only: a map that `replay` sets. Whoever may write is decided by the group (`Group.check_commit`);
+Hard state only: a map that `replay` sets. Whoever may write is decided by the group (`check_commit`);
 here is what may be written, what is read back, and when an offset has been kept for long enough.
 
 Retention begins when a group becomes empty, or with the commit itself where there is no membership to go by
-(a simple consumer that only stores offsets); `Group.retention_began_ms` says which. An offset committed with
+(a simple consumer that only stores offsets); `retention_began_ms` says which. An offset committed with
 a retention of its own (OffsetCommit before version 5) goes by that instead.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
-from streamkit.broker.coordination.group.group import Group
+from streamkit.broker.coordination.group.classic.group import ClassicGroup
 from streamkit.broker.coordination.group.records import (
     OffsetCommitValue,
     offset_record,
@@ -91,7 +91,7 @@ class CommittedOffsets:
             if key[0] in topics
         ]
 
-    def expired(self, group: Group, now_ms: int, limits: OffsetLimits) -> list[CoordinatorRecord]:
+    def expired(self, group: ClassicGroup, now_ms: int, limits: OffsetLimits) -> list[CoordinatorRecord]:
         """What deletes the offsets of a group whose retention has passed."""
         return [
             offset_tombstone(group.group_id, *key)
@@ -118,7 +118,7 @@ class CommittedOffsets:
         )
 
     def delete(
-        self, request: OffsetDeleteRequest, group: Group
+        self, request: OffsetDeleteRequest, group: ClassicGroup
     ) -> tuple[list[CoordinatorRecord], OffsetDeleteResponse]:
         """Delete single offsets, except of topics that a live member subscribes to."""
         records: list[CoordinatorRecord] = []
@@ -193,7 +193,7 @@ def _topics_of(offsets: Mapping[TopicPartition, OffsetCommitValue]) -> list[Offs
 
 
 def _is_expired(
-    group: Group, topic: str, value: OffsetCommitValue, now_ms: int, limits: OffsetLimits
+    group: ClassicGroup, topic: str, value: OffsetCommitValue, now_ms: int, limits: OffsetLimits
 ) -> bool:
     began_ms = group.retention_began_ms(topic, value.commit_timestamp)
     if began_ms is None:

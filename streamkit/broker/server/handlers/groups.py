@@ -14,8 +14,9 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
+from streamkit.broker.coordination.group.classic.group import refused_join
 from streamkit.broker.coordination.group.coordinator import GroupCoordinator, refused_commit
-from streamkit.broker.coordination.group.group import Caller, refused_join
+from streamkit.broker.coordination.group.vocabulary import Caller
 from streamkit.broker.coordination.shard import Decision, Refusal, Token
 from streamkit.broker.server.authorized_operations import GROUP
 from streamkit.broker.server.coordinator_host import Decide

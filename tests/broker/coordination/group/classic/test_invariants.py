@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from streamkit.broker.coordination.group.group import GroupState
+from streamkit.broker.coordination.group.classic.group import ClassicState
 from streamkit.protocol.error_codes import ErrorCode
-from tests.broker.coordination.harness import GROUP, REBALANCE_MS, SESSION_MS, Coordinator, Waiter
+from tests.broker.coordination.group.harness import GROUP, REBALANCE_MS, SESSION_MS, Coordinator, Waiter
 
 PARTITIONS = 3
 CLIENTS = 5
@@ -187,14 +187,14 @@ class Groups(RuleBasedStateMachine):
     def g8_a_static_member_comes_back_without_a_rebalance(self, n: int) -> None:
         client = self.clients[n]
         group = self.coordinator.shard.groups.get(GROUP)
-        if group is None or group.state is not GroupState.STABLE or client.member_id not in group.members:
+        if group is None or group.state is not ClassicState.STABLE or client.member_id not in group.members:
             return
         old_id, generation = client.member_id, group.generation
         self.ghosts.append(replace(client))
         client.forget()
         client.joins = self.coordinator.join(instance=client.instance)
         assert client.joins.joined.generation_id == generation
-        assert group.state is GroupState.STABLE
+        assert group.state is ClassicState.STABLE
         code = self.coordinator.heartbeat(old_id, generation, instance=client.instance)
         assert code == ErrorCode.FENCED_INSTANCE_ID
         self.hear_join(client)
@@ -213,7 +213,7 @@ class Groups(RuleBasedStateMachine):
         group = self.coordinator.shard.groups.get(GROUP)
         return (
             group is not None
-            and group.state is GroupState.STABLE
+            and group.state is ClassicState.STABLE
             and set(group.members) == {client.member_id for client in self.clients}
             and {client.generation for client in self.clients} == {group.generation}
             and sorted(p for client in self.clients for p in client.owns) == list(range(PARTITIONS))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from streamkit.broker.coordination.group.group import GroupState, RebalanceCompleted, RebalanceStarted
+from streamkit.broker.coordination.group.classic.group import ClassicState
+from streamkit.broker.coordination.group.vocabulary import RebalanceCompleted, RebalanceStarted
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.leave_group import MemberIdentity
-from tests.broker.coordination.harness import (
+from tests.broker.coordination.group.harness import (
     GROUP,
     REBALANCE_MS,
     SESSION_MS,
@@ -119,7 +120,7 @@ class TestGathering:
         assert first.waits, "somebody came meanwhile"
         coordinator.advance(3000)
         assert first.joined.generation_id == second.joined.generation_id == 1
-        assert coordinator.group.state is GroupState.COMPLETING_REBALANCE
+        assert coordinator.group.state is ClassicState.COMPLETING_REBALANCE
 
     def test_the_initial_delay_ends_with_the_rebalance_timeout(self) -> None:
         coordinator = Coordinator(group_initial_rebalance_delay_ms=3000)
@@ -177,7 +178,7 @@ class TestRejoining:
         _, b = coordinator.stable(2)
         joined = coordinator.join(b).joined
         assert (joined.generation_id, joined.members) == (2, [])
-        assert coordinator.group.state is GroupState.STABLE
+        assert coordinator.group.state is ClassicState.STABLE
 
     def test_a_rejoining_leader_starts_a_rebalance(self, coordinator: Coordinator) -> None:
         a, b = coordinator.stable(2)
@@ -296,7 +297,7 @@ class TestHeartbeats:
     def test_a_group_whose_last_member_expires_is_empty(self, coordinator: Coordinator) -> None:
         coordinator.stable()
         coordinator.advance(SESSION_MS)
-        assert coordinator.group.state is GroupState.EMPTY
+        assert coordinator.group.state is ClassicState.EMPTY
         assert coordinator.group.generation == 2
 
 
@@ -317,7 +318,7 @@ class TestLeaving:
         (member_id,) = coordinator.stable()
         assert coordinator.leave("stranger", version=2).error_code == ErrorCode.UNKNOWN_MEMBER_ID
         assert coordinator.leave(member_id, version=2).error_code == NONE
-        assert coordinator.group.state is GroupState.EMPTY
+        assert coordinator.group.state is ClassicState.EMPTY
 
     def test_leaving_an_unknown_group_is_an_error_for_each_member(self, coordinator: Coordinator) -> None:
         answer = coordinator.leave("stranger")
@@ -429,7 +430,7 @@ class TestStaticMembers:
         parked = coordinator.sync(b, coordinator.group.generation, instance="two")
         coordinator.join(instance="two")
         assert parked.code == ErrorCode.FENCED_INSTANCE_ID
-        assert coordinator.group.state is GroupState.PREPARING_REBALANCE
+        assert coordinator.group.state is ClassicState.PREPARING_REBALANCE
 
     def test_the_parked_join_of_a_replaced_member_is_fenced(self) -> None:
         coordinator = Coordinator(group_initial_rebalance_delay_ms=3000)
@@ -446,7 +447,7 @@ class TestStaticMembers:
         coordinator.enter()
         coordinator.join(a, instance="one", session_ms=300_000)
         coordinator.advance(REBALANCE_MS)
-        assert coordinator.group.state is GroupState.COMPLETING_REBALANCE
+        assert coordinator.group.state is ClassicState.COMPLETING_REBALANCE
         assert b in coordinator.group.members
         coordinator.advance(300_000)
         assert b not in coordinator.group.members
@@ -459,7 +460,7 @@ class TestStaticMembers:
         coordinator.leave(newcomer)
         assert waits.code == ErrorCode.UNKNOWN_MEMBER_ID
         coordinator.advance(2 * REBALANCE_MS)
-        assert coordinator.group.state is GroupState.PREPARING_REBALANCE
+        assert coordinator.group.state is ClassicState.PREPARING_REBALANCE
         again = coordinator.join(a, instance="one")
         coordinator.advance(REBALANCE_MS)
         assert again.joined.error_code == NONE
@@ -489,9 +490,9 @@ class TestCrashes:
         coordinator.stable(2)
         coordinator.crash()
         coordinator.advance(SESSION_MS - 1)
-        assert coordinator.group.state is GroupState.STABLE
+        assert coordinator.group.state is ClassicState.STABLE
         coordinator.advance(1)
-        assert coordinator.group.state is GroupState.EMPTY
+        assert coordinator.group.state is ClassicState.EMPTY
 
     def test_a_rebalance_under_way_is_forgotten(self, coordinator: Coordinator) -> None:
         a, b = coordinator.stable(2)

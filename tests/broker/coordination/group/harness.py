@@ -7,8 +7,9 @@ from itertools import count
 from struct import pack
 
 from streamkit.broker.config import BrokerConfig
+from streamkit.broker.coordination.group.classic.group import ClassicGroup
 from streamkit.broker.coordination.group.coordinator import GroupCoordinator
-from streamkit.broker.coordination.group.group import Caller, Group
+from streamkit.broker.coordination.group.vocabulary import Caller
 from streamkit.broker.coordination.shard import CoordinatorRecord, Decision, Instant
 from streamkit.protocol.messages.delete_groups import DeletableGroupResult
 from streamkit.protocol.messages.describe_groups import DescribedGroup
@@ -147,7 +148,7 @@ class Coordinator:
         self.tick()
 
     @property
-    def group(self) -> Group:
+    def group(self) -> ClassicGroup:
         return self.shard.groups[GROUP]
 
     # ── requests ─────────────────────────────────────────────────────────────────────────────────────

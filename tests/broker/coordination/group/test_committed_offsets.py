@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from streamkit.broker.coordination.group.group import GroupState
+from streamkit.broker.coordination.group.classic.group import ClassicState
 from streamkit.broker.coordination.shard import Decision
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.offset_fetch import OffsetFetchRequestGroup, OffsetFetchResponseGroup
-from tests.broker.coordination.harness import GROUP, SESSION_MS, Coordinator, Waiter, protocols
+from tests.broker.coordination.group.harness import GROUP, SESSION_MS, Coordinator, Waiter, protocols
 
 NONE = ErrorCode.NONE
 MINUTE_MS = 60_000
@@ -134,7 +134,7 @@ class TestRetention:
             coordinator.advance(9000)
             coordinator.heartbeat(member_id, 1)
         coordinator.leave(member_id)
-        assert coordinator.group.state is GroupState.EMPTY
+        assert coordinator.group.state is ClassicState.EMPTY
 
     @pytest.mark.parametrize("crashes", [False, True])
     def test_g9_an_empty_group_keeps_its_offsets_from_when_it_became_empty(self, crashes: bool) -> None:
