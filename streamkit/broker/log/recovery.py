@@ -31,6 +31,8 @@ from streamkit.protocol.records.batch import (
 )
 
 SCAN_BYTES = 1 << 20
+NO_GAPS = 0
+GAPS_ANYWHERE = 1 << 63
 
 
 class Damage(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,14 +58,15 @@ class Replay:
 
     def __init__(
         self, *, next_offset: int, epochs: LeaderEpochs, producers: dict[int, ProducerEntry],
-        producers_from: int, gaps_allowed: bool, index_interval_bytes: int,
+        producers_from: int, gaps_below: int, index_interval_bytes: int,
     ) -> None:  # fmt: skip
         self.next_offset = next_offset
         self.epochs = epochs
         self.producers = producers
         self._producers_from = producers_from
         """Offset of the snapshot that `producers` came from: what lies below is in it."""
-        self._gaps_allowed = gaps_allowed
+        self._gaps_below = gaps_below
+        """Compaction leaves holes, and only in what is durable; any other hole is bytes that went missing."""
         self._index_interval_bytes = index_interval_bytes
 
     def segment(self, segment: Segment, file_size: int) -> Steps[Damage | None]:
@@ -78,6 +81,7 @@ class Replay:
             position += walked
             if not walked and not problem:
                 problem = f"{left} bytes are too few for a record batch"
+            yield position, 0
         if not problem:
             return None
         return Damage(
@@ -110,7 +114,7 @@ class Replay:
         return ""
 
     def _gap(self, offset: int) -> str:
-        if offset == self.next_offset or (offset > self.next_offset and self._gaps_allowed):
+        if offset == self.next_offset or self.next_offset < offset <= self._gaps_below:
             return ""
         return f"offset {offset} follows where {self.next_offset} was expected"
 

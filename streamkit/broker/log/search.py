@@ -85,6 +85,20 @@ def find_batch(start: int, end: int, offset: int) -> Steps[int]:
     return end
 
 
+def find_cut(start: int, end: int, offset: int, next_offset: int) -> Steps[tuple[int, int]]:
+    """(position, next offset) behind the last batch in [start, end) that ends before `offset`.
+
+    `next_offset` is what the batch at `start` follows.
+    """
+    position = start
+    while position < end:
+        header = yield from header_at(position, end)
+        if header.last_offset >= offset:
+            break
+        position, next_offset = position + header.size, header.next_offset
+    return position, next_offset
+
+
 def _walk(chunk: Buffer, offset: int) -> tuple[bool, int]:
     """(found, position) of the batch that reaches `offset`, or where the walk left the chunk."""
     at, last = 0, len(chunk) - HEADER_SIZE

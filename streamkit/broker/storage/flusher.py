@@ -12,7 +12,7 @@ In relaxed mode an append counts as flushed at once and a round runs only for a 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -33,12 +33,16 @@ class FlushWork(msgspec.Struct, frozen=True, kw_only=True):
     files: Sequence[DiskFile]
     directories: Sequence[str]
     replacements: Sequence[tuple[str, bytes]]
+    has_gap: bool
+    """Offsets that compaction took out: recovery takes them for lost bytes above the checkpointed recovery
+    point, so that has to be written down before anybody is promised what follows."""
 
 
 class Flusher:
     def __init__(
-        self, disk: Disk, path: str, spawn: Spawn, *, relaxed: bool, on_failure: Callable[[str], None]
-    ) -> None:
+        self, disk: Disk, path: str, spawn: Spawn, *, relaxed: bool, on_failure: Callable[[str], None],
+        checkpoint: Callable[[], Awaitable[None]],
+    ) -> None:  # fmt: skip
         self.relaxed = relaxed
         self.moves = 0
         """How often anything moved that the directory's checkpoints record."""
@@ -46,6 +50,7 @@ class Flusher:
         self._path = path
         self._spawn = spawn
         self._on_failure = on_failure
+        self._checkpoint = checkpoint
         self._dirty: dict[PartitionLog, None] = {}
         self.between_rounds = asyncio.Lock()
         """Held during a round; hold it to move what a round may be working on."""
@@ -53,6 +58,8 @@ class Flusher:
         self._idle = asyncio.Event()
         self._idle.set()
         self._failed = False
+        self._waiting: list[asyncio.Future[None]] = []
+        """Who waits for the end of the next round."""
 
     def dirty(self, log: PartitionLog) -> None:
         """Have `log` flushed in the next round."""
@@ -77,18 +84,34 @@ class Flusher:
         """Wait until nothing is left to flush, or the directory failed."""
         await self._idle.wait()
 
+    async def flushed(self) -> None:
+        """Wait until everything appended before this call counts as flushed, or the directory failed.
+
+        Unlike `settle` it waits for one round, whatever others append meanwhile.
+        """
+        if self._running and not self.relaxed:
+            waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiting)
+            await waiting
+
     async def _run(self) -> None:
+        waiting: list[asyncio.Future[None]] = []
         try:
             while self._dirty and not self._failed:
                 async with self.between_rounds:
                     logs = list(self._dirty)
                     self._dirty.clear()
+                    waiting, self._waiting = self._waiting, []
                     await self._round(logs)
+                _wake(waiting)
         except OSError as error:
             self.fail(f"flushing {self._path} failed: {error}")
         finally:
             self._running = False
             self._idle.set()
+            _wake(waiting)
+            _wake(self._waiting)
+            self._waiting = []
 
     async def _round(self, logs: list[PartitionLog]) -> None:
         work = [(log, log.begin_flush()) for log in logs]
@@ -99,6 +122,11 @@ class Flusher:
                 log.put_back(part)
             raise
         self.moves += 1
+        gaps = [(log, part.end_offset) for log, part in work if part.has_gap]
+        if gaps:
+            for log, end_offset in gaps:
+                log.recovery_point = max(log.recovery_point, end_offset)
+            await self._checkpoint()
         for log, part in work:
             log.finish_flush(part.end_offset)
 
@@ -112,3 +140,9 @@ class Flusher:
             await self._disk.flush_file_system(self._path)
         elif files or directories:
             await self._disk.flush(files, directories)
+
+
+def _wake(waiting: Sequence[asyncio.Future[None]]) -> None:
+    for one in waiting:
+        if not one.done():
+            one.set_result(None)

@@ -92,10 +92,13 @@ class LogDirectory:
         self._checkpoints: dict[str, dict[Partition, int]] = {}
         self._written_moves = -1
         self._writing_checkpoints = asyncio.Lock()
-        self.flusher = Flusher(disk, path, spawn, relaxed=relaxed, on_failure=self._fail)
+        self.flusher = Flusher(
+            disk, path, spawn, relaxed=relaxed, on_failure=self._fail, checkpoint=self.checkpoint
+        )
         self._shelf = LogShelf(
             disk=disk, clock=clock, flusher=self.flusher, files=FileCache(disk, open_files),
             indexes=IndexCache(LOADED_INDEXES), producer_id_expiration_ms=producer_id_expiration_ms,
+            checkpoint=self.checkpoint,
         )  # fmt: skip
 
     @classmethod

@@ -13,8 +13,8 @@ from streamkit.broker.config import TopicConfig
 from streamkit.broker.log.checkpoint import DamagedCheckpointError, decode_epochs
 from streamkit.broker.log.epochs import LeaderEpochs
 from streamkit.broker.log.manifest import CleanLog
-from streamkit.broker.log.producers import DamagedSnapshotError, ProducerEntry, decode_snapshot
-from streamkit.broker.log.recovery import Damage, Replay, Verdict, classify
+from streamkit.broker.log.producers import ProducerEntry
+from streamkit.broker.log.recovery import GAPS_ANYWHERE, NO_GAPS, Damage, Replay, Verdict, classify
 from streamkit.broker.log.segment import (
     INDEX_SUFFIX,
     LOG_SUFFIX,
@@ -23,7 +23,15 @@ from streamkit.broker.log.segment import (
     Segment,
     file_name,
 )
-from streamkit.broker.storage.partition_log import EPOCHS_FILE, LogShelf, PartitionLog, run_steps
+from streamkit.broker.storage.partition_log import EPOCHS_FILE, LogShelf, PartitionLog
+from streamkit.broker.storage.rebuilding import (
+    latest_snapshot,
+    offsets_of,
+    read_snapshot,
+    replay_segments,
+    run_steps,
+    segment_number,
+)
 
 LEFTOVER_SUFFIXES = (".tmp", ".cleaned", ".clean", ".deleted")
 SWAP_SUFFIX = ".swap"
@@ -61,14 +69,15 @@ def open_clean(
     """The log as the manifest has it; None if its files are not as they were left."""
     if any(name.endswith((*LEFTOVER_SUFFIXES, SWAP_SUFFIX)) for name in entries):
         return None
-    bases = _offsets(entries, LOG_SUFFIX)
+    bases = offsets_of(entries, LOG_SUFFIX)
     if not bases:
-        return new_log(shelf, facts) if clean.log_end_offset == clean.log_start_offset == 0 else None
+        empty = clean.log_end_offset == clean.log_start_offset == facts.log_start_offset
+        return new_log(shelf, facts) if empty else None
     if bases[-1] != clean.active_base or entries[file_name(bases[-1], LOG_SUFFIX)] != clean.active_size:
         return None
     producers: dict[int, ProducerEntry] = {}
     if clean.producers:
-        found = _read_snapshot(shelf, facts.path, clean.log_end_offset)
+        found = read_snapshot(shelf.disk, facts.path, clean.log_end_offset)
         if found is None or len(found) != clean.producers:
             return None
         producers = found
@@ -88,17 +97,20 @@ async def recover(shelf: LogShelf, facts: LogFacts, entries: dict[str, int | Non
     """The log after a crash: a torn tail cut off, or all of it offline if promised bytes are bad."""
     if await _sweep(shelf, facts, entries):
         entries = shelf.disk.entries(facts.path)
-    bases = _offsets(entries, LOG_SUFFIX)
+    bases = offsets_of(entries, LOG_SUFFIX)
     if not bases:
         log = new_log(shelf, facts)
         if facts.durable_offset > facts.log_start_offset:
             log.offline_reason = f"the segments of {log.name} are gone, {facts.durable_offset} was durable"
         return log
     epochs = _read_epochs(shelf, facts.path)
-    snapshot, producers = _latest_snapshot(shelf, facts, entries, bases)
+    snapshot, producers = latest_snapshot(
+        shelf.disk, facts.path, offsets_of(entries, SNAPSHOT_SUFFIX),
+        lowest=bases[0], highest=facts.recovery_point,
+    )  # fmt: skip
     first = min(
-        _segment_number(bases, facts.recovery_point),
-        _segment_number(bases, snapshot),
+        segment_number(bases, facts.recovery_point),
+        segment_number(bases, snapshot),
         len(bases) - 1 if epochs is not None else 0,
     )
     epochs = epochs if epochs is not None else LeaderEpochs()
@@ -109,10 +121,10 @@ async def recover(shelf: LogShelf, facts: LogFacts, entries: dict[str, int | Non
         epochs=epochs,
         producers=producers,
         producers_from=snapshot,
-        gaps_allowed="compact" in facts.config.cleanup_policy,
+        gaps_below=facts.durable_offset if "compact" in facts.config.cleanup_policy else NO_GAPS,
         index_interval_bytes=facts.config.index_interval_bytes,
     )
-    damage = await _replay(shelf, facts.path, segments, first, replay)
+    damage = await replay_segments(shelf.disk, facts.path, segments, first, replay)
     offline = _problem(facts, damage, replay.next_offset)
     if damage is not None and not offline:
         await _truncate(shelf, facts.path, segments, damage)
@@ -130,21 +142,6 @@ async def recover(shelf: LogShelf, facts: LogFacts, entries: dict[str, int | Non
     )  # fmt: skip
     log.adopt_recovery()
     return log
-
-
-async def _replay(
-    shelf: LogShelf, path: str, segments: list[Segment], first: int, replay: Replay
-) -> Damage | None:
-    """Walk the segments from number `first` on, replacing each by what the walk found, up to a damage."""
-    for number in range(first, len(segments)):
-        found = segments[number]
-        walked = Segment(found.base_offset, found.created_ms)
-        file = shelf.disk.open(f"{path}/{file_name(found.base_offset, LOG_SUFFIX)}")
-        damage = await run_steps(file, replay.segment(walked, found.size))
-        segments[number] = walked
-        if damage is not None:
-            return damage
-    return None
 
 
 def _problem(facts: LogFacts, damage: Damage | None, end_offset: int) -> str:
@@ -190,7 +187,7 @@ async def _finish_swap(shelf: LogShelf, facts: LogFacts, name: str, entries: dic
     """Put a replacement in the place of the segments that it covers."""
     base = int(name.removesuffix(LOG_SUFFIX + SWAP_SUFFIX))
     replay = Replay(
-        next_offset=base, epochs=LeaderEpochs(), producers={}, producers_from=0, gaps_allowed=True,
+        next_offset=base, epochs=LeaderEpochs(), producers={}, producers_from=0, gaps_below=GAPS_ANYWHERE,
         index_interval_bytes=facts.config.index_interval_bytes,
     )  # fmt: skip
     swap = f"{facts.path}/{name}"
@@ -198,7 +195,7 @@ async def _finish_swap(shelf: LogShelf, facts: LogFacts, name: str, entries: dic
     if damage is not None and file_name(base, LOG_SUFFIX) in entries:
         shelf.disk.remove(swap)
         return
-    for covered in _offsets(entries, LOG_SUFFIX):
+    for covered in offsets_of(entries, LOG_SUFFIX):
         if base <= covered < replay.next_offset:
             for suffix in (INDEX_SUFFIX, TIME_INDEX_SUFFIX, *((LOG_SUFFIX,) if covered > base else ())):
                 shelf.disk.remove(f"{facts.path}/{file_name(covered, suffix)}")
@@ -222,15 +219,6 @@ def _found_segments(shelf: LogShelf, bases: list[int], entries: dict[str, int | 
     return [Segment(base, now_ms, size=entries[file_name(base, LOG_SUFFIX)] or 0) for base in bases]
 
 
-def _offsets(entries: dict[str, int | None], suffix: str) -> list[int]:
-    names = (name.removesuffix(suffix) for name in entries if name.endswith(suffix))
-    return sorted(int(name) for name in names if name.isdecimal())
-
-
-def _segment_number(bases: list[int], offset: int) -> int:
-    return max((number for number, base in enumerate(bases) if base <= offset), default=0)
-
-
 def _read_epochs(shelf: LogShelf, path: str) -> LeaderEpochs | None:
     try:
         return LeaderEpochs(decode_epochs(shelf.disk.read_file(f"{path}/{EPOCHS_FILE}")))
@@ -238,28 +226,9 @@ def _read_epochs(shelf: LogShelf, path: str) -> LeaderEpochs | None:
         return None
 
 
-def _read_snapshot(shelf: LogShelf, path: str, offset: int) -> dict[int, ProducerEntry] | None:
-    try:
-        return decode_snapshot(shelf.disk.read_file(f"{path}/{file_name(offset, SNAPSHOT_SUFFIX)}"))
-    except (FileNotFoundError, DamagedSnapshotError):
-        return None
-
-
-def _latest_snapshot(
-    shelf: LogShelf, facts: LogFacts, entries: dict[str, int | None], bases: list[int]
-) -> tuple[int, dict[int, ProducerEntry]]:
-    """(offset, producers) of the newest whole snapshot of durable records, else of the log's start."""
-    for offset in reversed(_offsets(entries, SNAPSHOT_SUFFIX)):
-        if bases[0] <= offset <= facts.recovery_point:
-            producers = _read_snapshot(shelf, facts.path, offset)
-            if producers is not None:
-                return offset, producers
-    return bases[0], {}
-
-
 def _remove_stray_snapshots(
     shelf: LogShelf, path: str, entries: dict[str, int | None], kept: set[int]
 ) -> None:
-    for offset in _offsets(entries, SNAPSHOT_SUFFIX):
+    for offset in offsets_of(entries, SNAPSHOT_SUFFIX):
         if offset not in kept:
             shelf.disk.remove(f"{path}/{file_name(offset, SNAPSHOT_SUFFIX)}")

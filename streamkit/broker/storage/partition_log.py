@@ -17,11 +17,10 @@ appends are refused and reads raise `LogOfflineError`. Nothing is truncated.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -29,7 +28,6 @@ import msgspec
 from streamkit.broker.config import TopicConfig
 from streamkit.broker.log.append import (
     AcceptedBatch,
-    AppendPlan,
     AppendResult,
     Origin,
     plan_append,
@@ -40,7 +38,8 @@ from streamkit.broker.log.epochs import LeaderEpochs
 from streamkit.broker.log.index import OffsetIndex, TimeIndex
 from streamkit.broker.log.manifest import CleanLog
 from streamkit.broker.log.producers import ProducerEntry, encode_snapshot, expired
-from streamkit.broker.log.recovery import rebuild_indexes
+from streamkit.broker.log.recovery import GAPS_ANYWHERE, NO_GAPS, Replay, rebuild_indexes
+from streamkit.broker.log.replicated import plan_replicated
 from streamkit.broker.log.retention import SegmentAge, expired_segments
 from streamkit.broker.log.search import (
     Found,
@@ -48,6 +47,7 @@ from streamkit.broker.log.search import (
     TimestampedOffset,
     check_entry,
     find_batch,
+    find_cut,
     find_timestamp,
     read_batches,
 )
@@ -63,6 +63,13 @@ from streamkit.broker.storage.caches import FileCache, IndexCache
 from streamkit.broker.storage.errors import LogOfflineError, OffsetOutOfRangeError
 from streamkit.broker.storage.flusher import Flusher, FlushWork
 from streamkit.broker.storage.identity import encode_uuid
+from streamkit.broker.storage.rebuilding import (
+    latest_snapshot,
+    offsets_of,
+    replay_segments,
+    run_steps,
+    segment_number,
+)
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.records.batch import Buffer, CorruptBatchError
 from streamkit.runtime.contracts.clock import Clock
@@ -88,13 +95,16 @@ class LogShelf(msgspec.Struct, frozen=True, kw_only=True):
     files: FileCache
     indexes: IndexCache
     producer_id_expiration_ms: int
+    checkpoint: Callable[[], Awaitable[None]]
+    """Write down recovery points, log starts and high watermarks as they are now, durably."""
 
 
 class PartitionLog:
     __slots__ = (
-        "_cursors", "_dirty_files", "_new_names", "_replacements", "_shelf", "_unflushed_since_ms", "config",
-        "epochs", "flushed_offset", "high_watermark", "log_end_offset", "log_start_offset", "offline_reason",
-        "on_flushed", "partition", "path", "producers", "recovery_point", "segments", "topic", "topic_id",
+        "_cursors", "_dirty_files", "_has_new_gap", "_new_names", "_replacements", "_shelf", "_truncating",
+        "_truncations", "_unflushed_since_ms", "config", "epochs", "flushed_offset", "high_watermark",
+        "log_end_offset", "log_start_offset", "offline_reason", "on_flushed", "partition", "path",
+        "producers", "recovery_point", "segments", "topic", "topic_id",
     )  # fmt: skip
 
     def __init__(
@@ -127,6 +137,9 @@ class PartitionLog:
         self._cursors: dict[int, tuple[Segment, int]] | None = None
         """Where a few offsets are known to begin: the next reads of consumers that follow the log."""
         self._unflushed_since_ms = -1
+        self._has_new_gap = False
+        self._truncating = False
+        self._truncations = 0
 
     def __repr__(self) -> str:
         return f"PartitionLog({self.name}, [{self.log_start_offset}, {self.log_end_offset}))"
@@ -158,7 +171,7 @@ class PartitionLog:
         if not plan.accepted:
             return plan.results
         try:
-            self._write(plan, leader_epoch, now_ms)
+            self._write(plan.accepted, plan.size, leader_epoch, now_ms)
         except OSError as error:
             return self._without_unwritten(plan.results, error)
         finally:
@@ -166,12 +179,41 @@ class PartitionLog:
                 self._flush_or_count_as_flushed(now_ms)
         return plan.results
 
-    def _write(self, plan: AppendPlan, leader_epoch: int, now_ms: int) -> None:
-        batches = plan.accepted
+    def append_replicated(self, batches: Sequence[Buffer]) -> None:
+        """Write batches as the leader wrote them, offsets and epochs kept; each buffer is one batch.
+
+        They are durable once `flushed_offset` has reached the log's end. All of them are checked before any
+        is written: raises `CorruptBatchError`, or `LogOfflineError` if they cannot be written.
+        """
+        if self.offline_reason:
+            raise LogOfflineError(self.offline_reason)
+        is_empty = self.log_end_offset == self.log_start_offset
+        runs = plan_replicated(
+            batches, next_offset=self.log_end_offset, latest_epoch=self.epochs.latest,
+            producers=self.producers, gaps_allowed=self._may_have_gaps, may_span_start=is_empty,
+        )  # fmt: skip
+        now_ms = self._shelf.clock.now_ms()
+        try:
+            if runs and runs[0].batches[0].base_offset < self.log_end_offset:
+                self._begin_segments_at(runs[0].batches[0].base_offset, now_ms)
+            for run in runs:
+                self._has_new_gap |= run.has_gap
+                self._write(run.batches, run.size, run.leader_epoch, now_ms)
+        except OSError as error:
+            raise LogOfflineError(self._write_failed(error)) from error
+        finally:
+            if self._dirty_files:
+                self._flush_or_count_as_flushed(now_ms)
+
+    @property
+    def _may_have_gaps(self) -> bool:
+        return "compact" in self.config.cleanup_policy
+
+    def _write(self, batches: list[AcceptedBatch], size: int, leader_epoch: int, now_ms: int) -> None:
         active = self._active_for_append()
         if leader_epoch != self.epochs.latest and self.epochs.assign(leader_epoch, batches[0].base_offset):
             self._replace_later(EPOCHS_FILE, encode_epochs(self.epochs.entries))
-        if active.takes(batches, plan.size, self.config, now_ms):
+        if active.takes(batches, size, self.config, now_ms):
             self._write_run(active, batches)
             return
         for batch in batches:
@@ -207,13 +249,17 @@ class PartitionLog:
             self._shelf.flusher.fail(f"undoing a failed write to {file.path} failed: {error}")
 
     def _without_unwritten(self, results: list[AppendResult], error: OSError) -> list[AppendResult]:
-        """The results after a write stopped short; only a lack of space or files is not the disk's fault."""
+        """The results after a write stopped short."""
+        refused = AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, message=self._write_failed(error))
+        end = self.log_end_offset
+        return [result if result.error or result.last_offset < end else refused for result in results]
+
+    def _write_failed(self, error: OSError) -> str:
+        """What to say of it; only a lack of space or files is not the disk's fault."""
         reason = f"writing to {self.name} failed: {error}"
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, *OUT_OF_FILES):
             self._shelf.flusher.fail(reason)
-        refused = AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, message=reason)
-        end = self.log_end_offset
-        return [result if result.error or result.last_offset < end else refused for result in results]
+        return reason
 
     def _active_for_append(self) -> Segment:
         active = self.segments[-1]
@@ -265,7 +311,9 @@ class PartitionLog:
             files=list(self._dirty_files.values()),
             directories=list(self._new_names or ()),
             replacements=list((self._replacements or {}).items()),
+            has_gap=self._has_new_gap,
         )
+        self._has_new_gap = False
         self._dirty_files = {}
         self._new_names = self._replacements = None
         self._unflushed_since_ms = -1
@@ -324,21 +372,27 @@ class PartitionLog:
         self, offset: int, *, max_bytes: int, end_offset: int, at_least_one: bool = True
     ) -> memoryview:
         """As `read`, waiting for the device where it must."""
-        for segment in self._segments_between(offset, end_offset):
-            found = await self._search(
-                segment, lambda s: self._read_steps(s, offset, max_bytes, end_offset, at_least_one)
-            )
-            if found is not None:
-                return self._found(segment, found, end_offset)
+        try:
+            for segment in self._segments_between(offset, end_offset):
+                found = await self._search(
+                    segment, lambda s: self._read_steps(s, offset, max_bytes, end_offset, at_least_one)
+                )
+                if found is not None:
+                    return self._found(segment, found, end_offset)
+        except _TruncatedError:
+            pass
         return _EMPTY
 
     async def find_by_timestamp(self, timestamp: int) -> TimestampedOffset | None:
         """The first record not older than `timestamp`; None if there is none."""
-        for segment in list(self.segments):
-            if await self._newest_timestamp(segment) >= timestamp:
-                found = await self._search(segment, lambda s: self._timestamp_steps(s, timestamp))
-                if found is not None:
-                    return found
+        try:
+            for segment in list(self.segments):
+                if await self._newest_timestamp(segment) >= timestamp:
+                    found = await self._search(segment, lambda s: self._timestamp_steps(s, timestamp))
+                    if found is not None:
+                        return found
+        except _TruncatedError:
+            pass
         return None
 
     async def max_timestamp(self) -> TimestampedOffset | None:
@@ -351,7 +405,10 @@ class PartitionLog:
                 newest, where = timestamp, segment
         if where is None:
             return None
-        return await self._search(where, lambda s: self._timestamp_steps(s, newest))
+        try:
+            return await self._search(where, lambda s: self._timestamp_steps(s, newest))
+        except _TruncatedError:
+            return None
 
     def _segments_between(self, offset: int, end_offset: int) -> list[Segment]:
         """The segments that may hold [offset, end_offset), after both were judged."""
@@ -435,7 +492,11 @@ class PartitionLog:
         return self.segments[following].base_offset if following < len(self.segments) else self.log_end_offset
 
     async def _search(self, segment: Segment, steps: Callable[[Segment], Steps[T]]) -> T:
-        """Run steps on a segment with sound indexes; an index that misleads is rebuilt once."""
+        """Run steps on a segment with sound indexes; an index that misleads is rebuilt once.
+
+        Raises `_TruncatedError` if the segment changed under the search, `LogOfflineError` if it is damaged.
+        """
+        truncations = self._truncations
         try:
             file = self._open(segment)
             if not segment.unindexed and self._indexed(segment):
@@ -446,6 +507,8 @@ class PartitionLog:
             await self._rebuild_indexes(segment, file)
             return await run_steps(file, steps(segment))
         except (CorruptBatchError, OSError) as error:
+            if self._truncations != truncations:
+                raise _TruncatedError from error
             if isinstance(error, OSError) and error.errno in OUT_OF_FILES:
                 raise LogOfflineError(f"{self.name} cannot be opened now: {error}") from error
             self.offline_reason = f"{self.name} cannot be read at {segment.base_offset}: {error}"
@@ -476,8 +539,11 @@ class PartitionLog:
         return True
 
     async def _rebuild_indexes(self, segment: Segment, file: DiskFile) -> None:
+        truncations = self._truncations
         fresh = await run_steps(file, rebuild_indexes(segment, self.config.index_interval_bytes))
         segment.take_indexes(fresh)
+        if self._truncations != truncations:
+            return  # the segment may be one that the log does not have any more
         if segment is not self.segments[-1]:
             self._save_indexes(segment)
             self._shelf.indexes.touch(segment)
@@ -519,7 +585,7 @@ class PartitionLog:
 
     async def apply_retention(self) -> int:
         """Delete what retention no longer keeps; how many segments that were."""
-        if self.offline_reason or self.config.cleanup_policy != ("delete",):
+        if self.offline_reason or self._truncating or self.config.cleanup_policy != ("delete",):
             return 0
         now_ms = self._shelf.clock.now_ms()
         segments = self.segments
@@ -565,15 +631,159 @@ class PartitionLog:
 
     def _delete_oldest(self, count: int) -> None:
         for segment in self.segments[:count]:
-            for suffix in (LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX, SNAPSHOT_SUFFIX):
-                path = self._file(segment, suffix)
-                self._shelf.files.forget(path)
-                self._dirty_files.pop(path, None)
-                self._shelf.disk.remove(path)
-            self._shelf.indexes.forget(segment)
+            self._remove_files(segment)
         if count:
             self.segments = self.segments[count:]
             self._cursors = None
+
+    def _remove_files(self, segment: Segment) -> None:
+        for suffix in (LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX, SNAPSHOT_SUFFIX):
+            self._remove_file(segment, suffix)
+        self._shelf.indexes.forget(segment)
+
+    def _remove_file(self, segment: Segment, suffix: str) -> None:
+        path = self._file(segment, suffix)
+        self._shelf.files.forget(path)
+        self._dirty_files.pop(path, None)
+        if self._replacements:
+            self._replacements.pop(path, None)
+        self._shelf.disk.remove(path)
+
+    # -- truncation: for a follower or an observer, whose owner appends nothing meanwhile
+
+    async def truncate_to(self, offset: int) -> None:
+        """Remove the batch that holds `offset` and all that follow, durably; a batch is never cut in two.
+
+        Nobody is promised what goes: the recovery point is lowered, durably, before any of it does. What
+        the log knows of epochs and producers is then what the remaining batches say. An `offset` at or
+        behind the end changes nothing; one before the log's start leaves an empty log that starts there.
+        Raises `LogOfflineError`.
+        """
+        if offset < self.log_start_offset:
+            await self.restart_at(offset)
+            return
+        await self._alone(lambda: self._truncate(offset))
+
+    async def restart_at(self, offset: int) -> None:
+        """Remove everything, durably, and begin again as an empty log that starts at `offset`."""
+        await self._alone(lambda: self._restart(offset))
+
+    async def _alone(self, change: Callable[[], Awaitable[None]]) -> None:
+        """Change the log while no flush round and no retention looks at it.
+
+        A change that is cancelled half-way leaves a log that only the next start's recovery understands.
+        """
+        async with self._shelf.flusher.between_rounds:
+            if self.offline_reason:
+                raise LogOfflineError(self.offline_reason)
+            self._truncating = True
+            try:
+                await change()
+            except OSError as error:
+                reason = f"truncating {self.name} failed: {error}"
+                self._shelf.flusher.fail(reason)
+                raise LogOfflineError(reason) from error
+            except BaseException:
+                self.offline_reason = self.offline_reason or f"truncating {self.name} was interrupted"
+                raise
+            finally:
+                self._truncating = False
+
+    async def _truncate(self, offset: int) -> None:
+        if offset >= self.log_end_offset:
+            return
+        number = bisect_right(self.segments, offset, key=_base_offset) - 1
+        shortened = self.segments[number]
+        position, end_offset = await self._search(shortened, lambda s: self._cut_steps(s, offset))
+        removed = self.segments[number + 1 :]
+        self._shelf.indexes.forget(shortened)
+        cut = Segment(shortened.base_offset, shortened.created_ms, size=position)
+        await self._lower_end(end_offset, [*self.segments[:number], cut])
+        await self._remove_newest_first(removed)
+        file = self._shelf.files.get(self._file(cut, LOG_SUFFIX), create=True)
+        file.truncate(position)
+        self._remove_file(cut, INDEX_SUFFIX)
+        self._remove_file(cut, TIME_INDEX_SUFFIX)
+        snapshots = offsets_of(self._shelf.disk.entries(self.path), SNAPSHOT_SUFFIX)
+        for later in snapshots[bisect_right(snapshots, end_offset) :]:
+            self._shelf.disk.remove(f"{self.path}/{file_name(later, SNAPSHOT_SUFFIX)}")
+        await self._shelf.disk.flush([file], [self.path])
+        await self._rebuild(snapshots)
+
+    def _cut_steps(self, segment: Segment, offset: int) -> Steps[tuple[int, int]]:
+        assert segment.indexes is not None, "indexes are loaded before a search"
+        entry = segment.indexes[0].entry_before(offset - 1 - segment.base_offset)
+        start = yield from check_entry(entry, segment.base_offset)
+        return (yield from find_cut(start, segment.size, offset, segment.base_offset))
+
+    async def _lower_end(self, end_offset: int, segments: list[Segment]) -> None:
+        """The log ends at `end_offset` for everybody from here on, and durably promises no more."""
+        self._truncations += 1
+        self._cursors = None
+        self.segments = segments
+        self.log_end_offset = end_offset
+        self.flushed_offset = min(self.flushed_offset, end_offset)
+        self.recovery_point = min(self.recovery_point, end_offset)
+        self.high_watermark = min(self.high_watermark, end_offset)
+        if self.epochs.truncate_end(end_offset):
+            self._replace_later(EPOCHS_FILE, encode_epochs(self.epochs.entries))
+            self._shelf.flusher.dirty(self)
+        self._shelf.flusher.moves += 1
+        await self._shelf.checkpoint()
+        if self.offline_reason:
+            raise LogOfflineError(self.offline_reason)
+
+    async def _remove_newest_first(self, segments: list[Segment]) -> None:
+        """One by one, each durably gone before the next: a crash between two leaves no hole."""
+        for segment in reversed(segments):
+            self._remove_files(segment)
+            await self._shelf.disk.flush([], [self.path])
+
+    async def _rebuild(self, snapshots: list[int]) -> None:
+        """Producers, and the last segment's indexes, from the newest snapshot and what follows it."""
+        segments = list(self.segments)
+        bases = [segment.base_offset for segment in segments]
+        snapshot, producers = latest_snapshot(
+            self._shelf.disk, self.path, snapshots, lowest=bases[0], highest=self.log_end_offset
+        )
+        first = segment_number(bases, snapshot)
+        epochs = LeaderEpochs(self.epochs.entries)
+        epochs.truncate_end(bases[first])
+        replay = Replay(
+            next_offset=bases[first], epochs=epochs, producers=producers, producers_from=snapshot,
+            gaps_below=GAPS_ANYWHERE if self._may_have_gaps else NO_GAPS,
+            index_interval_bytes=self.config.index_interval_bytes,
+        )  # fmt: skip
+        damage = await replay_segments(self._shelf.disk, self.path, segments, first, replay)
+        if damage is not None:
+            self.offline_reason = f"{self.name} is damaged at offset {damage.offset}: {damage.reason}"
+            raise LogOfflineError(self.offline_reason)
+        assert replay.next_offset == self.log_end_offset, "the cut was made between two batches"
+        self.producers = producers
+        self.segments = segments
+
+    async def _restart(self, offset: int) -> None:
+        now_ms = self._shelf.clock.now_ms()
+        removed, start = self.segments, self.log_start_offset
+        await self._lower_end(start, [Segment(start, now_ms)])
+        await self._remove_newest_first(removed)
+        self.segments = [Segment(offset, now_ms)]
+        self.log_start_offset = self.log_end_offset = offset
+        self.flushed_offset = self.recovery_point = self.high_watermark = offset
+        self.epochs = LeaderEpochs()
+        self.producers = {}
+        self._replace_later(EPOCHS_FILE, encode_epochs(()))
+        self._replace_later(METADATA_FILE, partition_metadata(self.topic_id))
+        self._name_later(os.path.dirname(self.path))
+        self._shelf.flusher.dirty(self)
+        self._shelf.flusher.moves += 1
+        await self._shelf.checkpoint()
+
+    def _begin_segments_at(self, base_offset: int, now_ms: int) -> None:
+        """An empty log's only segment begins with the batch that holds the log's start."""
+        for segment in self.segments:
+            self._remove_files(segment)
+        self.segments = [Segment(base_offset, now_ms)]
 
     # -- closing
 
@@ -628,6 +838,10 @@ def partition_metadata(topic_id: bytes) -> bytes:
     return f"version: 0\ntopic_id: {encode_uuid(topic_id)}\n".encode()
 
 
+class _TruncatedError(Exception):
+    """What a search was looking at has been cut off meanwhile."""
+
+
 class _WouldWaitError(Exception):
     """The page cache does not have what a search asks for."""
 
@@ -639,21 +853,6 @@ def _run_now(file: DiskFile, steps: Steps[T]) -> T:
             data = file.read_nowait(position, size)
             if data is None:
                 raise _WouldWaitError
-            position, size = steps.send(data)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
-
-
-async def run_steps(file: DiskFile, steps: Steps[T]) -> T:
-    """Drive a search with the bytes of `file`, waiting for the device where it must."""
-    try:
-        position, size = next(steps)
-        while True:
-            if not size:
-                await asyncio.sleep(0)
-            data = file.read_nowait(position, size)
-            if data is None:
-                data = await file.read(position, size)
             position, size = steps.send(data)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
