@@ -23,6 +23,7 @@ PURE = (
     "streamkit.broker.config_description",
     "streamkit.broker.config_docs",
     "streamkit.broker.properties",
+    "streamkit.broker.quorum_config",
     "streamkit.broker.log",
     "streamkit.broker.raft",
     "streamkit.broker.replication",

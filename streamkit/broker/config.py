@@ -39,6 +39,7 @@ from streamkit.broker.config_key import (
     string,
     words,
 )
+from streamkit.broker.quorum_config import VOTERS_KEY, QuorumVoter, parse_voters
 from streamkit.errors import UsageError
 
 COMPRESSION_TYPES: Final = ("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd")
@@ -236,6 +237,26 @@ class BrokerConfig:
         "What clients are told to connect to, by listener name; empty tells them `listeners`. Required where "
         "a listener is 0.0.0.0 or [::].",
     )
+    controller_listener_names: tuple[str, ...] = words(
+        "controller.listener.names",
+        ("CONTROLLER",),
+        "Which of the `listeners` the other nodes use to reach this one as a controller; clients are never "
+        "told of them.",
+    )
+    controller_quorum_voters: tuple[str, ...] = words(
+        VOTERS_KEY,
+        (),
+        "The nodes that decide for the cluster, as `ID@HOST:PORT` of their controller listeners; the same on "
+        "all nodes. A node that is not among them is a broker only. Empty: this node is a cluster of one. "
+        "With three or more, `default.replication.factor` is 3 and `min.insync.replicas` 2 where they are "
+        "not given. Heeded until the cluster is formed; then the voters that its log records count.",
+    )
+    broker_rack: str = string(
+        "broker.rack",
+        "",
+        "Where this broker stands (a rack, a zone): replicas are spread over racks, and a consumer may read "
+        "from the closest.",
+    )
 
     auto_create_topics_enable: bool = flag(
         "auto.create.topics.enable",
@@ -377,6 +398,7 @@ class BrokerConfig:
         """The configuration that these names and texts stand for; raises UsageError."""
         for name in properties:
             require_known(name)
+        properties = {**_cluster_defaults(properties), **properties}
         try:
             config = cls(
                 topic_defaults=TopicConfig(**_resolve(TOPIC_KEYS.values(), properties)),  # type: ignore[arg-type]
@@ -406,14 +428,48 @@ class BrokerConfig:
                 hint="a streamkit broker has one; give log.dir a single path",
             )
         self.advertised_endpoints()
+        self._check_voter()
+
+    def _check_voter(self) -> None:
+        """A voter must listen where the others are told to find it."""
+        own = next((voter for voter in self.voters() if voter.node_id == self.node_id), None)
+        if own is None:
+            return
+        controller = self.controller_endpoint()
+        if controller is None:
+            raise UsageError(
+                f"{VOTERS_KEY} names this node, {own}, and it has no listener for the other controllers",
+                hint=f"--controller-listen {own.host}:{own.port}",
+            )
+        if controller.port == 0:
+            raise UsageError(
+                f"{VOTERS_KEY} says that node {own.node_id} is found at port {own.port}, and {controller} "
+                "takes any free one",
+                hint=f"--controller-listen {own.host}:{own.port}",
+            )
+
+    def voters(self) -> tuple[QuorumVoter, ...]:
+        """`controller.quorum.voters`, parsed; raises UsageError."""
+        return parse_voters(self.controller_quorum_voters)
 
     def endpoints(self) -> tuple[Listener, ...]:
-        """`listeners`, parsed; raises UsageError."""
+        """`listeners`, parsed, those for controllers among them; raises UsageError."""
         return _parse_listeners("listeners", self.listeners)
 
+    def is_for_controllers(self, listener: str) -> bool:
+        return listener in (name.upper() for name in self.controller_listener_names)
+
+    def controller_endpoint(self) -> Listener | None:
+        """Where other nodes reach this one as a controller; None if they do not."""
+        return next((one for one in self.endpoints() if self.is_for_controllers(one.name)), None)
+
     def advertised_endpoints(self) -> tuple[Listener, ...]:
-        """What to tell clients, one for each listener, in the listeners' order; raises UsageError."""
-        listeners = self.endpoints()
+        """What to tell clients, one for each of their listeners, in these' order; raises UsageError."""
+        listeners = [one for one in self.endpoints() if not self.is_for_controllers(one.name)]
+        if not listeners:
+            raise UsageError(
+                "listeners has none for clients", hint="for example listeners=PLAINTEXT://127.0.0.1:9092"
+            )
         given = {one.name: one for one in _parse_listeners("advertised.listeners", self.advertised_listeners)}
         unknown = given.keys() - {listener.name for listener in listeners}
         if unknown:
@@ -428,6 +484,7 @@ class BrokerConfig:
         return advertised
 
 
+VOTERS_THAT_SURVIVE_ONE: Final = 3
 WILDCARD_HOSTS: Final = ("", "0.0.0.0", "::")
 _UNSUPPORTED_PROTOCOLS: Final = ("SSL", "SASL_PLAINTEXT", "SASL_SSL")
 
@@ -462,6 +519,14 @@ def require_known(name: str) -> None:
     close = nearest(name, sorted(PROPERTY_NAMES))
     hint = f"did you mean {close}?" if close else "docs/configuration.md lists every key"
     raise UsageError(f"unknown configuration key {name}", hint=hint)
+
+
+def _cluster_defaults(properties: Mapping[str, str]) -> dict[str, str]:
+    """What is understood where three nodes or more are to be a cluster: any one of them may be lost."""
+    voters = properties.get(VOTERS_KEY, "")
+    if voters.count("@") < VOTERS_THAT_SURVIVE_ONE:
+        return {}
+    return {"default.replication.factor": "3", "min.insync.replicas": "2"}
 
 
 def _resolve(keys: Iterable[Key], properties: Mapping[str, str]) -> dict[str, Value]:

@@ -26,6 +26,17 @@ def broker() -> None:
     metavar="HOST:PORT",
     help="What clients are told to connect to. Required if --listen is 0.0.0.0 or [::].",
 )
+@click.option(
+    "--controller-listen",
+    metavar="HOST:PORT",
+    help="Where the other nodes reach this one as a controller. Required of a voter.",
+)
+@click.option(
+    "--voters",
+    metavar="ID@HOST:PORT,…",
+    help="The controllers that decide for the cluster, by their --controller-listen; the same on all nodes.",
+)
+@click.option("--rack", help="Where this broker stands; replicas are spread over racks.")
 @click.option("--http", metavar="HOST:PORT", help="Serve /metrics, /healthz and /readyz here.")
 @click.option(
     "--data-dir",
@@ -48,6 +59,9 @@ def start(
     node_id: int | None,
     listen: str | None,
     advertise: str | None,
+    controller_listen: str | None,
+    voters: str | None,
+    rack: str | None,
     http: str | None,
     data_dir: Path | None,
     config_file: Path | None,
@@ -70,7 +84,9 @@ def start(
         overlay(properties, layer)
     options = {
         "node.id": None if node_id is None else str(node_id),
-        "listeners": None if listen is None else f"PLAINTEXT://{listen}",
+        "listeners": listeners(properties["listeners"], listen, controller_listen),
+        "controller.quorum.voters": voters,
+        "broker.rack": rack,
         "advertised.listeners": None if advertise is None else f"PLAINTEXT://{advertise}",
         "log.dirs": None if data_dir is None else str(data_dir),
     }
@@ -84,6 +100,14 @@ def start(
         parent_fd=parent_fd,
         listening=None if listen_fd is None else inherited(listen_fd),
     )
+
+
+def listeners(given: str, listen: str | None, controller_listen: str | None) -> str | None:
+    """What the options make of the listeners that are given; None if they say nothing."""
+    if listen is None and controller_listen is None:
+        return None
+    clients = f"PLAINTEXT://{listen}" if listen is not None else given
+    return clients if controller_listen is None else f"{clients},CONTROLLER://{controller_listen}"
 
 
 def read_properties(path: Path | None) -> dict[str, str]:

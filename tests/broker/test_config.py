@@ -71,7 +71,12 @@ def test_every_key_is_read_by_some_code() -> None:
     table = {"config.py", "config_key.py", "config_description.py", "config_docs.py"}
     broker = ROOT / "streamkit" / "broker"
     code = "\n".join(path.read_text() for path in broker.rglob("*.py") if path.name not in table)
-    read_by = {"listeners": "endpoints()", "advertised_listeners": "advertised_endpoints()"}
+    read_by = {
+        "listeners": "endpoints()",
+        "advertised_listeners": "advertised_endpoints()",
+        "controller_listener_names": "is_for_controllers",
+        "controller_quorum_voters": "voters()",
+    }
     unread = [
         key.name
         for key in (*BROKER_KEYS.values(), *TOPIC_KEYS.values())
@@ -201,6 +206,79 @@ def test_listeners_are_parsed_and_advertised() -> None:
 def test_listeners_that_nobody_could_reach_are_refused(given: dict[str, str], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         BrokerConfig.from_properties(given)
+
+
+# --- a node of a cluster -------------------------------------------------------------------------
+
+THREE = "1@127.0.0.1:9193,2@127.0.0.1:9293,3@[::1]:9393"
+
+
+def in_cluster(**given: str) -> BrokerConfig:
+    properties = {
+        "node.id": "1",
+        "listeners": "PLAINTEXT://127.0.0.1:9092,CONTROLLER://0.0.0.0:9193",
+        "controller.quorum.voters": THREE,
+        **given,
+    }
+    return BrokerConfig.from_properties(properties)
+
+
+def test_the_controller_listener_is_not_for_clients() -> None:
+    config = in_cluster()
+    assert [one.name for one in config.endpoints()] == ["PLAINTEXT", "CONTROLLER"]
+    assert [one.name for one in config.advertised_endpoints()] == ["PLAINTEXT"]
+    assert config.controller_endpoint() == Listener(name="CONTROLLER", host="0.0.0.0", port=9193)
+    assert BrokerConfig.from_properties({}).controller_endpoint() is None
+
+
+def test_voters_are_parsed() -> None:
+    assert [(voter.node_id, voter.host, voter.port) for voter in in_cluster().voters()] == [
+        (1, "127.0.0.1", 9193),
+        (2, "127.0.0.1", 9293),
+        (3, "::1", 9393),
+    ]
+    assert ",".join(map(str, in_cluster().voters())) == THREE
+    assert BrokerConfig.from_properties({}).voters() == ()
+
+
+@pytest.mark.parametrize(
+    ("voters", "words"),
+    [
+        ("1", "'1' is not ID@HOST:PORT"),
+        ("1@h", "'1@h' is not ID@HOST:PORT"),
+        ("1@h:0", "is not ID@HOST:PORT"),
+        ("1@h:65536", "is not ID@HOST:PORT"),
+        ("one@h:9193", "is not ID@HOST:PORT"),
+        ("1@:9193", "is not ID@HOST:PORT"),
+        ("1@a:1,1@b:1", "node 1 stands in it twice"),
+        ("1@a:1,2@a:1", "a:1 stands in it twice"),
+    ],
+)
+def test_malformed_voters_are_refused_with_an_example(voters: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words) as raised:
+        in_cluster(**{"controller.quorum.voters": voters})
+    assert "--voters 1@" in raised.value.hint
+
+
+def test_a_voter_must_listen_for_the_others_and_a_broker_need_not() -> None:
+    with pytest.raises(UsageError, match="no listener for the other controllers") as raised:
+        in_cluster(listeners="PLAINTEXT://127.0.0.1:9092")
+    assert raised.value.hint == "--controller-listen 127.0.0.1:9193"
+    with pytest.raises(UsageError, match="takes any free one"):
+        in_cluster(listeners="PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:0")
+    in_cluster(**{"node.id": "4", "listeners": "PLAINTEXT://127.0.0.1:9092"})
+    with pytest.raises(UsageError, match="none for clients"):
+        in_cluster(listeners="CONTROLLER://127.0.0.1:9193")
+
+
+def test_three_voters_replicate_by_default_and_fewer_do_not() -> None:
+    three = in_cluster()
+    assert (three.default_replication_factor, three.topic_defaults.min_insync_replicas) == (3, 2)
+    two = in_cluster(**{"controller.quorum.voters": "1@127.0.0.1:9193,2@127.0.0.1:9293"})
+    assert (two.default_replication_factor, two.topic_defaults.min_insync_replicas) == (1, 1)
+    own = in_cluster(**{"default.replication.factor": "2", "min.insync.replicas": "1"})
+    assert (own.default_replication_factor, own.topic_defaults.min_insync_replicas) == (2, 1)
+    assert three.altered({"min.insync.replicas": "1"}).topic_defaults.min_insync_replicas == 1
 
 
 # --- layers --------------------------------------------------------------------------------------

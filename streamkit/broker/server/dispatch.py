@@ -8,7 +8,8 @@ A handler is `handle(broker, request, message)` and returns one of:
 * `LATER`: somebody will call `request.reply(...)`;
 * `None`: there is no answer, and the next one takes its place (produce with acks=0).
 
-The routes are all that the broker serves, hence all that ApiVersions advertises. As in Kafka, a request
+Each listener has its dispatcher: what clients may ask and what other nodes may ask are different routes. They
+are all that is served there, hence all that ApiVersions advertises there. As in Kafka, a request
 that cannot be answered in its own format (unknown API, unknown version, malformed body) closes its
 connection. ApiVersions alone is answered in any version, for it is how a client finds out.
 """
@@ -162,23 +163,24 @@ class ServedApi:
         "route", "wait",
     )  # fmt: skip
 
-    def __init__(
-        self, route: Route, clock_s: Callable[[], float], inflight: Inflight, metrics: Metrics
-    ) -> None:
+    def __init__(self, route: Route, clock_s: Callable[[], float], metrics: Metrics) -> None:
         self.route = route
         self.handle = route.handle
         self.pipelined = route.pipelined
         self.first, self.last = route.min_version, route.max_version
         self.request = APIS[route.api].request
         self.clock_s = clock_s
-        self.inflight = inflight
+        self.inflight = metrics.inflight
         self.duration = metrics.duration.labels(route.api.name)
         self.handling = metrics.phase.labels(route.api.name, "handle")
         self.wait = metrics.phase.labels(route.api.name, "wait")
 
 
 class Metrics:
-    def __init__(self, registry: Registry, inflight: Inflight) -> None:
+    """What all dispatchers of a node count together."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.inflight = inflight = Inflight()
         self.duration = registry.histogram(
             "request_duration_seconds", "From a request's frame to its answer", ("api",)
         )
@@ -194,17 +196,14 @@ class Metrics:
 
 
 class Dispatcher:
-    """All routes of a broker, and `serve`, which the listeners call with each frame."""
+    """The routes of one kind of listener, and `serve`, which these listeners call with each frame."""
 
-    def __init__(self, broker: Broker, routes: Iterable[Route]) -> None:
+    def __init__(self, broker: Broker, routes: Iterable[Route], metrics: Metrics) -> None:
         self.routes = {int(route.api): route for route in routes}
         self._broker = broker
-        self._inflight = inflight = Inflight()
-        metrics = Metrics(broker.metrics, inflight)
+        self._inflight = metrics.inflight
         clock_s = broker.clock.monotonic_s
-        self._served = {
-            key: ServedApi(route, clock_s, inflight, metrics) for key, route in self.routes.items()
-        }
+        self._served = {key: ServedApi(route, clock_s, metrics) for key, route in self.routes.items()}
 
     def serve(self, connection: Connection, frame: memoryview) -> RequestContext:
         try:

@@ -8,7 +8,7 @@ number of those.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from streamkit.broker.controller.image import MetadataImage, TopicImage
@@ -17,6 +17,7 @@ from streamkit.broker.server.cluster_view import ClusterView
 from streamkit.protocol.codec import encode
 from streamkit.protocol.messages.metadata import MetadataResponse, MetadataResponseTopic
 
+NO_CONTROLLER: Final = -1
 MAX_KEPT_BYTES: Final = 16 * 1024 * 1024
 
 
@@ -33,20 +34,32 @@ class Question(NamedTuple):
 class MetadataAnswers:
     """The answers to known topics' questions, at the image's present offset."""
 
-    def __init__(self, image: MetadataImage, *, cluster_id: str, controller_id: int) -> None:
+    def __init__(self, image: MetadataImage, *, cluster_id: str, leader_id: Callable[[], int | None]) -> None:
+        """`leader_id` is the node that decides, as far as it is known."""
         self._image = image
         self._cluster_id = cluster_id
-        self._controller_id = controller_id
-        self._offset = -1
+        self._leader_id = leader_id
+        self._epoch = -1, -1
         self._kept: dict[Question, bytes] = {}
         self._kept_bytes = 0
 
+    @property
+    def controller_id(self) -> int:
+        """The broker that clients bring their changes to. Any of them passes these on to whoever decides,
+        which may be no broker or not be known, and clients refuse a controller that is no broker.
+        """
+        leader_id = self._leader_id()
+        if leader_id is not None and self._image.is_live(leader_id):
+            return leader_id
+        return min((broker.broker_id for broker in self._image.live_brokers()), default=NO_CONTROLLER)
+
     def encoded(self, question: Question) -> bytes:
         """The body of the response to a question that names existing topics only."""
-        if self._offset != self._image.offset or self._kept_bytes > MAX_KEPT_BYTES:
+        epoch = self._image.offset, self.controller_id
+        if self._epoch != epoch or self._kept_bytes > MAX_KEPT_BYTES:
             self._kept.clear()
             self._kept_bytes = 0
-            self._offset = self._image.offset
+            self._epoch = epoch
         kept = self._kept.get(question)
         if kept is None:
             kept = self._kept[question] = encode(self.response(question, ()), question.version)
@@ -59,7 +72,7 @@ class MetadataAnswers:
         return MetadataResponse(
             brokers=view.metadata_brokers(),
             cluster_id=self._cluster_id,
-            controller_id=self._controller_id,
+            controller_id=self.controller_id,
             topics=[
                 *(
                     view.metadata_topic(topic, question.version, operations=question.topic_operations)

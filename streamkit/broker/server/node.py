@@ -25,14 +25,14 @@ from streamkit.broker.controller.image import Endpoint, MetadataChanges, Metadat
 from streamkit.broker.controller.registration import Registration
 from streamkit.broker.server.broker_metrics import BrokerMetrics
 from streamkit.broker.server.coordinator_host import GroupHost
-from streamkit.broker.server.dispatch import Dispatcher
+from streamkit.broker.server.dispatch import Dispatcher, Metrics
 from streamkit.broker.server.fetch_sessions import FetchSessions
 from streamkit.broker.server.group_gauges import GroupGauges
 from streamkit.broker.server.metadata_answers import MetadataAnswers
 from streamkit.broker.server.metadata_log import MetadataLog
 from streamkit.broker.server.partitions import Partitions
 from streamkit.broker.server.producer_ids import ProducerIds
-from streamkit.broker.server.routes import ROUTES
+from streamkit.broker.server.routes import CONTROLLER_ROUTES, ROUTES
 from streamkit.broker.server.timers import Timers
 from streamkit.broker.storage.errors import LogOfflineError
 from streamkit.broker.storage.log_directory import LogDirectory
@@ -87,7 +87,9 @@ class Broker:
         self.fetch_sessions = FetchSessions(
             clock=self.clock, rng=self.rng, slots=config.max_incremental_fetch_session_cache_slots
         )
-        self.dispatcher = Dispatcher(self, ROUTES)
+        requests = Metrics(metrics)
+        self._for_clients = Dispatcher(self, ROUTES, requests)
+        self._for_controllers = Dispatcher(self, CONTROLLER_ROUTES, requests)
         most = config.queued_max_request_bytes
         self.budget = Budget(NO_LIMIT_BYTES if most < 0 else most)
         self.listeners: dict[str, Listener] = {}
@@ -103,6 +105,10 @@ class Broker:
     @property
     def metadata(self) -> MetadataImage:
         return self.controller.image
+
+    def dispatcher(self, listener: str) -> Dispatcher:
+        """What is served at a listener."""
+        return self._for_controllers if self.config.is_for_controllers(listener) else self._for_clients
 
     # -- start -----------------------------------------------------------------------------------------------
 
@@ -129,7 +135,7 @@ class Broker:
             metrics=self.metrics,
         )
         self.metadata_answers = MetadataAnswers(
-            self.metadata, cluster_id=self.directory.cluster_id, controller_id=self.config.node_id
+            self.metadata, cluster_id=self.directory.cluster_id, leader_id=lambda: self.config.node_id
         )
         self.partitions = Partitions(self.config, self.directory, self.metrics)
         self.producer_ids = ProducerIds(self.controller.allocate_producer_ids)
@@ -177,7 +183,7 @@ class Broker:
         for address in self.config.endpoints():
             listener = Listener(
                 name=address.name,
-                serve=self.dispatcher.serve,
+                serve=self.dispatcher(address.name).serve,
                 clock=self.clock,
                 limits=limits,
                 budget=self.budget,
@@ -195,6 +201,7 @@ class Broker:
                 broker_id=self.config.node_id,
                 incarnation_id=self.rng.bytes("incarnations", 16),
                 endpoints=tuple(self.endpoints()),
+                rack=self.config.broker_rack or None,
                 log_dirs=(self.directory.directory_id,),
                 clean_start=self.directory.was_clean,
             )

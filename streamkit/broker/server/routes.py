@@ -1,4 +1,4 @@
-"""Everything that a broker serves, hence everything that it advertises."""
+"""Everything that a node serves, hence everything that it advertises: to clients, and to other nodes."""
 
 from __future__ import annotations
 
@@ -25,4 +25,8 @@ ROUTES: tuple[Route, ...] = (
     *cluster.ROUTES,
     *topics.ROUTES,
     *configs.ROUTES,
+)
+CONTROLLER_ROUTES: tuple[Route, ...] = (
+    *api_versions.ROUTES,
+    *cluster.CONTROLLER_ROUTES,
 )

@@ -140,8 +140,8 @@ class Wire:
 
 
 @asynccontextmanager
-async def connected(broker: Broker) -> AsyncIterator[Wire]:
-    port = broker.listeners["PLAINTEXT"].port
+async def connected(broker: Broker, listener: str = "PLAINTEXT") -> AsyncIterator[Wire]:
+    port = broker.listeners[listener].port
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         yield Wire(reader, writer)

@@ -1,4 +1,4 @@
-"""ApiVersions (18): what this broker serves, asked before the client knows any version that it speaks.
+"""ApiVersions (18): what this listener serves, asked before the client knows any version that it speaks.
 
 It is answered even in a version that is not served (KIP-511): with error 35, in version 0.
 """
@@ -21,7 +21,7 @@ FIRST_VERSION_WITH_SOFTWARE = 3
 
 
 def api_versions(broker: Broker, request: RequestContext, message: ApiVersionsRequest) -> ApiVersionsResponse:
-    routes = broker.dispatcher.routes
+    routes = broker.dispatcher(request.listener).routes
     if request.version != request.header.api_version:
         return ApiVersionsResponse(
             error_code=ErrorCode.UNSUPPORTED_VERSION, api_keys=[advertised(routes[ApiKey.API_VERSIONS])]

@@ -140,24 +140,41 @@ def describe_cluster(
     broker: Broker, request: RequestContext, message: DescribeClusterRequest
 ) -> DescribeClusterResponse:
     if message.endpoint_type != BROKERS:
-        return _wrong_endpoint(request, message.endpoint_type)
-    view = ClusterView(broker.metadata, request.listener)
+        return _wrong_endpoint(request, message.endpoint_type, "this endpoint is a broker's")
     return DescribeClusterResponse(
         cluster_id=broker.directory.cluster_id,
-        controller_id=broker.config.node_id,
+        controller_id=broker.metadata_answers.controller_id,
         brokers=[
             DescribeClusterBroker(
                 broker_id=one.broker_id, host=endpoint.host, port=endpoint.port, rack=one.rack
             )
-            for one, endpoint in view.brokers()
+            for one, endpoint in ClusterView(broker.metadata, request.listener).brokers()
         ],
         cluster_authorized_operations=CLUSTER if message.include_cluster_authorized_operations else NOT_ASKED,
     )
 
 
-def _wrong_endpoint(request: RequestContext, endpoint_type: int) -> DescribeClusterResponse:
-    if endpoint_type == CONTROLLERS:
-        code, reason = ErrorCode.MISMATCHED_ENDPOINT_TYPE, "this endpoint is a broker's, not a controller's"
+def describe_controllers(
+    broker: Broker, request: RequestContext, message: DescribeClusterRequest
+) -> DescribeClusterResponse:
+    """The same at a controller listener: who votes, and which of them decides (KIP-919)."""
+    if message.endpoint_type != CONTROLLERS:
+        return _wrong_endpoint(request, message.endpoint_type, "this endpoint is a controller's")
+    return DescribeClusterResponse(
+        endpoint_type=CONTROLLERS,
+        cluster_id=broker.directory.cluster_id,
+        controller_id=broker.config.node_id,
+        brokers=[
+            DescribeClusterBroker(broker_id=voter.node_id, host=voter.host, port=voter.port)
+            for voter in broker.config.voters()
+        ],
+        cluster_authorized_operations=CLUSTER if message.include_cluster_authorized_operations else NOT_ASKED,
+    )
+
+
+def _wrong_endpoint(request: RequestContext, endpoint_type: int, reason: str) -> DescribeClusterResponse:
+    if endpoint_type in (BROKERS, CONTROLLERS):
+        code = ErrorCode.MISMATCHED_ENDPOINT_TYPE
     else:
         code, reason = ErrorCode.UNSUPPORTED_ENDPOINT_TYPE, f"endpoint type {endpoint_type} is not known"
     return DescribeClusterResponse(
@@ -169,3 +186,4 @@ ROUTES = (
     Route(ApiKey.METADATA, 0, 13, metadata),
     Route(ApiKey.DESCRIBE_CLUSTER, 0, 2, describe_cluster),
 )
+CONTROLLER_ROUTES = (Route(ApiKey.DESCRIBE_CLUSTER, 1, 2, describe_controllers),)

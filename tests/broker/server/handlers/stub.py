@@ -79,7 +79,7 @@ class StubBroker:
         self.directory = StubDirectory()
         self.failures: list[int] = []
         self.partitions = StubPartitions(self)
-        self.metadata_answers = MetadataAnswers(cluster.image, cluster_id="a-cluster", controller_id=1)
+        self.metadata_answers = MetadataAnswers(cluster.image, cluster_id="a-cluster", leader_id=lambda: 1)
 
     def count_failure(self, api: int, code: int) -> None:
         self.failures.append(code)
