@@ -174,6 +174,7 @@ class Image:
         self.trace = trace
         self.conditions = DiskConditions()
         self.locks: dict[str, Owner] = {}
+        """Path → who holds it."""
         self.root = Directory()
 
     def lose_power(self) -> int:
@@ -185,8 +186,11 @@ class Image:
                 lost += node.lose_power(self.random, self.conditions.torn)
             else:
                 node.lose_power(self.random)
-        self.locks.clear()
         return lost
+
+    def release_locks(self) -> None:
+        """The process is gone, in whatever way."""
+        self.locks.clear()
 
     def wipe(self) -> None:
         self.root = Directory()

@@ -21,9 +21,11 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import Context
-from typing import Any, Never
+from typing import Any, NoReturn, TypeVarTuple, Unpack
 
 from streamkit.simulation.owner import OWNER, Life, Owner, PoweredOffError
+
+Ts = TypeVarTuple("Ts")
 
 COLLECT_EVERY_S = 20.0
 MOST_CALLBACKS_AT_ONCE = 1_000_000
@@ -80,7 +82,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._at_this_instant = 0
         self._next_collection_s = COLLECT_EVERY_S
         self._errors: list[BaseException] = []
-        self.set_task_factory(self._new_task)
+        self.set_task_factory(self._new_task)  # type: ignore[arg-type]  # it says a Protocol with defaults
         self.set_exception_handler(self._failed)
 
     # -- time
@@ -89,12 +91,20 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return self.now_s * OWNER.get(self.world).rate
 
     def call_later(
-        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self,
+        delay: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: Context | None = None,
     ) -> asyncio.TimerHandle:
         return self._at(self.now_s + delay / self._owner(context).rate, callback, args, context)
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self,
+        when: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: Context | None = None,
     ) -> asyncio.TimerHandle:
         return self._at(when / self._owner(context).rate, callback, args, context)
 
@@ -169,7 +179,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._owner(options.get("context")).started(task)
         return task
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Never:
+    def run_in_executor(self, executor: object, func: object, *args: object) -> NoReturn:
         raise RuntimeError("there are no threads in a simulation")
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:

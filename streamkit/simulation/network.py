@@ -181,8 +181,7 @@ class NodeNetwork:
         self._network.listen(listening)
         return listening
 
-    async def connect(self, host: str, port: int, make_receiver: Callable[[], Receiver]) -> Receiver:
-        """A new connection's receiver, after its `connection_made`; OSError if there is none to be had."""
+    async def connect(self, host: str, port: int, make_receiver: Callable[[], Receiver]) -> End:
         self._owner.check()
         network, here = self._network, self._host
         for attempt in range(CONNECT_TRIES):
@@ -197,9 +196,10 @@ class NodeNetwork:
         if listening is None or listening.owner.life is Life.DEAD:
             raise ConnectionRefusedError(errno.ECONNREFUSED, f"nobody listens at {host}:{port}")
         connection = Connection(network, (here, network.free_port()), (host, port))
-        theirs, ours = connection.ends[1], connection.ends[0]
+        ours, theirs = connection.ends
         theirs.open(listening.owner, listening.make_receiver)
-        return ours.open(self._owner, make_receiver)
+        ours.open(self._owner, make_receiver)
+        return ours
 
 
 class Connection:
@@ -320,7 +320,7 @@ class End:
         ends = self._connection.ends
         return ends[1] if self is ends[0] else ends[0]
 
-    def open(self, owner: Owner, make_receiver: Callable[[], Receiver]) -> Receiver:
+    def open(self, owner: Owner, make_receiver: Callable[[], Receiver]) -> None:
         """The program learns of its connection; a paused one has it in its backlog until it goes on."""
         self.owner = owner
         receiver = owner.run(make_receiver)
@@ -330,7 +330,6 @@ class End:
         else:
             self._scheduled = True
             self._soon(self._made)
-        return receiver
 
     def _made(self) -> None:
         if self._receiver is not None:

@@ -82,7 +82,7 @@ class Owner:
             coroutine = task.get_coro()
             if coroutine is not None:
                 with suppress(BaseException):
-                    self.run(coroutine.close)  # type: ignore[union-attr]
+                    self.run(coroutine.close)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.pop(task, None)

@@ -24,7 +24,7 @@ from streamkit.broker.config import BrokerConfig
 from streamkit.broker.config_key import INT_MAX
 from streamkit.broker.server.node import Broker
 from streamkit.broker.storage.log_directory import OPEN_FILES
-from streamkit.errors import RefusedError, StreamkitError
+from streamkit.errors import RefusedError
 from streamkit.runtime.os.memory import keep_freed_memory
 from streamkit.runtime.os.ports import os_ports
 from streamkit.telemetry.exposition import TelemetryServer
@@ -183,6 +183,4 @@ class Process:
             self._ended.set()
 
     def _task_failed(self, name: str, error: BaseException) -> None:
-        """Nobody waits for a background task, so a broker that went on without it could hang for ever."""
-        log.error("background task failed", task=name, exc_info=error)
-        self._broker.fail(StreamkitError(f"{name} failed: {type(error).__name__}: {error}"))
+        self._broker.task_failed(name, error)

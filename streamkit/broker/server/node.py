@@ -228,6 +228,11 @@ class Broker:
         hint = "check the disk, then start again"
         self.fail(StreamkitError(f"the data directory failed: {reason}", hint=hint))
 
+    def task_failed(self, name: str, error: BaseException) -> None:
+        """Nobody waits for a background task, so a node that went on without it could hang for ever."""
+        log.error("background task failed", task=name, exc_info=error)
+        self.fail(StreamkitError(f"{name} failed: {type(error).__name__}: {error}"))
+
     def fail(self, error: StreamkitError) -> None:
         """Answer nothing more and end: what is not on disk by now is never acknowledged."""
         if self.failure is not None:
