@@ -23,15 +23,18 @@ from streamkit.broker.config import BrokerConfig
 from streamkit.broker.config import Listener as ListenerAddress
 from streamkit.broker.controller.image import Endpoint, MetadataChanges, MetadataImage
 from streamkit.broker.controller.registration import Registration
+from streamkit.broker.server.active_controller import ActiveController
 from streamkit.broker.server.broker_metrics import BrokerMetrics
+from streamkit.broker.server.controller_client import ControllerClient
 from streamkit.broker.server.coordinator_host import GroupHost
 from streamkit.broker.server.dispatch import Dispatcher, Metrics
 from streamkit.broker.server.fetch_sessions import FetchSessions
 from streamkit.broker.server.group_gauges import GroupGauges
 from streamkit.broker.server.metadata_answers import MetadataAnswers
-from streamkit.broker.server.metadata_log import MetadataLog
+from streamkit.broker.server.metadata_publisher import MetadataPublisher
 from streamkit.broker.server.partitions import Partitions
 from streamkit.broker.server.producer_ids import ProducerIds
+from streamkit.broker.server.quorum_of_one import QuorumOfOne
 from streamkit.broker.server.routes import CONTROLLER_ROUTES, ROUTES
 from streamkit.broker.server.timers import Timers
 from streamkit.broker.storage.errors import LogOfflineError
@@ -66,7 +69,10 @@ class Broker:
     """What the handlers know of the node that they serve. Made by `start`, ended by `stop`."""
 
     directory: LogDirectory
-    controller: MetadataLog
+    quorum: QuorumOfOne
+    publisher: MetadataPublisher
+    controller: ActiveController
+    controller_client: ControllerClient
     metadata_answers: MetadataAnswers
     partitions: Partitions
     producer_ids: ProducerIds
@@ -104,7 +110,7 @@ class Broker:
 
     @property
     def metadata(self) -> MetadataImage:
-        return self.controller.image
+        return self.publisher.image
 
     def dispatcher(self, listener: str) -> Dispatcher:
         """What is served at a listener."""
@@ -126,22 +132,29 @@ class Broker:
             on_failure=self._directory_failed,
             producer_id_expiration_ms=self.config.producer_id_expiration_ms,
         )
-        self.controller = await MetadataLog.open(
-            self.directory,
+        self.quorum = await QuorumOfOne.open(self.directory, self.config.node_id, self.clock)
+        self.publisher = MetadataPublisher(self.quorum, spawn=self.spawn, metrics=self.metrics)
+        self.quorum.on_committed = self.publisher.on_committed
+        await self.publisher.catch_up()
+        self.publisher.follow()
+        self.controller = ActiveController(
+            self.quorum,
+            self.publisher,
             self.config,
             clock=self.clock,
             rng=self.rng,
             spawn=self.spawn,
             metrics=self.metrics,
         )
+        self.controller_client = ControllerClient(self.controller, self.publisher, self.config.node_id)
         self.metadata_answers = MetadataAnswers(
-            self.metadata, cluster_id=self.directory.cluster_id, leader_id=lambda: self.config.node_id
+            self.metadata, cluster_id=self.directory.cluster_id, leader_id=lambda: self.quorum.leader_id
         )
         self.partitions = Partitions(self.config, self.directory, self.metrics)
-        self.producer_ids = ProducerIds(self.controller.allocate_producer_ids)
+        self.producer_ids = ProducerIds(self.controller_client.allocate_producer_ids)
         self.groups = GroupHost(
             self.config,
-            cluster=self.controller,
+            cluster=self.controller_client,
             leads=self.partitions.get,
             clock=self.clock,
             timers=self.timers,
@@ -149,9 +162,7 @@ class Broker:
             metrics=self.metrics,
         )
         await self._register()
-        await self.partitions.open_all(self.metadata)
-        self.groups.refresh()
-        self.controller.subscribe(self._metadata_changed)
+        await self.publisher.subscribe(self._metadata_changed, begin=self._open_partitions)
         self._start_timers()
         BrokerMetrics(self)
         GroupGauges(self)
@@ -196,7 +207,7 @@ class Broker:
             self.listeners[address.name] = listener
 
     async def _register(self) -> None:
-        await self.controller.register(
+        await self.controller_client.register(
             Registration(
                 broker_id=self.config.node_id,
                 incarnation_id=self.rng.bytes("incarnations", 16),
@@ -220,6 +231,10 @@ class Broker:
 
     # -- what happens ----------------------------------------------------------------------------------------
 
+    async def _open_partitions(self, image: MetadataImage) -> None:
+        await self.partitions.open_all(image)
+        self.groups.refresh()
+
     async def _metadata_changed(self, image: MetadataImage, changes: MetadataChanges) -> None:
         await self.partitions.apply(image, changes)
         self.groups.refresh(topic.name for topic in changes.deleted)
@@ -241,6 +256,7 @@ class Broker:
         log.critical("the broker ends", reason=error.message)
         if hasattr(self, "controller"):
             self.controller.failed(error.message)
+            self.quorum.failed(error.message)
         if hasattr(self, "partitions"):
             self.partitions.fail(ErrorCode.KAFKA_STORAGE_ERROR)
         self._on_end()

@@ -54,7 +54,7 @@ async def running(path: Path, **properties: str) -> AsyncIterator[Broker]:
 
 async def topic(broker: Broker, name: str = "t", partitions: int = 1, **configs: str) -> bytes:
     """Make a topic; its id."""
-    error = await broker.controller.create_topic(
+    error = await broker.controller_client.create_topic(
         name,
         partitions=partitions,
         replication_factor=1,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING, Final
 
+from streamkit.broker.controller.records import NO_LEADER
 from streamkit.broker.controller.topic_names import INTERNAL_TOPICS, invalid_reason
 from streamkit.broker.server.authorized_operations import CLUSTER, NOT_ASKED
 from streamkit.broker.server.cluster_view import ClusterView
@@ -66,7 +67,7 @@ async def _create_and_answer(
     missing = [name for name in names if name not in broker.metadata.topics]
     # The cluster's own topics have their coordinators to create them, with partitions of their own count.
     outcome: dict[str, int] = dict.fromkeys(missing, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
-    outcome |= await broker.controller.create_missing(
+    outcome |= await broker.controller_client.create_missing(
         [name for name in missing if name not in INTERNAL_TOPICS]
     )
     existing = tuple(name for name in names if name in broker.metadata.topics)
@@ -163,7 +164,7 @@ def describe_controllers(
     return DescribeClusterResponse(
         endpoint_type=CONTROLLERS,
         cluster_id=broker.directory.cluster_id,
-        controller_id=broker.config.node_id,
+        controller_id=NO_LEADER if broker.quorum.leader_id is None else broker.quorum.leader_id,
         brokers=[
             DescribeClusterBroker(broker_id=voter.node_id, host=voter.host, port=voter.port)
             for voter in broker.config.voters()

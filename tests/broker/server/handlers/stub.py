@@ -75,7 +75,7 @@ class StubBroker:
             {key.replace("_", "."): text for key, text in properties.items()}
         )
         self.metadata = cluster.image
-        self.controller = StubController(cluster)
+        self.controller = self.controller_client = StubController(cluster)
         self.directory = StubDirectory()
         self.failures: list[int] = []
         self.partitions = StubPartitions(self)

@@ -1,4 +1,4 @@
-"""The metadata log on a real directory: durable before the reply, one decision at a time, then replayed."""
+"""A node's metadata on a real directory: durable before the reply, one decision at a time, then replayed."""
 
 from __future__ import annotations
 
@@ -23,13 +23,17 @@ from streamkit.broker.controller.records import (
 )
 from streamkit.broker.controller.registration import Registration
 from streamkit.broker.log.append import Origin
-from streamkit.broker.server.metadata_log import LEADER_EPOCH, MetadataLog, MetadataLogError
+from streamkit.broker.server.active_controller import ActiveController, MetadataLogError
+from streamkit.broker.server.controller_client import ControllerClient
+from streamkit.broker.server.metadata_publisher import MetadataPublisher
+from streamkit.broker.server.quorum_of_one import LEADER_EPOCH, QuorumOfOne
 from streamkit.broker.storage.log_directory import LogDirectory
 from streamkit.errors import RefusedError
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.create_topics import CreateTopicsRequest
 from streamkit.protocol.records.batch import batches, check_batch
 from streamkit.protocol.records.record import Record, decode_records, encode_batch
+from streamkit.runtime.contracts.spawn import Spawn
 from streamkit.runtime.os.clock import SystemClock
 from streamkit.runtime.os.disk import OsDisk
 from streamkit.runtime.os.rng import SystemRng
@@ -38,10 +42,35 @@ from streamkit.telemetry.instruments import Histogram, Registry
 from tests.broker.controller.cluster import state, topic
 
 
+class Metadata(ControllerClient):
+    """A quorum, what it committed, and whoever decides, as a node joins them."""
+
+    def __init__(self, quorum: QuorumOfOne, config: BrokerConfig, spawn: Spawn, metrics: Registry) -> None:
+        self.quorum = quorum
+        self.log = quorum._log
+        self.publisher = MetadataPublisher(quorum, spawn=spawn, metrics=metrics)
+        quorum.on_committed = self.publisher.on_committed
+        self.controller = ActiveController(
+            quorum,
+            self.publisher,
+            config,
+            clock=SystemClock(),
+            rng=SystemRng(),
+            spawn=spawn,
+            metrics=metrics,
+        )
+        self.submit = self.controller.submit
+        super().__init__(self.controller, self.publisher, 1)
+
+    def failed(self, reason: str) -> None:
+        self.controller.failed(reason)
+        self.quorum.failed(reason)
+
+
 @asynccontextmanager
 async def opened(
     path: Path, *, flush_mode: str = "durable", metrics: Registry | None = None
-) -> AsyncIterator[MetadataLog]:
+) -> AsyncIterator[Metadata]:
     config = BrokerConfig.from_properties({"log.dir": str(path), "streamkit.flush.mode": flush_mode})
     spawn = TaskSpawn(lambda name, error: None)
     directory = await LogDirectory.open(
@@ -54,14 +83,10 @@ async def opened(
         flush_mode=flush_mode,
     )
     try:
-        metadata = await MetadataLog.open(
-            directory,
-            config,
-            clock=SystemClock(),
-            rng=SystemRng(),
-            spawn=spawn,
-            metrics=metrics or Registry(),
-        )
+        quorum = await QuorumOfOne.open(directory, 1, SystemClock())
+        metadata = Metadata(quorum, config, spawn, metrics or Registry())
+        await metadata.publisher.catch_up()
+        metadata.publisher.follow()
         if not metadata.image.brokers:
             await metadata.register(
                 Registration(
@@ -110,7 +135,7 @@ async def test_the_files_are_kafkas(tmp_path: Path) -> None:
 async def test_a_reply_means_that_the_records_are_on_disk(tmp_path: Path, flush_mode: str) -> None:
     async with opened(tmp_path, flush_mode=flush_mode) as metadata:
         await metadata.create_missing(["orders"])
-        assert metadata._log.recovery_point == metadata._log.log_end_offset == metadata.image.offset + 1
+        assert metadata.log.recovery_point == metadata.log.log_end_offset == metadata.image.offset + 1
 
 
 async def test_subscribers_are_done_before_the_reply(tmp_path: Path) -> None:
@@ -122,7 +147,7 @@ async def test_subscribers_are_done_before_the_reply(tmp_path: Path) -> None:
         assert all(created.name in image.topics for created in changes.created)
 
     async with opened(tmp_path) as metadata:
-        metadata.subscribe(subscriber)
+        await metadata.publisher.subscribe(subscriber)
         await metadata.create_missing(["orders"])
         assert seen == ["orders"]
 
@@ -170,12 +195,12 @@ async def test_a_torn_decision_is_lost_whole(tmp_path: Path) -> None:
     async with opened(tmp_path) as metadata:
         await metadata.create_missing(["orders"])
         before = state(metadata.image)
-        recovery_point = metadata._log.log_end_offset
+        recovery_point = metadata.log.log_end_offset
     log = tmp_path / "__cluster_metadata-0" / f"{0:020}.log"
     whole = log.read_bytes()
     async with opened(tmp_path) as metadata:
         await metadata.create_missing(["torn"])
-        assert metadata._log.log_end_offset > recovery_point
+        assert metadata.log.log_end_offset > recovery_point
     # As after a power cut in the middle of the last write: half a batch, and no clean stop.
     log.write_bytes(log.read_bytes()[: len(whole) + 30])
     (tmp_path / ".kafka_cleanshutdown").unlink()
@@ -189,7 +214,7 @@ async def test_a_torn_decision_is_lost_whole(tmp_path: Path) -> None:
 async def test_a_record_of_the_future_refuses_to_start(tmp_path: Path) -> None:
     async with opened(tmp_path) as metadata:
         unknown = encode_batch([Record(timestamp=0, value=b"\x01\x7f\x00")])
-        metadata._log.append([unknown], leader_epoch=LEADER_EPOCH, origin=Origin.COORDINATOR)
+        metadata.log.append([unknown], leader_epoch=LEADER_EPOCH, origin=Origin.COORDINATOR)
     with pytest.raises(RefusedError, match="cannot be read: metadata record 127"):
         async with opened(tmp_path):
             pass
@@ -220,7 +245,7 @@ async def test_what_this_version_does_not_know_refuses_to_start(
 ) -> None:
     async with opened(tmp_path) as metadata:
         unknown = encode_batch([Record(timestamp=0, value=encode_record(record))])
-        metadata._log.append([unknown], leader_epoch=LEADER_EPOCH, origin=Origin.COORDINATOR)
+        metadata.log.append([unknown], leader_epoch=LEADER_EPOCH, origin=Origin.COORDINATOR)
     with pytest.raises(RefusedError, match="cannot be read: ") as caught:
         async with opened(tmp_path):
             pass

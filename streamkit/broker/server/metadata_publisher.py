@@ -1,0 +1,159 @@
+"""What this node knows of the cluster: the committed records of the metadata log, replayed in order.
+
+Every node has one, whether it decides or not. Records are replayed as soon as the quorum has committed them,
+all of one turn at once, so nobody sees half of a decision; then each subscriber is awaited, in the order in
+which they subscribed, and only then does `caught_up_to` advance. So whoever waits for an offset finds the
+image, the partitions and the groups of this node as the records below it say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import insort
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol, TypeAlias
+
+from streamkit.broker.config import DYNAMIC_KEYS, TOPIC_KEYS
+from streamkit.broker.config_key import InvalidValueError
+from streamkit.broker.controller.image import MetadataChanges, MetadataImage, ResourceType
+from streamkit.broker.controller.records import METADATA_VERSION, METADATA_VERSION_FEATURE, decode_record
+from streamkit.errors import RefusedError
+from streamkit.protocol.errors import MalformedMessageError
+from streamkit.protocol.records.batch import Buffer
+from streamkit.runtime.contracts.spawn import Spawn
+from streamkit.telemetry.instruments import Registry
+
+Subscriber: TypeAlias = Callable[[MetadataImage, MetadataChanges], Awaitable[None]]
+
+
+class CommittedLog(Protocol):
+    """What is needed of the quorum here."""
+
+    @property
+    def high_watermark(self) -> int:
+        """Everything below it is committed."""
+        ...
+
+    def committed(self, from_offset: int) -> AsyncIterator[tuple[int, Buffer]]:
+        """(offset, value) of the metadata's records from there up to the high watermark."""
+        ...
+
+
+class MetadataPublisher:
+    def __init__(self, quorum: CommittedLog, *, spawn: Spawn, metrics: Registry) -> None:
+        self.image = MetadataImage()
+        self.caught_up_to = 0
+        """Every committed record below this offset is in the image, and the subscribers know."""
+        self._quorum = quorum
+        self._spawn = spawn
+        self._subscribers: list[Subscriber] = []
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._arrivals = 0
+        self._committed = asyncio.Event()
+        self._publishing = asyncio.Lock()
+        self._declare_metrics(metrics)
+
+    async def subscribe(
+        self, subscriber: Subscriber, *, begin: Callable[[MetadataImage], Awaitable[None]] | None = None
+    ) -> None:
+        """Have `subscriber` awaited after every change, before anybody who waits for its offset goes on.
+
+        `begin` is awaited first, on an image that stands still meanwhile, so that no change is missed.
+        """
+        async with self._publishing:
+            if begin is not None:
+                await begin(self.image)
+            self._subscribers.append(subscriber)
+
+    def on_committed(self) -> None:
+        """The high watermark has advanced."""
+        self._committed.set()
+
+    async def catch_up(self) -> None:
+        """Replay what is committed now; raises RefusedError if it is not for this version to read."""
+        while self.caught_up_to < self._quorum.high_watermark:
+            async with self._publishing:
+                await self._publish()
+
+    def follow(self) -> None:
+        """Replay from now on whatever is committed, as long as the node runs."""
+        self._spawn.start(self._follow(), name="metadata publisher")
+
+    async def reached(self, offset: int) -> None:
+        """Return once everything below `offset` is replayed here and known to the subscribers."""
+        if self.caught_up_to >= offset:
+            return
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._arrivals += 1
+        insort(self._waiting, (offset, self._arrivals, done))
+        await done
+
+    # --- replaying -----------------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        while True:
+            self._committed.clear()
+            await self.catch_up()
+            await self._committed.wait()
+
+    async def _publish(self) -> None:
+        end = self._quorum.high_watermark
+        records = [record async for record in self._quorum.committed(self.caught_up_to)]
+        if records:
+            changes = self._replay(records)
+            end = max(end, records[-1][0] + 1)
+            for subscriber in self._subscribers:
+                await subscriber(self.image, changes)
+        self.caught_up_to = end
+        while self._waiting and self._waiting[0][0] <= end:
+            _, _, done = self._waiting.pop(0)
+            if not done.done():
+                done.set_result(None)
+
+    def _replay(self, records: list[tuple[int, Buffer]]) -> MetadataChanges:
+        changes = MetadataChanges()
+        try:
+            for offset, value in records:
+                self.image.replay(decode_record(value), offset, changes)
+        except MalformedMessageError as error:
+            raise unreadable(str(error)) from None
+        except (KeyError, IndexError, AssertionError) as error:
+            raise unreadable(f"what follows offset {self.image.offset} does not fit") from error
+        unknown = beyond_this_version(self.image, changes)
+        if unknown:
+            raise unreadable(unknown)
+        return changes
+
+    def _declare_metrics(self, metrics: Registry) -> None:
+        brokers = metrics.gauge("brokers", "Registered brokers, by state", ("state",))
+
+        def observe() -> None:
+            live = sum(1 for _ in self.image.live_brokers())
+            brokers.labels("live").value = live
+            brokers.labels("fenced").value = len(self.image.brokers) - live
+
+        metrics.on_scrape.append(observe)
+
+
+def unreadable(reason: str) -> RefusedError:
+    return RefusedError(
+        f"the metadata log cannot be read: {reason}",
+        hint="it was written by a newer version, or by Kafka; start with the version that wrote it",
+    )
+
+
+def beyond_this_version(image: MetadataImage, changes: MetadataChanges) -> str:
+    """What the cluster has been told that this version cannot keep; empty if there is nothing."""
+    level = image.features.get(METADATA_VERSION_FEATURE, 0)
+    if level > METADATA_VERSION:
+        return f"{METADATA_VERSION_FEATURE} is {level}, and this version knows up to {METADATA_VERSION}"
+    for resource in changes.configs:
+        known = TOPIC_KEYS if resource.type == ResourceType.TOPIC else DYNAMIC_KEYS
+        for name, text in image.config(resource).items():
+            if name not in known:
+                return f"the configuration {name} of {resource.name or 'all brokers'} is not known"
+            try:
+                known[name].parse(text)
+            except InvalidValueError as error:
+                return str(error)
+    return ""
