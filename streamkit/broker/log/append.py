@@ -10,7 +10,9 @@ The checks are Kafka's, in Kafka's order (UnifiedLog, LogValidator, ProducerAppe
     larger than max.message.bytes                                        → MESSAGE_TOO_LARGE
     larger than a segment                                                → RECORD_LIST_TOO_LARGE
     timestamps outside [now - before.max, now + after.max]               → INVALID_TIMESTAMP
-    idempotence                                                          → see `producers`
+    idempotence, the epochs of markers                                   → see `producers`
+    a batch outside the producer's open transaction, or one that would
+      open a transaction without having been verified                    → INVALID_TXN_STATE
 
 Accepted batches are patched in place. Applying the plan (the write, then the producers) is the caller's.
 """
@@ -19,17 +21,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
+from types import MappingProxyType
 
 import msgspec
 
 from streamkit.broker.config import TopicConfig
-from streamkit.broker.log.producers import ProducerEntry, Table, find_duplicate, judge, remember
+from streamkit.broker.log.producers import (
+    NO_TRANSACTION,
+    ProducerEntry,
+    Table,
+    find_duplicate,
+    judge,
+    judge_marker,
+    marker_in,
+    remember,
+    remember_marker,
+)
+from streamkit.broker.log.transactions import Verification, Verifications
 from streamkit.errors import StreamkitError
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.records.batch import (
     HEADER_SIZE,
     LOG_APPEND_TIME_BIT,
     NO_PRODUCER_ID,
+    NO_SEQUENCE,
     NO_TIMESTAMP,
     BatchHeader,
     Buffer,
@@ -40,9 +55,11 @@ from streamkit.protocol.records.batch import (
     stamp_log_append_time,
 )
 from streamkit.protocol.records.compression import Codec, compress, decompression_limit
+from streamkit.protocol.records.control import TransactionMarker
 from streamkit.protocol.records.record import uncompressed_records
 
 LEAST_UNPACKED_BYTES = 4 << 20
+NOTHING_VERIFIED: Verifications = MappingProxyType({})
 EXPANSION = 8
 """How many times `max.message.bytes` a batch may hold that is to be compressed again, on the event loop."""
 
@@ -80,6 +97,8 @@ class AcceptedBatch(msgspec.Struct, frozen=True, gc=False):
     producer_id: int = NO_PRODUCER_ID
     producer: ProducerEntry | None = None
     """What to remember of its producer once it is written."""
+    is_transactional: bool = False
+    marker: TransactionMarker | None = None
 
 
 class AppendPlan(msgspec.Struct):
@@ -104,12 +123,14 @@ def plan_append(
     config: TopicConfig,
     producers: Table,
     origin: Origin = Origin.CLIENT,
+    verifications: Verifications = NOTHING_VERIFIED,
 ) -> AppendPlan:
     """One result for each of `batches`, in order."""
     results: list[AppendResult] = []
     accepted: list[AcceptedBatch] = []
     accepted_size = 0
     changed: dict[int, ProducerEntry] = {}
+    ended: set[int] = set()
     broker_time = config.message_timestamp_type == "LogAppendTime"
     append_time = now_ms if broker_time else NO_TIMESTAMP
     codec = _TOPIC_CODECS[config.compression_type]
@@ -121,10 +142,12 @@ def plan_append(
                 if not broker_time:
                     _check_timestamps(header, now_ms, config)
             producer_id = header.producer_id
-            entry = None
-            if producer_id != NO_PRODUCER_ID and not header.is_control:
+            entry = marker = None
+            if producer_id != NO_PRODUCER_ID:
                 entry = changed.get(producer_id) or producers.get(producer_id)
-                if entry is not None:
+                if header.is_control:
+                    marker = _checked_marker(batch, header, entry)
+                elif entry is not None:
                     original = find_duplicate(entry, header)
                     if original is not None:
                         results.append(
@@ -134,6 +157,9 @@ def plan_append(
                         )
                         continue
                     _check_sequence(entry, header)
+                if origin is Origin.CLIENT and (header.is_transactional or entry is not None):
+                    granted = None if producer_id in ended else verifications.get(producer_id)
+                    _check_transaction(entry, header, granted)
             if codec is None or header.codec == codec or header.is_control:
                 data = _writable(batch)
             else:
@@ -153,10 +179,22 @@ def plan_append(
             stamp_log_append_time(data, now_ms)
             max_timestamp = now_ms
         last_offset = next_offset + header.last_offset_delta
-        if producer_id != NO_PRODUCER_ID and not header.is_control:
-            entry = changed[producer_id] = remember(entry, header, last_offset, max_timestamp)
+        if marker is not None:
+            entry = remember_marker(entry, header.producer_epoch, marker, max_timestamp)
+            changed[producer_id] = entry
+            ended.add(producer_id)
             accepted.append(
-                AcceptedBatch(data, size, next_offset, last_offset, max_timestamp, producer_id, entry)
+                AcceptedBatch(
+                    data, size, next_offset, last_offset, max_timestamp, producer_id, entry, True, marker
+                )
+            )
+        elif producer_id != NO_PRODUCER_ID:
+            entry = changed[producer_id] = remember(entry, header, last_offset, max_timestamp)
+            transactional = header.is_transactional
+            accepted.append(
+                AcceptedBatch(
+                    data, size, next_offset, last_offset, max_timestamp, producer_id, entry, transactional
+                )
             )
         else:
             accepted.append(AcceptedBatch(data, size, next_offset, last_offset, max_timestamp))
@@ -213,12 +251,54 @@ def _check_timestamps(header: BatchHeader, now_ms: int, config: TopicConfig) -> 
 
 
 def _check_sequence(entry: ProducerEntry, header: BatchHeader) -> None:
+    """Batches of our own coordinators have no sequence: for them only the epoch counts."""
+    if header.base_sequence == NO_SEQUENCE and header.producer_epoch >= entry.epoch:
+        return
     code = judge(entry, header)
     if code is not ErrorCode.NONE:
         raise _RefusedError(
             code,
             f"producer {header.producer_id} sends epoch {header.producer_epoch}, sequence "
-            f"{header.base_sequence} after epoch {entry.epoch}, sequence {entry.last.last_sequence}",
+            f"{header.base_sequence} after epoch {entry.epoch}, sequence {entry.last_sequence}",
+        )
+
+
+def _checked_marker(batch: Buffer, header: BatchHeader, entry: ProducerEntry | None) -> TransactionMarker:
+    try:
+        marker = marker_in(batch)
+    except CorruptBatchError as error:
+        raise _RefusedError(ErrorCode.CORRUPT_MESSAGE, error.message) from None
+    if marker is None:
+        raise _RefusedError(ErrorCode.INVALID_RECORD, "a control batch of a producer without a marker")
+    code = ErrorCode.NONE if entry is None else judge_marker(entry, header.producer_epoch, marker)
+    if code is not ErrorCode.NONE:
+        raise _RefusedError(
+            code, f"a marker of epoch {header.producer_epoch} for producer {header.producer_id}: {entry}"
+        )
+    return marker
+
+
+def _check_transaction(
+    entry: ProducerEntry | None, header: BatchHeader, verification: Verification | None
+) -> None:
+    is_open = entry is not None and entry.has_open_transaction(header.producer_epoch)
+    if not header.is_transactional:
+        if entry is not None and entry.transaction_start != NO_TRANSACTION:
+            raise _RefusedError(
+                ErrorCode.INVALID_TXN_STATE, f"producer {header.producer_id} has an open transaction here"
+            )
+    elif not is_open and not (
+        verification is not None and verification.is_granted and verification.epoch == header.producer_epoch
+    ):
+        raise _RefusedError(
+            ErrorCode.INVALID_TXN_STATE,
+            f"the partition is not known to be in a transaction of producer {header.producer_id}",
+        )
+    elif not is_open and verification is not None and header.base_sequence > verification.lowest_sequence:
+        raise _RefusedError(
+            ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
+            f"producer {header.producer_id} begins with sequence {header.base_sequence}, after it sent "
+            f"{verification.lowest_sequence}",
         )
 
 

@@ -18,9 +18,10 @@ import msgspec
 
 from streamkit.broker.log.append import AcceptedBatch
 from streamkit.broker.log.epochs import LeaderEpochs
-from streamkit.broker.log.producers import ProducerEntry, remember
+from streamkit.broker.log.producers import ProducerEntry, follow
 from streamkit.broker.log.search import Steps, header_at
 from streamkit.broker.log.segment import Segment
+from streamkit.broker.log.transactions import LogTransactions
 from streamkit.protocol.records.batch import (
     HEADER_SIZE,
     NO_PRODUCER_ID,
@@ -63,7 +64,8 @@ class Replay:
         self.next_offset = next_offset
         self.epochs = epochs
         self.producers = producers
-        self._producers_from = producers_from
+        self.transactions = LogTransactions(producers)
+        self.producers_from = producers_from
         """Offset of the snapshot that `producers` came from: what lies below is in it."""
         self._gaps_below = gaps_below
         """Compaction leaves holes, and only in what is durable; any other hole is bytes that went missing."""
@@ -110,7 +112,10 @@ class Replay:
             return f"the batch at offset {header.base_offset} ends before it begins"
         if (problem := self._gap(header.base_offset)) or (problem := self._epoch(header)):
             return problem
-        self._note(segment, header)
+        try:
+            self._note(segment, header, view)
+        except CorruptBatchError as error:
+            return error.message
         return ""
 
     def _gap(self, offset: int) -> str:
@@ -123,16 +128,28 @@ class Replay:
             return ""
         return f"leader epoch {header.leader_epoch} follows epoch {self.epochs.latest}"
 
-    def _note(self, segment: Segment, header: BatchHeader) -> None:
+    def _note(self, segment: Segment, header: BatchHeader, view: memoryview) -> None:
         last_offset, max_timestamp = header.last_offset, header.max_timestamp
         batch = AcceptedBatch(b"", header.size, header.base_offset, last_offset, max_timestamp)
         segment.note(batch, self._index_interval_bytes)
         self.epochs.assign(header.leader_epoch, header.base_offset)
         producer_id = header.producer_id
-        if producer_id != NO_PRODUCER_ID and not header.is_control and last_offset >= self._producers_from:
-            entry = self.producers.get(producer_id)
-            self.producers[producer_id] = remember(entry, header, last_offset, max_timestamp)
+        if producer_id != NO_PRODUCER_ID and last_offset >= self.producers_from:
+            self._note_producer(segment, header, view)
         self.next_offset = last_offset + 1
+
+    def _note_producer(self, segment: Segment, header: BatchHeader, view: memoryview) -> None:
+        producer_id, last_offset = header.producer_id, header.last_offset
+        known = self.producers.get(producer_id)
+        entry, marker = follow(known, header, view, last_offset, header.max_timestamp)
+        if entry is None:
+            return
+        self.producers[producer_id] = entry
+        if marker is not None:
+            aborted = self.transactions.ended(producer_id, last_offset, aborted=not marker.committed)
+            segment.note_aborted(aborted)
+        elif header.is_transactional:
+            self.transactions.opened(producer_id, entry)
 
 
 def rebuild_indexes(segment: Segment, index_interval_bytes: int) -> Steps[Segment]:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from streamkit.broker.log.append import AcceptedBatch
-from streamkit.broker.log.producers import ProducerEntry, remember
+from streamkit.broker.log.producers import ProducerEntry, follow
 from streamkit.protocol.records.batch import (
     NO_PRODUCER_ID,
     BatchHeader,
@@ -83,10 +83,13 @@ def _accepted(
     changed: dict[int, ProducerEntry],
 ) -> AcceptedBatch:
     last_offset, max_timestamp, producer_id = header.last_offset, header.max_timestamp, header.producer_id
-    entry = None
-    if producer_id != NO_PRODUCER_ID and not header.is_control:
+    entry = marker = None
+    if producer_id != NO_PRODUCER_ID:
         known = changed.get(producer_id) or producers.get(producer_id)
-        entry = changed[producer_id] = remember(known, header, last_offset, max_timestamp)
+        entry, marker = follow(known, header, batch, last_offset, max_timestamp)
+        if entry is not None:
+            changed[producer_id] = entry
     return AcceptedBatch(
-        batch, header.size, header.base_offset, last_offset, max_timestamp, producer_id, entry
-    )
+        batch, header.size, header.base_offset, last_offset, max_timestamp, producer_id, entry,
+        header.is_transactional, marker,
+    )  # fmt: skip

@@ -10,12 +10,22 @@ from __future__ import annotations
 from streamkit.broker.config import TopicConfig
 from streamkit.broker.log.append import AcceptedBatch
 from streamkit.broker.log.index import OFFSET_ENTRY_SIZE, TIME_ENTRY_SIZE, OffsetIndex, TimeIndex
+from streamkit.broker.log.transactions import AbortedTransaction
 from streamkit.protocol.records.batch import NO_TIMESTAMP
 
 LOG_SUFFIX = ".log"
 INDEX_SUFFIX = ".index"
 TIME_INDEX_SUFFIX = ".timeindex"
 SNAPSHOT_SUFFIX = ".snapshot"
+TRANSACTION_INDEX_SUFFIX = ".txnindex"
+SEGMENT_SUFFIXES = (
+    LOG_SUFFIX,
+    INDEX_SUFFIX,
+    TIME_INDEX_SUFFIX,
+    TRANSACTION_INDEX_SUFFIX,
+    SNAPSHOT_SUFFIX,
+)
+"""Of all files that go with a segment."""
 MAX_RELATIVE_OFFSET = 0x7FFFFFFF
 
 
@@ -28,8 +38,8 @@ class Segment:
     known (a segment found on disk), -1 if no record has a timestamp."""
 
     __slots__ = (
-        "base_offset", "bytes_since_index", "created_ms", "first_timestamp", "indexes", "max_timestamp",
-        "max_timestamp_offset", "size", "unindexed",
+        "aborted", "base_offset", "bytes_since_index", "created_ms", "first_timestamp", "indexes",
+        "max_timestamp", "max_timestamp_offset", "size", "unindexed",
     )  # fmt: skip
 
     def __init__(self, base_offset: int, created_ms: int, *, size: int = 0) -> None:
@@ -44,6 +54,8 @@ class Segment:
         self.unindexed = False
         """Its index files were missing or damaged: rebuild them before searching."""
         self.bytes_since_index = 0
+        self.aborted: list[AbortedTransaction] | None = None if size else []
+        """The transactions that a marker in this segment aborted; None until they are read from disk."""
 
     def note(self, batch: AcceptedBatch, index_interval_bytes: int) -> None:
         """Account for a batch that was written at the end."""
@@ -60,6 +72,12 @@ class Segment:
             self.bytes_since_index = 0
         self.size += batch.size
         self.bytes_since_index += batch.size
+
+    def note_aborted(self, aborted: AbortedTransaction | None) -> None:
+        """Account for a marker that was written at the end."""
+        assert self.aborted is not None, "the index of aborted transactions is loaded before it grows"
+        if aborted is not None:
+            self.aborted.append(aborted)
 
     def seal(self) -> None:
         """Close the time index with the newest timestamp, so that it can be read back from there."""

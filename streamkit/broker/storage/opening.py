@@ -18,6 +18,7 @@ from streamkit.broker.log.recovery import GAPS_ANYWHERE, NO_GAPS, Damage, Replay
 from streamkit.broker.log.segment import (
     INDEX_SUFFIX,
     LOG_SUFFIX,
+    SEGMENT_SUFFIXES,
     SNAPSHOT_SUFFIX,
     TIME_INDEX_SUFFIX,
     Segment,
@@ -161,7 +162,7 @@ async def _truncate(shelf: LogShelf, path: str, segments: list[Segment], damage:
     number = next(i for i, s in enumerate(segments) if s.base_offset == damage.segment_base)
     keep = number + 1 if damage.position or not number else number
     for segment in segments[keep:]:
-        for suffix in (LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX, SNAPSHOT_SUFFIX):
+        for suffix in SEGMENT_SUFFIXES:
             shelf.disk.remove(f"{path}/{file_name(segment.base_offset, suffix)}")
     del segments[keep:]
     torn = shelf.disk.open(f"{path}/{file_name(segments[-1].base_offset, LOG_SUFFIX)}")
@@ -197,7 +198,7 @@ async def _finish_swap(shelf: LogShelf, facts: LogFacts, name: str, entries: dic
         return
     for covered in offsets_of(entries, LOG_SUFFIX):
         if base <= covered < replay.next_offset:
-            for suffix in (INDEX_SUFFIX, TIME_INDEX_SUFFIX, *((LOG_SUFFIX,) if covered > base else ())):
+            for suffix in SEGMENT_SUFFIXES if covered > base else (INDEX_SUFFIX, TIME_INDEX_SUFFIX):
                 shelf.disk.remove(f"{facts.path}/{file_name(covered, suffix)}")
     await shelf.disk.rename(swap, swap.removesuffix(SWAP_SUFFIX))
 

@@ -54,11 +54,14 @@ from streamkit.broker.log.search import (
 from streamkit.broker.log.segment import (
     INDEX_SUFFIX,
     LOG_SUFFIX,
+    SEGMENT_SUFFIXES,
     SNAPSHOT_SUFFIX,
     TIME_INDEX_SUFFIX,
+    TRANSACTION_INDEX_SUFFIX,
     Segment,
     file_name,
 )
+from streamkit.broker.log.transactions import AbortedTransaction, LogTransactions, encode_index, overlapping
 from streamkit.broker.storage.caches import FileCache, IndexCache
 from streamkit.broker.storage.errors import LogOfflineError, OffsetOutOfRangeError
 from streamkit.broker.storage.flusher import Flusher, FlushWork
@@ -66,6 +69,7 @@ from streamkit.broker.storage.identity import encode_uuid
 from streamkit.broker.storage.rebuilding import (
     latest_snapshot,
     offsets_of,
+    read_aborted,
     replay_segments,
     run_steps,
     segment_number,
@@ -105,6 +109,7 @@ class PartitionLog:
         "_truncations", "_unflushed_since_ms", "config", "epochs", "flushed_offset", "high_watermark",
         "log_end_offset", "log_start_offset", "offline_reason", "on_flushed", "partition", "path",
         "producers", "recovery_point", "segments", "topic", "topic_id",
+        "transactions",
     )  # fmt: skip
 
     def __init__(
@@ -128,6 +133,7 @@ class PartitionLog:
         self.high_watermark = high_watermark
         self.epochs = epochs
         self.producers = producers
+        self.transactions = LogTransactions(producers)
         self.offline_reason = offline_reason
         self.on_flushed: Callable[[], None] | None = None
         """Called on the loop after `flushed_offset` moved."""
@@ -167,6 +173,7 @@ class PartitionLog:
         plan = plan_append(
             batches, next_offset=self.log_end_offset, leader_epoch=leader_epoch, now_ms=now_ms,
             config=self.config, producers=self.producers, origin=origin,
+            verifications=self.transactions.verifications,
         )  # fmt: skip
         if not plan.accepted:
             return plan.results
@@ -239,7 +246,18 @@ class PartitionLog:
             active.note(batch, interval)
             if batch.producer is not None:
                 self.producers[batch.producer_id] = batch.producer
+                if batch.is_transactional:
+                    self._note_transaction(active, batch)
         self.log_end_offset = batches[-1].last_offset + 1
+
+    def _note_transaction(self, active: Segment, batch: AcceptedBatch) -> None:
+        assert batch.producer is not None, "a transaction has a producer"
+        if batch.marker is None:
+            self.transactions.opened(batch.producer_id, batch.producer)
+            return
+        self._aborted_in(active)
+        aborted = not batch.marker.committed
+        active.note_aborted(self.transactions.ended(batch.producer_id, batch.last_offset, aborted=aborted))
 
     def _undo_write(self, file: DiskFile, size: int) -> None:
         """Cut off what a failed write left."""
@@ -382,6 +400,17 @@ class PartitionLog:
         except _TruncatedError:
             pass
         return _EMPTY
+
+    def aborted_transactions(self, offset: int, end_offset: int) -> list[AbortedTransaction]:
+        """Those with records in [offset, end_offset)."""
+        first = max(bisect_right(self.segments, offset, key=_base_offset) - 1, 0)
+        rows = (self._aborted_in(segment) for segment in self.segments[first:])
+        return list(overlapping(rows, offset, end_offset))
+
+    def _aborted_in(self, segment: Segment) -> list[AbortedTransaction]:
+        if segment.aborted is None:
+            segment.aborted = read_aborted(self._shelf.disk, self.path, segment.base_offset)
+        return segment.aborted
 
     async def find_by_timestamp(self, timestamp: int) -> TimestampedOffset | None:
         """The first record not older than `timestamp`; None if there is none."""
@@ -551,6 +580,9 @@ class PartitionLog:
     def _save_indexes(self, segment: Segment) -> None:
         """Write the entries that the index files lack; they are made durable with the next flush."""
         segment.seal()
+        if segment.aborted:
+            path = self._file(segment, TRANSACTION_INDEX_SUFFIX)
+            self._save_index(path, 0, encode_index(segment.aborted))
         if segment.indexes is None:
             return
         offsets, times = segment.indexes
@@ -637,7 +669,7 @@ class PartitionLog:
             self._cursors = None
 
     def _remove_files(self, segment: Segment) -> None:
-        for suffix in (LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX, SNAPSHOT_SUFFIX):
+        for suffix in SEGMENT_SUFFIXES:
             self._remove_file(segment, suffix)
         self._shelf.indexes.forget(segment)
 
@@ -760,7 +792,10 @@ class PartitionLog:
             raise LogOfflineError(self.offline_reason)
         assert replay.next_offset == self.log_end_offset, "the cut was made between two batches"
         self.producers = producers
+        self.transactions = LogTransactions(producers)
         self.segments = segments
+        if not segments[-1].aborted:
+            self._remove_file(segments[-1], TRANSACTION_INDEX_SUFFIX)
 
     async def _restart(self, offset: int) -> None:
         now_ms = self._shelf.clock.now_ms()
@@ -772,6 +807,7 @@ class PartitionLog:
         self.flushed_offset = self.recovery_point = self.high_watermark = offset
         self.epochs = LeaderEpochs()
         self.producers = {}
+        self.transactions = LogTransactions({})
         self._replace_later(EPOCHS_FILE, encode_epochs(()))
         self._replace_later(METADATA_FILE, partition_metadata(self.topic_id))
         self._name_later(os.path.dirname(self.path))

@@ -13,7 +13,14 @@ from typing import TypeVar
 from streamkit.broker.log.producers import DamagedSnapshotError, ProducerEntry, decode_snapshot
 from streamkit.broker.log.recovery import Damage, Replay
 from streamkit.broker.log.search import Steps
-from streamkit.broker.log.segment import LOG_SUFFIX, SNAPSHOT_SUFFIX, Segment, file_name
+from streamkit.broker.log.segment import (
+    LOG_SUFFIX,
+    SNAPSHOT_SUFFIX,
+    TRANSACTION_INDEX_SUFFIX,
+    Segment,
+    file_name,
+)
+from streamkit.broker.log.transactions import AbortedTransaction, decode_index
 from streamkit.runtime.contracts.disk import Disk, DiskFile
 
 T = TypeVar("T")
@@ -26,6 +33,11 @@ async def replay_segments(
     for number in range(first, len(segments)):
         found = segments[number]
         walked = Segment(found.base_offset, found.created_ms)
+        walked.aborted = [
+            row
+            for row in read_aborted(disk, path, found.base_offset)
+            if row.last_offset < replay.producers_from
+        ]
         file = disk.open(f"{path}/{file_name(found.base_offset, LOG_SUFFIX)}")
         damage = await run_steps(file, replay.segment(walked, found.size))
         segments[number] = walked
@@ -57,6 +69,14 @@ def read_snapshot(disk: Disk, path: str, offset: int) -> dict[int, ProducerEntry
         return decode_snapshot(disk.read_file(f"{path}/{file_name(offset, SNAPSHOT_SUFFIX)}"))
     except (FileNotFoundError, DamagedSnapshotError):
         return None
+
+
+def read_aborted(disk: Disk, path: str, base_offset: int) -> list[AbortedTransaction]:
+    """The aborted transactions beside a segment; a segment without any has no such file."""
+    try:
+        return decode_index(disk.read_file(f"{path}/{file_name(base_offset, TRANSACTION_INDEX_SUFFIX)}"))
+    except FileNotFoundError:
+        return []
 
 
 def segment_number(bases: list[int], offset: int) -> int:

@@ -36,13 +36,17 @@ longs = st.integers(-1, 2**63 - 1)
 tables = st.dictionaries(
     st.integers(0, 2**63 - 1),
     st.builds(
-        ProducerEntry,
+        lambda epoch, batches, coordinator_epoch, start: ProducerEntry(
+            epoch, tuple(batches), batches[-1].timestamp, coordinator_epoch, start
+        ),
         st.integers(0, 2**15 - 1),
         st.lists(
             st.builds(RememberedBatch, st.integers(0, 2**31 - 1), longs, st.integers(0, 2**31 - 1), longs),
             min_size=1,
             max_size=5,
-        ).map(tuple),
+        ),
+        st.integers(-1, 2**31 - 1),
+        longs,
     ),
     max_size=6,
 )
@@ -89,14 +93,14 @@ def test_snapshots_keep_all_five_batches(table: dict[int, ProducerEntry]) -> Non
 
 def test_a_snapshot_begins_like_kafkas_version_1() -> None:
     data = encode_snapshot(
-        {9: ProducerEntry(2, (RememberedBatch(1, 10, 1, 5), RememberedBatch(4, 13, 2, 6)))}
+        {9: ProducerEntry(2, (RememberedBatch(1, 10, 1, 5), RememberedBatch(4, 13, 2, 6)), 6)}
     )
     version, checksum, count = unpack_from(">hIi", data)
     assert (version, checksum, count) == (1, crc32c(data[6:]), 1)
     assert unpack_from(">qhiqiqiq", data, 10) == (9, 2, 4, 13, 2, 6, -1, -1)
     kafkas = bytearray(data[: 10 + 46])
     kafkas[2:6] = crc32c(kafkas[6:]).to_bytes(4)
-    assert decode_snapshot(bytes(kafkas)) == {9: ProducerEntry(2, (RememberedBatch(4, 13, 2, 6),))}
+    assert decode_snapshot(bytes(kafkas)) == {9: ProducerEntry(2, (RememberedBatch(4, 13, 2, 6),), 6)}
 
 
 @given(tables, st.data())
