@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Protocol, TypeVar
 
 from streamkit.broker.config import BrokerConfig
@@ -96,6 +97,15 @@ class ActiveController:
     def is_active(self) -> bool:
         """Whether this node decides. It may find out a moment later that it does not."""
         return self._quorum.is_active and not self._failure
+
+    def on_leadership(self, is_active: bool) -> None:
+        """This node leads the quorum from now on, or no longer."""
+        if is_active:
+            self._spawn.start(self._begin(), name="begin to decide")
+
+    async def _begin(self) -> None:
+        with suppress(NotControllerError, MetadataLogError):
+            await self.submit(lambda controller: Decision([], None))
 
     async def submit(self, decide: Callable[[Controller], Decision[Reply]]) -> Reply:
         """What `decide` answers, once it is committed and replayed here.

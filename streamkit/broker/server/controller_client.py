@@ -5,23 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from streamkit.broker.controller.image import MetadataImage
-from streamkit.broker.controller.registration import Registration
 from streamkit.broker.controller.topic_decisions import DEFAULT
-from streamkit.broker.server.active_controller import ActiveController
+from streamkit.broker.server.controller_channel import ControllerChannel
 from streamkit.broker.server.metadata_publisher import MetadataPublisher
+from streamkit.errors import RefusedError
 from streamkit.protocol.error_codes import ErrorCode
+from streamkit.protocol.messages.allocate_producer_ids import (
+    AllocateProducerIdsRequest,
+    AllocateProducerIdsResponse,
+)
+from streamkit.protocol.messages.broker_registration import (
+    BrokerRegistrationRequest,
+    BrokerRegistrationResponse,
+)
 from streamkit.protocol.messages.create_topics import (
     CreatableTopic,
     CreatableTopicConfig,
     CreateTopicsRequest,
+    CreateTopicsResponse,
 )
 
 
 class ControllerClient:
-    def __init__(self, controller: ActiveController, publisher: MetadataPublisher, node_id: int) -> None:
+    def __init__(self, channel: ControllerChannel, publisher: MetadataPublisher, node_id: int) -> None:
         self.broker_epoch = -1
         """Of this process, once it is registered."""
-        self._controller = controller
+        self._channel = channel
         self._publisher = publisher
         self._node_id = node_id
 
@@ -29,18 +38,26 @@ class ControllerClient:
     def image(self) -> MetadataImage:
         return self._publisher.image
 
-    async def register(self, registration: Registration) -> None:
-        """Make this process the one that the cluster knows as this broker."""
-        self.broker_epoch = await self._controller.submit(
-            lambda controller: controller.register_broker(registration)
-        )
+    async def register(self, registration: BrokerRegistrationRequest) -> None:
+        """Make this process the one that the cluster knows as this broker; raises RefusedError.
+
+        On return it is known here, too.
+        """
+        response: BrokerRegistrationResponse = await self._channel.ask(registration)
+        if response.error_code != ErrorCode.NONE:
+            raise RefusedError(
+                f"the controller refuses broker {self._node_id}: {name_of(response.error_code)}"
+            )
+        self.broker_epoch = response.broker_epoch
+        await self._publisher.reached(response.broker_epoch + 1)
 
     async def allocate_producer_ids(self) -> range:
-        """Producer ids that nobody else has or will have."""
-        block = await self._controller.submit(
-            lambda controller: controller.allocate_producer_ids(self._node_id, self.broker_epoch)
-        )
-        return range(block.first, block.first + block.size)
+        """Producer ids that nobody else has or will have; raises RefusedError."""
+        request = AllocateProducerIdsRequest(broker_id=self._node_id, broker_epoch=self.broker_epoch)
+        block: AllocateProducerIdsResponse = await self._channel.ask(request)
+        if block.error_code != ErrorCode.NONE:
+            raise RefusedError(f"no producer ids for broker {self._node_id}: {name_of(block.error_code)}")
+        return range(block.producer_id_start, block.producer_id_start + block.producer_id_len)
 
     async def create_missing(self, names: Sequence[str]) -> dict[str, int]:
         """Make these topics with the broker's defaults; NONE for each that exists afterwards."""
@@ -64,9 +81,12 @@ class ControllerClient:
     async def _create(self, topics: list[CreatableTopic]) -> dict[str, int]:
         if not topics:
             return {}
-        request = CreateTopicsRequest(topics=topics)
-        response = await self._controller.submit(lambda controller: controller.create_topics(request))
+        response: CreateTopicsResponse = await self._channel.ask(CreateTopicsRequest(topics=topics))
         return {
             result.name: ErrorCode.NONE if result.name in self.image.topics else result.error_code
             for result in response.topics
         }
+
+
+def name_of(code: int) -> str:
+    return ErrorCode(code).name  # type: ignore[call-arg]  # looked up by value

@@ -23,9 +23,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import msgspec
 import structlog
 
+from streamkit.broker.server.active_controller import NotControllerError
+from streamkit.broker.server.refusals import refused
 from streamkit.net.connection import SIZE, Connection, Exchange, FrameError
 from streamkit.protocol.api import APIS, ApiKey
 from streamkit.protocol.codec import decode
+from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.errors import MalformedMessageError
 from streamkit.protocol.framing import RequestHeader, decode_request, encode_response
 from streamkit.protocol.messages.api_versions import ApiVersionsRequest
@@ -73,6 +76,20 @@ class Route(msgspec.Struct, frozen=True):
     handle: Handle
     pipelined: bool = False
     advertised_from: int | None = None
+    by_controller: bool = False
+    """Only the active controller can serve it. Clients may ask any broker, which passes it on."""
+
+
+class InnerRequest(msgspec.Struct, frozen=True, gc=False):
+    """A request without a connection: one of this node's own, or one that another broker passed on."""
+
+    header: RequestHeader
+    listener: str = ""
+    client_host: str = ""
+
+    @property
+    def version(self) -> int:
+        return self.header.api_version
 
 
 class RequestContext(Exchange):
@@ -231,21 +248,39 @@ class Dispatcher:
             request.failed()
             return request
         if answer is not LATER:
-            self._answer(request, answer)
+            self._answer(request, message, answer)
         request.handled()
         return request
 
-    def _answer(self, request: RequestContext, answer: Answer | Awaitable[Answer] | Later) -> None:
+    async def perform(self, request: InnerRequest, message: Message) -> Message:
+        """Serve a request that has no connection; raises what its handler raises."""
+        answer = self._served[message.KEY].handle(self._broker, request, message)
+        if isinstance(answer, Awaitable):
+            answer = await answer
+        assert isinstance(answer, Message), (
+            "only what is answered by a message is served to nobody's connection"
+        )
+        return answer
+
+    def _answer(
+        self, request: RequestContext, message: Message, answer: Answer | Awaitable[Answer] | Later
+    ) -> None:
         if answer is None or isinstance(answer, Message | Encoded):
             request.reply(answer)
         elif not isinstance(answer, Later):
-            self._broker.spawn.start(reply_when_done(request, answer), name="request")
+            self._broker.spawn.start(reply_when_done(request, answer, message), name="request")
 
 
-async def reply_when_done(request: RequestContext, answer: Awaitable[Answer]) -> None:
+async def reply_when_done(
+    request: RequestContext, answer: Awaitable[Answer], message: Message | None = None
+) -> None:
+    """Reply with `answer`; where it turns out that another node decides, what `message` asked is refused."""
     try:
-        message = await answer
-    except Exception:
+        response = await answer
+    except Exception as error:
+        if message is not None and isinstance(error, NotControllerError):
+            request.reply(refused(message, ErrorCode.NOT_CONTROLLER, error.message))
+            return
         request.failed()
         return
-    request.reply(message)
+    request.reply(response)

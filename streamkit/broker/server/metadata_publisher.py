@@ -104,6 +104,8 @@ class MetadataPublisher:
             end = max(end, records[-1][0] + 1)
             for subscriber in self._subscribers:
                 await subscriber(self.image, changes)
+        # The quorum's own records lie between the metadata's; they are replayed as well, and change nothing.
+        self.image.offset = max(self.image.offset, end - 1)
         self.caught_up_to = end
         while self._waiting and self._waiting[0][0] <= end:
             _, _, done = self._waiting.pop(0)

@@ -22,9 +22,9 @@ import structlog
 from streamkit.broker.config import BrokerConfig
 from streamkit.broker.config import Listener as ListenerAddress
 from streamkit.broker.controller.image import Endpoint, MetadataChanges, MetadataImage
-from streamkit.broker.controller.registration import Registration
 from streamkit.broker.server.active_controller import ActiveController
 from streamkit.broker.server.broker_metrics import BrokerMetrics
+from streamkit.broker.server.controller_channel import ControllerChannel
 from streamkit.broker.server.controller_client import ControllerClient
 from streamkit.broker.server.coordinator_host import GroupHost
 from streamkit.broker.server.dispatch import Dispatcher, Metrics
@@ -45,6 +45,8 @@ from streamkit.net.connection import Limits
 from streamkit.net.listener import Listener
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode
+from streamkit.protocol.messages.broker_registration import BrokerRegistrationRequest
+from streamkit.protocol.messages.broker_registration import Listener as RegisteredListener
 from streamkit.runtime.contracts.ports import Ports
 from streamkit.runtime.contracts.spawn import TaskHandle
 from streamkit.telemetry.instruments import Registry
@@ -72,6 +74,7 @@ class Broker:
     quorum: QuorumOfOne
     publisher: MetadataPublisher
     controller: ActiveController
+    channel: ControllerChannel
     controller_client: ControllerClient
     metadata_answers: MetadataAnswers
     partitions: Partitions
@@ -146,7 +149,14 @@ class Broker:
             spawn=self.spawn,
             metrics=self.metrics,
         )
-        self.controller_client = ControllerClient(self.controller, self.publisher, self.config.node_id)
+        self.channel = ControllerChannel(
+            self.quorum,
+            self.publisher,
+            self._for_controllers,
+            self._ports.network,
+            node_id=self.config.node_id,
+        )
+        self.controller_client = ControllerClient(self.channel, self.publisher, self.config.node_id)
         self.metadata_answers = MetadataAnswers(
             self.metadata, cluster_id=self.directory.cluster_id, leader_id=lambda: self.quorum.leader_id
         )
@@ -207,14 +217,19 @@ class Broker:
             self.listeners[address.name] = listener
 
     async def _register(self) -> None:
+        before = self.metadata.brokers.get(self.config.node_id)
         await self.controller_client.register(
-            Registration(
+            BrokerRegistrationRequest(
                 broker_id=self.config.node_id,
+                cluster_id=self.directory.cluster_id,
                 incarnation_id=self.rng.bytes("incarnations", 16),
-                endpoints=tuple(self.endpoints()),
+                listeners=[
+                    RegisteredListener(name=one.name, host=one.host, port=one.port)
+                    for one in self.endpoints()
+                ],
                 rack=self.config.broker_rack or None,
-                log_dirs=(self.directory.directory_id,),
-                clean_start=self.directory.was_clean,
+                log_dirs=[self.directory.directory_id],
+                previous_broker_epoch=before.epoch if before is not None and self.directory.was_clean else -1,
             )
         )
 

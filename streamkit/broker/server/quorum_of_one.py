@@ -40,6 +40,7 @@ LOG_CONFIG: Final = TopicConfig(
 class QuorumOfOne:
     epoch: Final = LEADER_EPOCH
     is_active: Final = True
+    leader_endpoint: Final = None
 
     def __init__(self, log: PartitionLog, node_id: int, clock: Clock) -> None:
         self.leader_id: int | None = node_id

@@ -1,21 +1,30 @@
-"""Everything that a node serves, hence everything that it advertises: to clients, and to other nodes."""
+"""Everything that a node serves, hence everything that it advertises: to clients, and to other nodes.
+
+What only the active controller can serve is served at both kinds of listeners: where clients ask, it is
+passed on to it.
+"""
 
 from __future__ import annotations
+
+import msgspec
 
 from streamkit.broker.server.dispatch import Route
 from streamkit.broker.server.handlers import (
     api_versions,
     cluster,
     configs,
+    envelope,
     fetch,
     groups,
     offsets,
     produce,
     producer_ids,
+    registration,
     topics,
 )
+from streamkit.broker.server.passing_on import pass_on
 
-ROUTES: tuple[Route, ...] = (
+_FOR_CLIENTS: tuple[Route, ...] = (
     *produce.ROUTES,
     *fetch.ROUTES,
     *offsets.ROUTES,
@@ -26,7 +35,13 @@ ROUTES: tuple[Route, ...] = (
     *topics.ROUTES,
     *configs.ROUTES,
 )
+ROUTES: tuple[Route, ...] = tuple(
+    msgspec.structs.replace(route, handle=pass_on) if route.by_controller else route for route in _FOR_CLIENTS
+)
 CONTROLLER_ROUTES: tuple[Route, ...] = (
     *api_versions.ROUTES,
     *cluster.CONTROLLER_ROUTES,
+    *envelope.CONTROLLER_ROUTES,
+    *registration.CONTROLLER_ROUTES,
+    *(route for route in _FOR_CLIENTS if route.by_controller),
 )

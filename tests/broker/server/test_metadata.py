@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from streamkit.broker.config import BrokerConfig
 from streamkit.broker.controller.decision import Decision
-from streamkit.broker.controller.image import Endpoint, MetadataChanges, MetadataImage
+from streamkit.broker.controller.image import MetadataChanges, MetadataImage
 from streamkit.broker.controller.records import (
     ConfigRecord,
     FeatureLevelRecord,
@@ -21,15 +22,18 @@ from streamkit.broker.controller.records import (
     decode_record,
     encode_record,
 )
-from streamkit.broker.controller.registration import Registration
 from streamkit.broker.log.append import Origin
 from streamkit.broker.server.active_controller import ActiveController, MetadataLogError
 from streamkit.broker.server.controller_client import ControllerClient
+from streamkit.broker.server.handlers.registration import allocate_producer_ids, register_broker
+from streamkit.broker.server.handlers.topics import create_topics
 from streamkit.broker.server.metadata_publisher import MetadataPublisher
 from streamkit.broker.server.quorum_of_one import LEADER_EPOCH, QuorumOfOne
 from streamkit.broker.storage.log_directory import LogDirectory
 from streamkit.errors import RefusedError
+from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode
+from streamkit.protocol.messages.broker_registration import BrokerRegistrationRequest, Listener
 from streamkit.protocol.messages.create_topics import CreateTopicsRequest
 from streamkit.protocol.records.batch import batches, check_batch
 from streamkit.protocol.records.record import Record, decode_records, encode_batch
@@ -40,6 +44,23 @@ from streamkit.runtime.os.rng import SystemRng
 from streamkit.runtime.os.spawn import TaskSpawn
 from streamkit.telemetry.instruments import Histogram, Registry
 from tests.broker.controller.cluster import state, topic
+
+
+class LocalChannel:
+    """The channel of a node that decides itself: the handlers, without listeners and routes."""
+
+    def __init__(self, controller: ActiveController) -> None:
+        self.controller = controller
+
+    def count_failures(self, api: int, codes: object) -> None: ...
+
+    async def ask(self, message: Any, **how: object) -> Any:
+        handlers: dict[int, Any] = {
+            ApiKey.CREATE_TOPICS: create_topics,
+            ApiKey.BROKER_REGISTRATION: register_broker,
+            ApiKey.ALLOCATE_PRODUCER_IDS: allocate_producer_ids,
+        }
+        return await handlers[message.KEY](self, None, message)
 
 
 class Metadata(ControllerClient):
@@ -60,7 +81,8 @@ class Metadata(ControllerClient):
             metrics=metrics,
         )
         self.submit = self.controller.submit
-        super().__init__(self.controller, self.publisher, 1)
+        channel: Any = LocalChannel(self.controller)
+        super().__init__(channel, self.publisher, 1)
 
     def failed(self, reason: str) -> None:
         self.controller.failed(reason)
@@ -89,11 +111,10 @@ async def opened(
         metadata.publisher.follow()
         if not metadata.image.brokers:
             await metadata.register(
-                Registration(
+                BrokerRegistrationRequest(
                     broker_id=1,
-                    incarnation_id=bytes(16),
-                    endpoints=(Endpoint(name="PLAINTEXT", host="127.0.0.1", port=9092),),
-                    log_dirs=(bytes([7]) * 16,),
+                    listeners=[Listener(name="PLAINTEXT", host="127.0.0.1", port=9092)],
+                    log_dirs=[bytes([7]) * 16],
                 )
             )
         yield metadata

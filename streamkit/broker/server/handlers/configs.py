@@ -130,6 +130,6 @@ async def incremental_alter_configs(
 
 ROUTES = (
     Route(ApiKey.DESCRIBE_CONFIGS, 1, 4, describe_configs),
-    Route(ApiKey.ALTER_CONFIGS, 0, 2, alter_configs),
-    Route(ApiKey.INCREMENTAL_ALTER_CONFIGS, 0, 1, incremental_alter_configs),
+    Route(ApiKey.ALTER_CONFIGS, 0, 2, alter_configs, by_controller=True),
+    Route(ApiKey.INCREMENTAL_ALTER_CONFIGS, 0, 1, incremental_alter_configs, by_controller=True),
 )

@@ -1,8 +1,8 @@
 """Topics and their records: CreateTopics (19), DeleteTopics (20), DeleteRecords (21), CreatePartitions (37),
 DescribeTopicPartitions (75).
 
-Creating, deleting and growing are the controller's to decide, and are answered once this broker has opened or
-removed what was decided. Their timeouts are not heeded: with a quorum of one there is nobody to wait for.
+Creating, deleting and growing are the controller's to decide, and are answered once the broker that was asked
+has opened or removed what was decided. Their timeouts are not heeded: the controller's answer is waited for.
 """
 
 from __future__ import annotations
@@ -198,9 +198,9 @@ def _unknown(name: str, code: ErrorCode | None = None) -> DescribeTopicPartition
 
 
 ROUTES = (
-    Route(ApiKey.CREATE_TOPICS, 2, 7, create_topics),
-    Route(ApiKey.DELETE_TOPICS, 1, 6, delete_topics),
-    Route(ApiKey.CREATE_PARTITIONS, 0, 3, create_partitions),
+    Route(ApiKey.CREATE_TOPICS, 2, 7, create_topics, by_controller=True),
+    Route(ApiKey.DELETE_TOPICS, 1, 6, delete_topics, by_controller=True),
+    Route(ApiKey.CREATE_PARTITIONS, 0, 3, create_partitions, by_controller=True),
     Route(ApiKey.DELETE_RECORDS, 0, 2, delete_records),
     Route(ApiKey.DESCRIBE_TOPIC_PARTITIONS, 0, 0, describe_topic_partitions),
 )
