@@ -12,6 +12,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from streamkit.processing.aggregations import Aggregate as Aggregate
+    from streamkit.processing.aggregations import ApproxCountDistinct as ApproxCountDistinct
+    from streamkit.processing.aggregations import Collect as Collect
+    from streamkit.processing.aggregations import Count as Count
+    from streamkit.processing.aggregations import CountDistinct as CountDistinct
+    from streamkit.processing.aggregations import First as First
+    from streamkit.processing.aggregations import Last as Last
+    from streamkit.processing.aggregations import Max as Max
+    from streamkit.processing.aggregations import Mean as Mean
+    from streamkit.processing.aggregations import Min as Min
+    from streamkit.processing.aggregations import Quantile as Quantile
+    from streamkit.processing.aggregations import Reduce as Reduce
+    from streamkit.processing.aggregations import Std as Std
+    from streamkit.processing.aggregations import Sum as Sum
+    from streamkit.processing.aggregations import TopN as TopN
+    from streamkit.processing.aggregations import Var as Var
     from streamkit.processing.app import App as App
     from streamkit.processing.error_policy import DeadLetter as DeadLetter
     from streamkit.processing.error_policy import Fail as Fail
@@ -22,24 +38,41 @@ if TYPE_CHECKING:
     from streamkit.processing.stream import Stream as Stream
     from streamkit.processing.stream import Topic as Topic
     from streamkit.processing.table import Table as Table
-    from streamkit.processing.windows import Collect as Collect
-    from streamkit.processing.windows import Count as Count
-    from streamkit.processing.windows import Max as Max
-    from streamkit.processing.windows import Mean as Mean
-    from streamkit.processing.windows import Min as Min
-    from streamkit.processing.windows import Sum as Sum
+    from streamkit.processing.windows import count_window as count_window
+    from streamkit.processing.windows import every as every
+    from streamkit.processing.windows import hopping as hopping
+    from streamkit.processing.windows import session as session
+    from streamkit.processing.windows import sliding as sliding
     from streamkit.processing.windows import tumbling as tumbling
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "aggregations": (
+        "Aggregate",
+        "ApproxCountDistinct",
+        "Collect",
+        "Count",
+        "CountDistinct",
+        "First",
+        "Last",
+        "Max",
+        "Mean",
+        "Min",
+        "Quantile",
+        "Reduce",
+        "Std",
+        "Sum",
+        "TopN",
+        "Var",
+    ),
     "app": ("App",),
     "error_policy": ("DeadLetter", "Fail", "Retry", "Skip"),
     "record": ("Record",),
     "serde": ("Serde",),
     "stream": ("Stream", "Topic"),
     "table": ("Table",),
-    "windows": ("Collect", "Count", "Max", "Mean", "Min", "Sum", "tumbling"),
+    "windows": ("count_window", "every", "hopping", "session", "sliding", "tumbling"),
 }
 _HOME_OF = {name: f"streamkit.processing.{home}" for home, names in _HOMES.items() for name in names}
 

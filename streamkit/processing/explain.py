@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamkit.processing.topology import Node, Subtopology, Topology
+from streamkit.processing.topology import Border, Node, Subtopology, Topology
 
 
 class Explanation:
@@ -74,7 +74,7 @@ class Explanation:
         using = f"  tables {', '.join(tables)}" if tables and not entering else ""
         detail = "from the repartition topic" if entering else node.detail
         lines = [f"{'  ' * depth}{node.name}  {node.kind}: {detail}{using}"]
-        if node.kind == "group-by" and not entering:
+        if isinstance(node, Border) and not entering:
             return lines
         for child in self._topology.nodes:
             if node in child.parents:

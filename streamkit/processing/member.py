@@ -29,10 +29,11 @@ from streamkit.processing.committer import Committer
 from streamkit.processing.inflight import Place
 from streamkit.processing.metrics import LoopLag, WorkerMetrics
 from streamkit.processing.restore import ChangelogReader, restore
+from streamkit.processing.settlement import TaskFailure
 from streamkit.processing.sink import Sink
 from streamkit.processing.source import Arrival, Partition, Position, Source
 from streamkit.processing.state.store import Store
-from streamkit.processing.task import Task, TaskFailure
+from streamkit.processing.task import Task
 from streamkit.processing.task_runner import TaskRunner
 from streamkit.processing.topology import Plan, Timer
 from streamkit.runtime.contracts.clock import Clock

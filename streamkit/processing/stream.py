@@ -16,6 +16,7 @@ from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from streamkit.errors import UsageError
+from streamkit.processing.aggregations import Aggregation
 from streamkit.processing.error_policy import OnError
 from streamkit.processing.operators.branch import Arm, Branch
 from streamkit.processing.operators.filter import Filter
@@ -29,7 +30,7 @@ from streamkit.processing.operators.window import Late, Window
 from streamkit.processing.record import Record
 from streamkit.processing.serde import Serde, key_serde, value_serde
 from streamkit.processing.topology import Node, TopicSpec, repartition_topic
-from streamkit.processing.windows import Aggregation, Emit, Tumbling
+from streamkit.processing.windows import Emit, Every, WindowKind
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar as DefaultTypeVar
@@ -184,14 +185,24 @@ class Stream(Generic[K, V]):
         )
         return self._then(node)
 
-    def window(self, window: Tumbling) -> WindowedStream[K, V]:
-        """Group the records of each key by event time; `aggregate` comes next."""
+    def window(self, window: WindowKind) -> WindowedStream[K, V]:
+        """Group the records of each key by event time; `aggregate` comes next.
+
+        `sk.tumbling`, `sk.hopping`, `sk.sliding`, `sk.session`, `sk.count_window`.
+        """
         if not self.node.keyed:
             raise UsageError(
                 f"a window needs a stream that is partitioned by its key; {self.node.name} is not",
                 hint="put .group_by(...) before .window(...), or declare the topic's key=",
             )
         return WindowedStream(self, window)
+
+    def window_all(self, window: WindowKind, *, name: str | None = None) -> WindowedStream[str, V]:
+        """Windows over the whole stream, through a repartition topic of one partition; the key is "all"."""
+        whole: Stream[str, V] = self.group_by(
+            _all, key=str, value=self.node.value_serde, partitions=1, name=self._name("all", name)
+        )
+        return whole.window(window)
 
     # -- the ends -----------------------------------------------------------------------------------
 
@@ -226,7 +237,7 @@ class Stream(Generic[K, V]):
 class WindowedStream(Generic[K, V]):
     """A keyed stream cut by time, on its way to an aggregation."""
 
-    def __init__(self, stream: Stream[K, V], window: Tumbling) -> None:
+    def __init__(self, stream: Stream[K, V], window: WindowKind) -> None:
         self._stream = stream
         self._window = window
 
@@ -237,14 +248,16 @@ class WindowedStream(Generic[K, V]):
 
         `emit="on_close"`: once, when the window can change no more. `emit="on_update"`: at each record, the
         result so far; the last one is the window's, and nothing more is said when it closes.
+        `emit=sk.every("5s")`: what changed, when event time passes a multiple of five seconds, and the result
+        on close.
         """
         if not results:
             raise UsageError("aggregate() without an aggregation", hint="for example aggregate(n=sk.Count())")
-        reserved = {"key", "start_ms", "end_ms"} & results.keys()
+        reserved = {"key", "start_ms", "end_ms", "retracted"} & results.keys()
         if reserved:
             raise UsageError(f"every window result already has {', '.join(sorted(reserved))}")
-        if emit not in ("on_close", "on_update"):
-            raise UsageError(f'emit is "on_close" or "on_update", got {emit!r}')
+        if emit not in ("on_close", "on_update") and not isinstance(emit, Every):
+            raise UsageError(f'emit is "on_close", "on_update" or sk.every(...), got {emit!r}')
         stream = self._stream
         node = Window(
             name=stream._name("window", name),
@@ -255,6 +268,10 @@ class WindowedStream(Generic[K, V]):
         )
         stream._app.add(node)
         return WindowResults(stream._app, node)
+
+
+def _all(value: object) -> str:
+    return "all"
 
 
 class WindowResults(Stream[K, dict[str, Any]], Generic[K, V]):

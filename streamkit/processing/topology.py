@@ -23,6 +23,8 @@ from streamkit.processing.serde import Serde
 if TYPE_CHECKING:
     from streamkit.processing.fuse import At, Code
     from streamkit.processing.operators.window import Window
+    from streamkit.processing.state.operator_state import OperatorState
+    from streamkit.processing.state.store import Store
     from streamkit.processing.table import Lease, Table
 
 K = TypeVar("K")
@@ -73,9 +75,14 @@ class Node:
         return self.parents[0].value_serde
 
     @property
+    def input_delay_ms(self) -> int:
+        """How far this operator's input may lie behind the task's watermark."""
+        return max((parent.delay_ms for parent in self.parents), default=0)
+
+    @property
     def delay_ms(self) -> int:
         """How far results of this operator may lie behind the task's watermark."""
-        return max((parent.delay_ms for parent in self.parents), default=0)
+        return self.input_delay_ms
 
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:
@@ -115,6 +122,50 @@ class Entry(Node):
     def generate_entry(self, code: Code) -> None:
         """Write how one record `m` of that topic becomes a value, then follow the children."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Border(Entry):
+    """The end of one subtopology and an entry of others: its records go through a repartition topic.
+
+    That topic carries the watermark of every task that writes it (`watermark`).
+    """
+
+    @property
+    def reads(self) -> str:
+        return self.topic
+
+    topic: str
+
+    @property
+    def delay_ms(self) -> int:
+        return 0
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        return (self.topic,)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Stateful(Node):
+    """An operator with a store of its own, which has the operator's name."""
+
+    @property
+    def state_name(self) -> str:
+        """What the stored bytes mean: it takes part in the fingerprint."""
+        raise NotImplementedError
+
+    def make_state(self, store: Store) -> OperatorState:
+        raise NotImplementedError
+
+    @property
+    def computes(self) -> bool:
+        """Does its state make results as time passes?"""
+        return False
+
+    def generate_computed(self, code: Code, at: At) -> None:
+        """Write what becomes of a value that the state computed, then `code.follow` the children."""
+        code.follow(self, at)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -174,9 +225,14 @@ class Subtopology:
         return tuple(node for node in self.nodes if isinstance(node, Window))
 
     @property
+    def stateful(self) -> tuple[Stateful, ...]:
+        """Operators with state, upstream first."""
+        return tuple(node for node in self.nodes if isinstance(node, Stateful))
+
+    @property
     def stores(self) -> tuple[str, ...]:
-        """Names of the stores of each task: tables, then windows."""
-        return (*(table.name for table in self.tables), *(window.name for window in self.windows))
+        """Names of the stores of each task: tables, then operators."""
+        return (*(table.name for table in self.tables), *(node.name for node in self.stateful))
 
     def changelog(self, store: str) -> str:
         return changelog_topic(self.topology.app_id, store)
@@ -245,7 +301,7 @@ def _split(topology: Topology) -> tuple[Subtopology, ...]:
         if isinstance(node, Entry) and node.kind == "source":
             groups.union(f"topic {node.reads}", node.name)
         for parent in node.parents:
-            downstream_of = f"after {parent.name}" if parent.kind == "group-by" else parent.name
+            downstream_of = f"after {parent.name}" if isinstance(parent, Border) else parent.name
             groups.union(downstream_of, node.name)
         for table in topology.claims.get(node.name, ()):
             groups.union(f"table {table}", node.name)
@@ -285,7 +341,7 @@ def _plan(topology: Topology, found: Mapping[str, int]) -> Plan:
         partitions = max(counts[topic] for topic in sub.topics)
         _check_copartitioned(sub, counts)
         for node in sub.nodes:
-            if node.kind == "group-by" and isinstance(node, Entry):
+            if isinstance(node, Border):
                 counts[node.reads] = node.partitions or partitions
         planned.append(replace(sub, partitions=partitions))
     planned.sort(key=lambda sub: sub.index)
@@ -302,14 +358,14 @@ def _upstream_first(subs: Iterable[Subtopology]) -> list[Subtopology]:
     waiting, ordered, written = list(subs), [], set[str]()
     while waiting:
         for sub in waiting:
-            upstream = {entry.name for entry in sub.entries if entry.kind == "group-by"}
+            upstream = {entry.name for entry in sub.entries if isinstance(entry, Border)}
             if upstream <= written:
                 break
         else:
             raise UsageError("the streams of this app feed each other through group_by in a circle")
         waiting.remove(sub)
         ordered.append(sub)
-        written |= {node.name for node in sub.nodes if node.kind == "group-by"}
+        written |= {node.name for node in sub.nodes if isinstance(node, Border)}
     return ordered
 
 
@@ -342,7 +398,7 @@ def _topics(topology: Topology, subs: list[Subtopology], counts: Mapping[str, in
             yield TopicPlan(name=name, partitions=None, config={}, internal=False)
     for sub in subs:
         for node in sub.nodes:
-            if node.kind == "group-by" and isinstance(node, Entry):
+            if isinstance(node, Border):
                 name = node.reads
                 yield TopicPlan(name=name, partitions=counts[name], config=REPARTITION_CONFIG, internal=True)
         for store in sub.stores:

@@ -1,32 +1,26 @@
-"""Windows over event time, and the state that they keep.
+"""Windows over event time: what kinds there are, and when each takes records and closes.
 
-A tumbling window of size S is `[n·S, (n+1)·S)`, aligned to the epoch: every record is in exactly one. At
-stream time T a window accepts a record as long as `end > T − grace`; after that the record is late. It
-closes, once, when the task's watermark reaches `end + grace`. So a task holds the windows of `size + grace`
-of event time and no more, and the changelog holds their tombstones until the broker compacts them away.
+    tumbling    [n·size, (n+1)·size): every record is in exactly one
+    hopping     [n·every, n·every + size): every record is in size / every of them
+    sliding     (t − size, t] for the time t of each record: "the last ten minutes", at every record
+    session     records of a key no further apart than a gap
+    count       every n records of a key, in the order of arrival; event time does not matter
 
-An *accumulator* is a list `[dirty, slot, …]` that the generated loop updates in place; the slots belong to
-the aggregations in order. Aggregations are given as Python expressions because they are compiled into that
-loop.
+All but the last are aligned to the epoch or to the records, never to a clock. At stream time T a window
+accepts a record as long as `end > T − grace`; after that the record is late. It closes, once, when the task's
+watermark reaches `end + grace`. So a task holds the windows of `size + grace` of event time and no more, and
+the changelog holds their tombstones until the broker compacts them away.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Literal
+from math import gcd
+from typing import Literal
 
 import msgspec
-import orjson
 
 from streamkit.errors import UsageError
-from streamkit.processing.serde import Serde
-from streamkit.processing.state.store import Change, Store
 from streamkit.processing.units import Duration, duration_ms
-from streamkit.processing.watermark import NEVER
-
-Emit = Literal["on_close", "on_update"]
-Accumulator = list[Any]
-_encode = msgspec.json.Encoder().encode
 
 
 class Tumbling(msgspec.Struct, frozen=True):
@@ -40,198 +34,139 @@ class Tumbling(msgspec.Struct, frozen=True):
         """From the start of a window to its close."""
         return self.size_ms + self.grace_ms
 
+    @property
+    def fingerprint(self) -> str:
+        return f"tumbling {self.size_ms}"
+
     def __str__(self) -> str:
         return f"tumbling {self.size_ms} ms, grace {self.grace_ms} ms"
 
 
-def tumbling(size: Duration, *, grace: Duration = 0) -> Tumbling:
-    """Epoch-aligned windows side by side: `sk.tumbling("1m", grace="10s")`."""
-    size_ms = duration_ms(size)
-    if size_ms == 0:
-        raise UsageError("a window needs a size greater than zero")
-    return Tumbling(size_ms, duration_ms(grace))
+class Hopping(msgspec.Struct, frozen=True):
+    """Windows of `size_ms`, one starting every `every_ms`."""
 
-
-# -- aggregations ---------------------------------------------------------------------------------------
-
-Of = str | Callable[[Any], Any] | None
-
-
-class Aggregation(msgspec.Struct, frozen=True):
-    """What is kept for one named result, as expressions over its slots.
-
-    `of`: the field of the value, or a function of it, that is aggregated.
-    """
-
-    of: Of = None
-    appends: ClassVar[bool] = False  # what `combine` gives is appended to the slot, a list
+    size_ms: int
+    every_ms: int
+    grace_ms: int
 
     @property
-    def initial(self) -> tuple[str, ...]:
-        """The slots' first contents."""
-        raise NotImplementedError
+    def span_ms(self) -> int:
+        return self.size_ms + self.grace_ms
 
-    def combine(self, slots: tuple[str, ...], x: str) -> tuple[str, ...]:
-        """The slots' contents after one more `x`. Nothing is stored until all of these succeeded."""
-        raise NotImplementedError
-
-    def result(self, slots: tuple[str, ...]) -> str:
-        return slots[0]
+    @property
+    def pane_ms(self) -> int:
+        """The longest stretch of time of which a window has all or nothing."""
+        return gcd(self.size_ms, self.every_ms)
 
     @property
     def fingerprint(self) -> str:
-        field = self.of if isinstance(self.of, str) else "" if self.of is None else "function"
-        return f"{type(self).__name__}({field})"
+        return f"hopping {self.size_ms} {self.every_ms}"
+
+    def __str__(self) -> str:
+        return f"hopping {self.size_ms} ms every {self.every_ms} ms, grace {self.grace_ms} ms"
 
 
-class Count(Aggregation, frozen=True):
-    """How many records."""
+class Sliding(msgspec.Struct, frozen=True):
+    """For each record's time t the window [t + 1 − size_ms, t + 1)."""
 
-    def __post_init__(self) -> None:
-        if self.of is not None:
-            raise UsageError("Count() counts records; filter the stream to count some of them")
-
-    @property
-    def initial(self) -> tuple[str, ...]:
-        return ("0",)
-
-    def combine(self, slots: tuple[str, ...], x: str) -> tuple[str, ...]:
-        return (f"{slots[0]} + 1",)
-
-
-class Sum(Aggregation, frozen=True):
-    """The sum of a field, or of a function of the value."""
+    size_ms: int
+    grace_ms: int
 
     @property
-    def initial(self) -> tuple[str, ...]:
-        return ("0",)
-
-    def combine(self, slots: tuple[str, ...], x: str) -> tuple[str, ...]:
-        return (f"{slots[0]} + {x}",)
-
-
-class Min(Aggregation, frozen=True):
-    """The least."""
+    def span_ms(self) -> int:
+        return self.size_ms + self.grace_ms
 
     @property
-    def initial(self) -> tuple[str, ...]:
-        return ("None",)
+    def fingerprint(self) -> str:
+        return f"sliding {self.size_ms}"
 
-    def combine(self, slots: tuple[str, ...], x: str) -> tuple[str, ...]:
-        return (f"{x} if {slots[0]} is None or {x} < {slots[0]} else {slots[0]}",)
-
-
-class Max(Aggregation, frozen=True):
-    """The greatest."""
-
-    @property
-    def initial(self) -> tuple[str, ...]:
-        return ("None",)
-
-    def combine(self, slots: tuple[str, ...], x: str) -> tuple[str, ...]:
-        return (f"{x} if {slots[0]} is None or {x} > {slots[0]} else {slots[0]}",)
+    def __str__(self) -> str:
+        return f"sliding {self.size_ms} ms, grace {self.grace_ms} ms"
 
 
-class Mean(Aggregation, frozen=True):
-    """The arithmetic mean."""
+class Session(msgspec.Struct, frozen=True):
+    """Records of a key with at most `gap_ms` between neighbours. A session ends `gap_ms` after its last."""
+
+    gap_ms: int
+    grace_ms: int
 
     @property
-    def initial(self) -> tuple[str, ...]:
-        return ("0", "0")
+    def fingerprint(self) -> str:
+        return f"session {self.gap_ms}"
 
-    def combine(self, slots: tuple[str, ...], x: str) -> tuple[str, ...]:
-        return (f"{slots[0]} + {x}", f"{slots[1]} + 1")
-
-    def result(self, slots: tuple[str, ...]) -> str:
-        return f"{slots[0]} / {slots[1]}"
+    def __str__(self) -> str:
+        return f"session gap {self.gap_ms} ms, grace {self.grace_ms} ms"
 
 
-class Collect(Aggregation, frozen=True):
-    """Every value (or field of it) in the order of arrival, as plain JSON values."""
+class CountWindow(msgspec.Struct, frozen=True):
+    """`n` records of a key."""
 
-    appends: ClassVar[bool] = True
+    n: int
+    grace_ms: int = 0
 
     @property
-    def initial(self) -> tuple[str, ...]:
-        return ("[]",)
+    def fingerprint(self) -> str:
+        return f"count {self.n}"
 
-    def combine(self, slots: tuple[str, ...], x: str) -> tuple[str, ...]:
-        return (f"plain({x})",)
-
-    def result(self, slots: tuple[str, ...]) -> str:
-        return f"[*{slots[0]}]"
+    def __str__(self) -> str:
+        return f"{self.n} records"
 
 
-def plain(value: Any) -> Any:
-    """The value as JSON will give it back, so that a restored window equals one that was never stored."""
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return value
-    if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json")
-    return msgspec.to_builtins(value)
+WindowKind = Tumbling | Hopping | Sliding | Session | CountWindow
 
 
-# -- state ----------------------------------------------------------------------------------------------
+class Every(msgspec.Struct, frozen=True):
+    """Emit what changed each time event time passes a multiple of `interval_ms`."""
+
+    interval_ms: int
+
+    def __str__(self) -> str:
+        return f"every {self.interval_ms} ms"
 
 
-class WindowState:
-    """The open windows of one task: start → key → accumulator, over a store with a changelog.
+Emit = Literal["on_close", "on_update"] | Every
 
-    Invariant: every open window ends after `watermark_ms − grace`.
-    """
 
-    def __init__(self, window: Tumbling, key: Serde[Any], delay_ms: int, store: Store) -> None:
-        self.window = window
-        self.open: dict[int, dict[Any, Accumulator]] = {}
-        self.dirty: list[tuple[int, Any, Accumulator]] = []
-        self.watermark_ms = NEVER
-        self.closed = 0
-        self.store = store
-        self._key = key
-        self.delay_ms = delay_ms
-        self._removed: list[bytes] = []
+def tumbling(size: Duration, *, grace: Duration = 0) -> Tumbling:
+    """Epoch-aligned windows side by side: `sk.tumbling("1m", grace="10s")`."""
+    return Tumbling(_size_ms(size), duration_ms(grace))
 
-    def bucket(self, start_ms: int) -> dict[Any, Accumulator]:
-        """The accumulators of the window that starts here."""
-        found = self.open.get(start_ms)
-        if found is None:
-            found = self.open[start_ms] = {}
-        return found
 
-    def close(self, task_watermark_ms: int) -> Iterator[tuple[int, Any, Accumulator]]:
-        """Advance, and yield what closes by it, in the order of time; each window is yielded once."""
-        self.watermark_ms = max(self.watermark_ms, task_watermark_ms - self.delay_ms)
-        limit = self.watermark_ms - self.window.span_ms
-        for start in sorted(s for s in self.open if s <= limit):
-            for key, accumulator in self.open.pop(start).items():
-                accumulator[0] = True  # no longer in the state: `changes` passes over it
-                self._removed.append(self._store_key(start, key))
-                self.closed += 1
-                yield start, key, accumulator
+def hopping(size: Duration, every: Duration, *, grace: Duration = 0) -> Hopping:
+    """Epoch-aligned windows that overlap: `sk.hopping("10m", "1m")` is the last ten minutes, each minute."""
+    size_ms, every_ms = _size_ms(size), _size_ms(every)
+    if every_ms > size_ms:
+        raise UsageError(
+            f"hopping windows of {size_ms} ms every {every_ms} ms leave gaps, and records without a window",
+            hint="make `every` at most `size`",
+        )
+    return Hopping(size_ms, every_ms, duration_ms(grace))
 
-    def changes(self) -> list[Change]:
-        """What differs from the store since the last call, as (key, value or None) pairs."""
-        changed: list[Change] = []
-        for key in self._removed:
-            if self.store.get(key) is not None:
-                changed.append((key, None))
-        for start, key, accumulator in self.dirty:
-            accumulator[0] = False
-            if self.open.get(start, {}).get(key) is accumulator:
-                changed.append((self._store_key(start, key), _encode(accumulator[1:])))
-        self.dirty.clear()
-        self._removed.clear()
-        return changed
 
-    def load(self) -> None:
-        """Take up what the store holds, after a restore."""
-        self.open.clear()
-        for key, value in self.store.items():
-            start = int.from_bytes(key[:8], "big", signed=True)
-            self.bucket(start)[self._key.decode(key[8:])] = [False, *orjson.loads(value)]
+def sliding(size: Duration, *, grace: Duration = 0) -> Sliding:
+    """The `size` of time up to each record: `sk.sliding("10m")`. One window for each key and record time."""
+    return Sliding(_size_ms(size), duration_ms(grace))
 
-    def __len__(self) -> int:
-        return sum(map(len, self.open.values()))
 
-    def _store_key(self, start_ms: int, key: Any) -> bytes:
-        return start_ms.to_bytes(8, "big", signed=True) + self._key.encode(key)
+def session(gap: Duration, *, grace: Duration = 0) -> Session:
+    """Activity without a pause longer than `gap`: `sk.session("30m")`."""
+    return Session(_size_ms(gap), duration_ms(grace))
+
+
+def count_window(n: int) -> CountWindow:
+    """Every `n` records of a key."""
+    if n < 1:
+        raise UsageError(f"a window of {n} records is none")
+    return CountWindow(n)
+
+
+def every(interval: Duration) -> Every:
+    """For `aggregate(emit=sk.every("5s"))`: results that changed, at most this often in event time."""
+    return Every(_size_ms(interval))
+
+
+def _size_ms(size: Duration) -> int:
+    size_ms = duration_ms(size)
+    if size_ms == 0:
+        raise UsageError("a window needs a size greater than zero")
+    return size_ms

@@ -19,7 +19,7 @@ from streamkit.processing.fuse import At
 from streamkit.processing.operators.map import function_name
 from streamkit.processing.operators.source import decode_value
 from streamkit.processing.serde import Serde
-from streamkit.processing.topology import Entry
+from streamkit.processing.topology import Border
 from streamkit.processing.watermark import with_stream_time, without_ours
 
 if TYPE_CHECKING:
@@ -27,18 +27,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class GroupBy(Entry):
+class GroupBy(Border):
     kind: ClassVar[str] = "group-by"
     needs_time: ClassVar[bool] = True
     function: Callable[..., Any]
-    topic: str
     key: Serde[Any]
     value: Serde[Any]
     declared_partitions: int | None = None
-
-    @property
-    def reads(self) -> str:
-        return self.topic
 
     @property
     def partitions(self) -> int | None:
@@ -57,16 +52,8 @@ class GroupBy(Entry):
         return self.value
 
     @property
-    def delay_ms(self) -> int:
-        return 0
-
-    @property
     def functions(self) -> tuple[Callable[..., Any], ...]:
         return (self.function,)
-
-    @property
-    def writes(self) -> tuple[str, ...]:
-        return (self.topic,)
 
     @property
     def detail(self) -> str:

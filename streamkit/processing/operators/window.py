@@ -1,37 +1,101 @@
-"""`window(...).aggregate(...)`: one result for each key and window when it closes, or one at each update.
+"""`window(...).aggregate(...)`: one result for each key and window when it closes, or sooner and more often.
 
-A result is a plain dict: `{"key": …, "start_ms": …, "end_ms": …}` and the named aggregations. Its key is the
-record's; its event time is the last millisecond of the window (on close) or that of the record (on update).
-Records too late for their window go to the `late` port unchanged.
+A result is a plain dict: `{"key": …, "start_ms": …, "end_ms": …}` and the named aggregations. `end_ms` is
+exclusive where the window has a length of its own; of sessions and counted windows it is the time of the
+last record. Its key is the record's; its event time is the last millisecond of the window (on close) or that
+of the record (on update). Records too late for their window go to the `late` port unchanged.
+
+A session whose start changes, because a record came before it or it was joined to another, is another one:
+where its result was emitted early, it is emitted once more with `"retracted": True`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
+from streamkit.errors import UsageError
+from streamkit.processing.accumulators import Aggregations, Layout
+from streamkit.processing.aggregations import Aggregation
 from streamkit.processing.operators.map import function_name
 from streamkit.processing.serde import JSON, Serde
-from streamkit.processing.topology import Node
-from streamkit.processing.windows import Aggregation, Emit, Tumbling, plain
+from streamkit.processing.state.operator_state import OperatorState
+from streamkit.processing.state.panes import PanedState
+from streamkit.processing.state.sessions import SessionState
+from streamkit.processing.state.store import Store
+from streamkit.processing.state.windows import AlignedState, CountState
+from streamkit.processing.topology import Node, Stateful
+from streamkit.processing.windows import (
+    CountWindow,
+    Emit,
+    Every,
+    Hopping,
+    Session,
+    Sliding,
+    Tumbling,
+    WindowKind,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamkit.processing.fuse import At, Code
 
-Aggregations = tuple[tuple[str, Aggregation], ...]
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Window(Node):
+class Window(Stateful):
     kind: ClassVar[str] = "window"
     needs_time: ClassVar[bool] = True
-    window: Tumbling
+    window: WindowKind
     aggregations: Aggregations
     emit: Emit
+
+    def __post_init__(self) -> None:
+        if isinstance(self.window, Sliding) and self.emit != "on_close":
+            raise UsageError(
+                "a sliding window is emitted on close: there is one for each record",
+                hint="add grace= to have it wait longer, or use sk.hopping(...)",
+            )
+        if isinstance(self.window, CountWindow) and isinstance(self.emit, Every):
+            raise UsageError('windows of a number of records are emitted "on_close" or "on_update"')
+        if isinstance(self.window, (Session, Sliding)) and not self.layout.mergeable:
+            raise UsageError(
+                "session and sliding windows make one accumulator of two",
+                hint="give sk.Aggregate(...) a join= function",
+            )
+
+    @cached_property
+    def layout(self) -> Layout:
+        return Layout(self.aggregations)
+
+    @property
+    def paned(self) -> bool:
+        """Is a record aggregated once for all of its windows?"""
+        if isinstance(self.window, Sliding):
+            return True
+        mergeable = all(a.mergeable and not a.in_order for _, a in self.aggregations)
+        return isinstance(self.window, Hopping) and self.emit == "on_close" and mergeable
+
+    def make_state(self, store: Store) -> OperatorState:
+        key, layout, window = self.key_serde, self.layout, self.window
+        match window:
+            case CountWindow(n=n):
+                return CountState(n, layout, key, store)
+            case Session():
+                return SessionState(window, self.emit, layout, key, store)
+            case Sliding():
+                return PanedState(window, layout, key, store)
+            case Hopping() if self.paned:
+                return PanedState(window, layout, key, store)
+            case _:
+                return AlignedState(window, self.emit, layout, key, store)
+
+    @property
+    def computes(self) -> bool:
+        return self.emit != "on_update" and not isinstance(self.window, CountWindow)
 
     @property
     def value_serde(self) -> Serde[Any]:
@@ -39,74 +103,194 @@ class Window(Node):
 
     @property
     def delay_ms(self) -> int:
-        return super().delay_ms + (self.window.grace_ms if self.emit == "on_close" else 0)
+        return self.input_delay_ms + (self.window.grace_ms if self.computes else 0)
 
     @property
     def state_name(self) -> str:
-        """What the window's stored bytes mean."""
-        return f"{self.window.size_ms} " + " ".join(a.fingerprint for _, a in self.aggregations)
+        return f"{self.window.fingerprint}{' panes' if self.paned else ''} {self.layout.fingerprint}"
 
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:
-        return tuple(a.of for _, a in self.aggregations if callable(a.of))
+        return tuple(function for _, a in self.aggregations for function in a.functions)
 
     @property
     def detail(self) -> str:
         results = ", ".join(f"{name}={_described(a)}" for name, a in self.aggregations)
         return f"{self.window}, {self.emit}: {results}"
 
+    # -- generated code -------------------------------------------------------------------------------
+
     def generate(self, code: Code, at: At) -> None:
-        state = code.runtime.window(self)
-        counts, window = code.bind(code.runtime.counts(self), "counts"), code.bind(state, "window")
-        watermark = f"{window}_watermark"
-        code.once(f"{watermark} = {window}.watermark_ms")
+        counts = code.bind(code.runtime.counts(self), "counts")
         at = code.time(code.key(at))
-        start, stream_time = code.variable("start"), at.stream_time or at.time
-        size, span = self.window.size_ms, self.window.span_ms
         with code.block(f"if {at.key} is None:"):
             code.line(f"{counts}.null_keys += 1")
         with code.block("else:"):
-            code.line(f"{start} = {at.time} - {at.time} % {size}")
-            reached = f"({stream_time} if {stream_time} > {watermark} else {watermark})"
-            with code.block(f"if {start} + {span} <= {reached}:"):
-                code.line(f"{counts}.late += 1")
-                if code.runtime.children(self, "late"):
-                    code.follow(self, at, port="late")
-            with code.block("else:"):
-                self._update(code, at, window, start)
+            match self.window:
+                case Tumbling() as window:
+                    self._tumbling(code, at, window)
+                case Hopping() as window if not self.paned:
+                    self._hopping(code, at, window)
+                case Session():
+                    self._session(code, at)
+                case CountWindow():
+                    self._count(code, at)
+                case window:
+                    self._paned(code, at, window)
 
-    def _update(self, code: Code, at: At, window: str, start: str) -> None:
+    def generate_computed(self, code: Code, at: At) -> None:
+        start, end, a, gone = (code.variable(hint) for hint in ("start", "end", "a", "gone"))
+        code.line(f"{start}, {end}, {a}, {gone} = {at.value}")
+        code.line(f"{at.value} = {self._result(code, at.key, start, end, a)}")
+        if isinstance(self.window, Session):
+            with code.block(f"if {gone}:"):
+                code.line(f"{at.value}['retracted'] = True")
+        code.follow(self, at)
+
+    def _tumbling(self, code: Code, at: At, window: Tumbling) -> None:
+        start = code.variable("start")
+        code.line(f"{start} = {at.time} - {at.time} % {window.size_ms}")
+        with code.block(f"if {start} + {window.span_ms} <= {self._reached(code, at)}:"):
+            self._late(code, at)
+        with code.block("else:"):
+            self._update(code, at, start)
+
+    def _hopping(self, code: Code, at: At, window: Hopping) -> None:
+        """Every window of the record is updated."""
+        every, start, reached = window.every_ms, code.variable("start"), code.variable("reached")
+        code.line(f"{reached} = {self._reached(code, at)}")
+        with code.block(f"if {at.time} // {every} * {every} + {window.span_ms} <= {reached}:"):
+            self._late(code, at)
+        with code.block("else:"):
+            first = f"({at.time} - {window.size_ms}) // {every} * {every} + {every}"
+            open_ = f"({reached} - {window.span_ms}) // {every} * {every} + {every}"
+            code.forks += 1
+            with code.block(f"for {start} in range(max({first}, {open_}), {at.time} + 1, {every}):"):
+                self._update(code, at, start)
+
+    def _paned(self, code: Code, at: At, window: Hopping | Sliding) -> None:
+        """The record's pane is updated; its name says from which window on it counts (see `panes`)."""
+        every, pane_ms = (window.every_ms, window.pane_ms) if isinstance(window, Hopping) else (1, 1)
+        name, reached, pane = code.variable("pane"), code.variable("reached"), at.time
+        code.line(f"{reached} = {self._reached(code, at)}")
+        with code.block(f"if {at.time} // {every} * {every} + {window.span_ms} <= {reached}:"):
+            self._late(code, at)
+        with code.block("else:"):
+            if pane_ms > 1:
+                pane = f"{at.time} - {at.time} % {pane_ms}"
+            first, open_ = code.variable("first"), code.variable("open")
+            code.line(f"{first} = ({at.time} - {window.size_ms}) // {every} * {every} + {every}")
+            code.line(f"{open_} = ({reached} - {window.span_ms}) // {every} * {every} + {every}")
+            code.line(f"{name} = ({pane}, {first} if {first} >= {open_} else {open_})")
+            self._update(code, at, name)
+
+    def _session(self, code: Code, at: At) -> None:
+        state = code.bind(code.runtime.state(self), "window")
+        plan, a, gone = code.variable("plan"), code.variable("a"), code.variable("gone")
+        code.line(f"{plan} = {state}.find({at.key}, {at.time}, {self._reached(code, at)})")
+        with code.block(f"if {plan} is None:"):
+            self._late(code, at)
+        with code.block("else:"):
+            code.line(f"{a} = {plan}.accumulator")
+            with code.block(f"if {a} is None:"):
+                code.line(f"{a} = {self._fresh(code)}")
+            self._store(code, self._combined(code, at, a))
+            code.line(f"{gone} = {state}.carry_out({at.key}, {plan}, {a})")
+            if self.emit != "on_update":
+                return
+            code.forks += 1
+            old, result = code.variable("old"), code.variable("v")
+            after = msgspec.structs.replace(at, value=result, headers="None")
+            with code.block(f"for {old} in {gone}:"):
+                former = self._result(code, at.key, f"{old}.first", f"{old}.last", f"{old}.accumulator")
+                code.line(f"{result} = {former}")
+                code.line(f"{result}['retracted'] = True")
+                code.follow(self, after)
+            code.line(f"{result} = {self._result(code, at.key, f'{plan}.first', f'{plan}.last', a)}")
+            code.follow(self, after)
+
+    def _count(self, code: Code, at: At) -> None:
+        state = code.bind(code.runtime.state(self), "window")
+        entry, a, full = code.variable("entry"), code.variable("a"), code.variable("full")
+        code.line(f"{entry} = {state}.open.get({at.key})")
+        with code.block(f"if {entry} is None:"):
+            code.line(f"{entry} = [0, {at.time}, {at.time}, {self._fresh(code)}]")
+        code.line(f"{a} = {entry}[3]")
+        self._store(code, self._combined(code, at, a))
+        code.line(f"{full} = {state}.take({at.key}, {entry}, {at.time})")
+        with code.block(f"if {full}:" if self.emit == "on_close" else "if True:"):
+            self._emit(code, at, f"{entry}[1]", f"{entry}[2]", a)
+
+    def _reached(self, code: Code, at: At) -> str:
+        """The record's stream time, or the task's watermark where that is further."""
+        window = code.bind(code.runtime.state(self), "window")
+        watermark, stream_time = f"{window}_watermark", at.stream_time or at.time
+        code.once(f"{watermark} = {window}.watermark_ms")
+        return f"({stream_time} if {stream_time} > {watermark} else {watermark})"
+
+    def _late(self, code: Code, at: At) -> None:
+        code.line(f"{code.bind(code.runtime.counts(self), 'counts')}.late += 1")
+        if code.runtime.children(self, "late"):
+            code.follow(self, at, port="late")
+
+    def _update(self, code: Code, at: At, start: str) -> None:
+        """Bring the record into the accumulator of the window (or pane) named by `start`."""
+        state = code.runtime.state(self)
+        window = code.bind(state, "window")
         bucket, last, a = f"{window}_bucket", f"{window}_start", code.variable("a")
         code.once(f"{last} = None")
-        inputs = [self._input(code, at, aggregation) for _, aggregation in self.aggregations]
+        inputs = self._inputs(code, at)
         with code.block(f"if {start} != {last}:"):
             code.line(f"{last} = {start}")
             code.line(f"{bucket} = {window}.bucket({start})")
         code.line(f"{a} = {bucket}.get({at.key})")
         with code.block(f"if {a} is None:"):
-            code.line(f"{a} = [False, {', '.join(i for _, agg in self.aggregations for i in agg.initial)}]")
-        stores: list[str] = []
-        for (_, aggregation), slots, x in zip(self.aggregations, self._slots(a), inputs, strict=True):
-            for slot, expression in zip(slots, aggregation.combine(slots, x), strict=True):
-                new = code.variable("n")
-                code.line(f"{new} = {expression}")
-                stores.append(f"{slot}.append({new})" if aggregation.appends else f"{slot} = {new}")
+            code.line(f"{a} = {self._fresh(code)}")
+        stores = self._combined(code, at, a, inputs)
         with code.block(f"if not {a}[0]:"):
             code.line(f"{a}[0] = True")
             code.line(f"{bucket}[{at.key}] = {a}")
-            code.line(
-                f"{code.bind(code.runtime.window(self).dirty.append, 'dirty')}(({start}, {at.key}, {a}))"
-            )
+            code.line(f"{window}_dirty(({start}, {at.key}, {a}))")
+        code.once(f"{window}_dirty = {window}.dirty.append")
+        self._store(code, stores)
+        if isinstance(self.emit, Every):
+            code.line(f"{window}.changed[{start}, {at.key}] = {a}")
+        elif self.emit == "on_update":
+            assert isinstance(self.window, (Tumbling, Hopping))
+            self._emit(code, at, start, f"{start} + {self.window.size_ms}", a)
+
+    def _emit(self, code: Code, at: At, start: str, end: str, a: str) -> None:
+        result = code.variable("v")
+        code.line(f"{result} = {self._result(code, at.key, start, end, a)}")
+        code.follow(self, msgspec.structs.replace(at, value=result, headers="None"))
+
+    def _fresh(self, code: Code) -> str:
+        slots = [slot for _, aggregation in self.aggregations for slot in aggregation.initial(code)]
+        return f"[False, {', '.join(slots)}]"
+
+    def _combined(self, code: Code, at: At, a: str, inputs: list[str] | None = None) -> list[str]:
+        """Compute the slots' new contents; returns the statements that will store them, which cannot fail."""
+        stores: list[str] = []
+        if inputs is None:
+            inputs = self._inputs(code, at)
+        for (_, aggregation), slots, x in zip(self.aggregations, self.layout.slots(a), inputs, strict=True):
+            combined = aggregation.combine(code, slots, x, at.time)
+            for slot, expression in zip(slots, combined, strict=True):
+                new = code.variable("n")
+                code.line(f"{new} = {expression}")
+                put = aggregation.put
+                stores.append(f"{slot}.{put}({new})" if put else f"{slot} = {new}")
+        return stores
+
+    def _store(self, code: Code, stores: list[str]) -> None:
         for store in stores:
             code.line(store)
-        if self.emit == "on_update":
-            result = code.variable("v")
-            code.line(f"{result} = {self.result_expression(at.key, start, a)}")
-            code.follow(self, msgspec.structs.replace(at, value=result, headers="None"))
+
+    def _inputs(self, code: Code, at: At) -> list[str]:
+        return [self._input(code, at, aggregation) for _, aggregation in self.aggregations]
 
     def _input(self, code: Code, at: At, aggregation: Aggregation) -> str:
         """A variable with what the aggregation takes from the value."""
-        code.names["plain"] = plain
         of = aggregation.of
         if of is None:
             return at.value
@@ -120,19 +304,11 @@ class Window(Node):
             code.line(f"{x} = {at.value}[{of!r}]")
         return x
 
-    def _slots(self, a: str) -> list[tuple[str, ...]]:
-        slots, index = [], 1
-        for _, aggregation in self.aggregations:
-            width = len(aggregation.initial)
-            slots.append(tuple(f"{a}[{index + i}]" for i in range(width)))
-            index += width
-        return slots
-
-    def result_expression(self, key: str, start: str, a: str) -> str:
+    def _result(self, code: Code, key: str, start: str, end: str, a: str) -> str:
         """A dict display of the result for accumulator `a`."""
-        parts = [f"'key': {key}", f"'start_ms': {start}", f"'end_ms': {start} + {self.window.size_ms}"]
-        for (name, aggregation), slots in zip(self.aggregations, self._slots(a), strict=True):
-            parts.append(f"{name!r}: {aggregation.result(slots)}")
+        parts = [f"'key': {key}", f"'start_ms': {start}", f"'end_ms': {end}"]
+        for (name, aggregation), slots in zip(self.aggregations, self.layout.slots(a), strict=True):
+            parts.append(f"{name!r}: {aggregation.result(code, slots)}")
         return "{" + ", ".join(parts) + "}"
 
 

@@ -1,0 +1,83 @@
+"""What a task does with a record that raised: the policy of its operator, carried out and counted.
+
+A policy stands on an operator and holds for those behind it; without one the app's default does. Retries come
+first; then the record is skipped, sent to a dead-letter topic, or the task has failed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+
+from streamkit.processing.error_policy import DeadLetter, ErrorPolicy, Fail, Skip, dead_letter_headers
+from streamkit.processing.inflight import Place
+from streamkit.processing.record import RawRecord
+from streamkit.processing.task_assembly import Assembly, Chain
+from streamkit.processing.topology import Node
+
+Letter = tuple[bytes | None, bytes | None, int]  # value, key, event time
+
+
+class TaskFailure(msgspec.Struct, frozen=True):
+    """The error policy says stop: `error` was raised by `operator`; at `offset` of `place`, if at a
+    record.
+    """
+
+    operator: str
+    error: Exception
+    place: Place | None
+    offset: int | None
+
+
+class Settlement:
+    """Errors of one task. `failure` is set once and for all."""
+
+    def __init__(self, assembly: Assembly) -> None:
+        self.failure: TaskFailure | None = None
+        self.dead_letters: Counter[tuple[str, str]] = Counter()  # operator, class of the error
+        self._assembly = assembly
+
+    def policy(self, node: Node) -> ErrorPolicy:
+        """The policy of the operator or the nearest before it, else the app's."""
+        while node.policy is None and node.parents:
+            node = node.parents[0]
+        return node.policy or self._assembly.topology.default_policy
+
+    def settle(self, chain: Chain, record: RawRecord, error: Exception, now_ms: int) -> bool:
+        """Apply the policy to a record that raised. False: the chain stops here, for now or for good."""
+        operator = chain.compiled.operator_at(error.__traceback__) or chain.entry
+        policy = self.policy(operator)
+        if policy.retry is not None and chain.attempts < policy.retry.attempts:
+            chain.attempts += 1
+            self._assembly.counts(operator).retries += 1
+            chain.retry_at_ms = now_ms + policy.retry.pause_ms(chain.attempts)
+            return False
+        letter = record.value(), record.key(), record.timestamp()[1]
+        self.last_resort(operator, error, record, letter)
+        return self.failure is None
+
+    def pause_ms(self, operator: Node, attempt: int) -> int | None:
+        """The pause before the next try after the `attempt`-th (from 1) failed; None: no more tries."""
+        retry = self.policy(operator).retry
+        if retry is None or attempt > retry.attempts:
+            return None
+        self._assembly.counts(operator).retries += 1
+        return retry.pause_ms(attempt)
+
+    def last_resort(self, operator: Node, error: Exception, record: RawRecord | None, letter: Letter) -> None:
+        """What follows the last try."""
+        counts = self._assembly.counts(operator)
+        match self.policy(operator).then:
+            case DeadLetter(topic):
+                counts.dead_letters += 1
+                self.dead_letters[operator.name, type(error).__qualname__] += 1
+                headers = dead_letter_headers(record, operator.name, error)
+                self._assembly.outlet(topic).append((*letter, headers, None))
+            case Skip():
+                counts.skipped += 1
+            case Fail():
+                counts.failed += 1
+                place = None if record is None else (record.topic(), record.partition())
+                offset = None if record is None else record.offset()
+                self.failure = TaskFailure(operator.name, error, place, offset)

@@ -1,0 +1,207 @@
+"""Sessions: records of a key that are no further apart than a gap, whatever order they come in.
+
+A record joins the sessions within a gap of it; when there are two, it makes them one, and what stood for the
+others is deleted and, where results are emitted early, retracted. A session counts until `last + gap`: like
+any window it accepts records while that end, exclusive, is greater than stream time − grace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from heapq import heappop, heappush
+from itertools import count
+from typing import Any
+
+import msgspec
+import orjson
+
+from streamkit.processing.accumulators import Accumulator, Layout
+from streamkit.processing.serde import Serde
+from streamkit.processing.state.operator_state import Computed
+from streamkit.processing.state.store import Change, Store
+from streamkit.processing.state.windows import passed
+from streamkit.processing.watermark import NEVER
+from streamkit.processing.windows import Emit, Every, Session
+
+_encode = msgspec.json.Encoder().encode
+
+
+class OpenSession:
+    """A session of one key from its first to its last record."""
+
+    __slots__ = ("accumulator", "first", "last", "open", "said")
+
+    def __init__(self, first: int, last: int, accumulator: Accumulator, *, said: bool = False) -> None:
+        self.first = first
+        self.last = last
+        self.accumulator = accumulator
+        self.open = True
+        self.said = said  # a result may have been emitted, with emit=every
+
+
+class Plan:
+    """Where a record belongs: its session's bounds, and the sessions that it extends or joins together.
+
+    `accumulator` is theirs, to be updated; None: the record begins a session.
+    """
+
+    __slots__ = ("accumulator", "first", "last", "replaced")
+
+    def __init__(self, first: int, last: int, accumulator: Accumulator | None, replaced: list[OpenSession]):
+        self.first = first
+        self.last = last
+        self.accumulator = accumulator
+        self.replaced = replaced
+
+
+class SessionState:
+    """Key → its open sessions, which do not touch each other."""
+
+    def __init__(self, window: Session, emit: Emit, layout: Layout, key: Serde[Any], store: Store) -> None:
+        self.open: dict[Any, list[OpenSession]] = {}
+        self.watermark_ms = NEVER
+        self.closed = 0
+        self.store = store
+        self._gap_ms = window.gap_ms
+        self._rest_ms = window.gap_ms + 1 + window.grace_ms  # from the last record to the close
+        self._emit = emit
+        self._layout = layout
+        self._key = key
+        self._closing: list[tuple[int, int, Any, OpenSession]] = []  # heap; may be early, never late
+        self._numbers = count()
+        self._touched: dict[tuple[int, Any], None] = {}
+        self._changed: dict[tuple[int, Any], OpenSession] = {}  # since the last emission, with emit=every
+        self._retractions: list[tuple[Any, OpenSession]] = []
+
+    # -- records --------------------------------------------------------------------------------------
+
+    def find(self, key: Any, ts: int, reached: int) -> Plan | None:
+        """What a record at `ts` does to the sessions; None: it is late. Changes nothing."""
+        gap, first, last = self._gap_ms, ts, ts
+        found: list[OpenSession] = []
+        for session in self.open.get(key, ()):
+            within = session.first - gap <= ts <= session.last + gap
+            if within and session.last + self._rest_ms > reached:
+                found.append(session)
+                first, last = min(first, session.first), max(last, session.last)
+        if last + self._rest_ms <= reached:
+            return None
+        if not found:
+            return Plan(first, last, None, found)
+        accumulator = found[0].accumulator
+        for session in found[1:]:
+            accumulator = self._layout.merge(accumulator, session.accumulator)
+        if len(found) == 1 and found[0].first > first and self._emit != "on_close":
+            accumulator = self._layout.copy(accumulator)  # the other is still to be retracted as it was
+        return Plan(first, last, accumulator, found)
+
+    def carry_out(self, key: Any, plan: Plan, accumulator: Accumulator) -> list[OpenSession]:
+        """The record is in `accumulator`. Returns the sessions that are no more: those with another start."""
+        if len(plan.replaced) == 1 and plan.replaced[0].first == plan.first:
+            session = plan.replaced[0]
+            session.last = plan.last
+            gone: list[OpenSession] = []
+        else:
+            gone = plan.replaced
+            session = self._replace(key, plan, accumulator)
+        self._touched[session.first, key] = None
+        if isinstance(self._emit, Every):
+            self._changed[session.first, key] = session
+        return [old for old in gone if old.first != session.first]
+
+    def _replace(self, key: Any, plan: Plan, accumulator: Accumulator) -> OpenSession:
+        session = OpenSession(plan.first, plan.last, accumulator)
+        sessions = self.open.setdefault(key, [])
+        for old in plan.replaced:
+            old.open = False
+            sessions.remove(old)
+            self._touched[old.first, key] = None
+            self._changed.pop((old.first, key), None)
+            if old.said and old.first != session.first:
+                self._retractions.append((key, old))
+        sessions.append(session)
+        heappush(self._closing, (session.last + self._rest_ms, next(self._numbers), key, session))
+        return session
+
+    # -- time -----------------------------------------------------------------------------------------
+
+    def advance(self, watermark_ms: int, now_ms: int) -> Iterator[Computed]:
+        """The sessions that close, in the order of their ends, each once."""
+        if watermark_ms <= self.watermark_ms:
+            return
+        before, self.watermark_ms = self.watermark_ms, watermark_ms
+        due = isinstance(self._emit, Every) and passed(before, watermark_ms, self._emit.interval_ms)
+        closing = bool(self._closing) and self._closing[0][0] <= watermark_ms
+        if due or (closing and self._retractions):
+            yield from self._say_changed(watermark_ms)
+        while self._closing and self._closing[0][0] <= watermark_ms:
+            _, _, key, session = heappop(self._closing)
+            if not session.open:
+                continue
+            if session.last + self._rest_ms > watermark_ms:
+                heappush(self._closing, (session.last + self._rest_ms, next(self._numbers), key, session))
+                continue
+            self._remove(key, session)
+            if self._emit != "on_update":
+                yield self._computed(key, session)
+
+    def due_ms(self) -> int | None:
+        return None
+
+    def _remove(self, key: Any, session: OpenSession) -> None:
+        session.open = False
+        self.closed += 1
+        sessions = self.open[key]
+        sessions.remove(session)
+        if not sessions:
+            del self.open[key]
+        self._touched[session.first, key] = None
+        self._changed.pop((session.first, key), None)
+
+    def _say_changed(self, watermark_ms: int) -> Iterator[Computed]:
+        """Retractions, then what changed and stays open."""
+        retractions, self._retractions = self._retractions, []
+        for key, session in retractions:
+            yield self._computed(key, session, retracted=True)
+        changed, self._changed = self._changed, {}
+        for (_, key), session in changed.items():
+            if session.last + self._rest_ms > watermark_ms:
+                session.said = True
+                yield self._computed(key, session)
+
+    def _computed(self, key: Any, session: OpenSession, *, retracted: bool = False) -> Computed:
+        end = session.last + self._gap_ms
+        return (session.first, session.last, session.accumulator, retracted), key, end, end
+
+    # -- commits --------------------------------------------------------------------------------------
+
+    def changes(self) -> list[Change]:
+        changed: list[Change] = []
+        for first, key in self._touched:
+            name = first.to_bytes(8, "big", signed=True) + self._key.encode(key)
+            session = next((s for s in self.open.get(key, ()) if s.first == first), None)
+            if session is not None:
+                changed.append((name, _encode([session.last, *self._layout.freeze(session.accumulator)])))
+            elif self.store.get(name) is not None:
+                changed.append((name, None))
+        self._touched.clear()
+        return changed
+
+    def written(self) -> None:
+        """Nothing: what is open stays in memory."""
+
+    def load(self, watermark_ms: int) -> None:
+        self.watermark_ms = watermark_ms
+        self.open.clear()
+        self._closing.clear()
+        for data, value in self.store.items():
+            first = int.from_bytes(data[:8], "big", signed=True)
+            last, *frozen = orjson.loads(value)
+            key = self._key.decode(data[8:])
+            said = isinstance(self._emit, Every)
+            session = OpenSession(first, last, self._layout.thaw(frozen), said=said)
+            self.open.setdefault(key, []).append(session)
+            heappush(self._closing, (last + self._rest_ms, next(self._numbers), key, session))
+
+    def __len__(self) -> int:
+        return sum(map(len, self.open.values()))

@@ -1,0 +1,208 @@
+"""How a task is put together: its stores and states, its agents' inboxes, its compiled chains.
+
+    Assembly(plan, sub, partition, stores)
+        .stores  .tables  .states     bytes, and what tables and operators keep over them
+        .chains                       input topic → the compiled loops of its entries
+        .pushes                       operator → the compiled code behind it, for values that no loop brings
+        .agents                       asynchronous agent → records that wait for it
+        .outlets                      topic → records that were written
+
+It is also what generated code binds to (`fuse.Runtime`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from streamkit.processing.fuse import At, Code, Compiled, Counts, SinkRecord, compile_loop, compile_push
+from streamkit.processing.inflight import InFlight, Item, Lanes, Place
+from streamkit.processing.operators.agent import Agent
+from streamkit.processing.record import RawRecord
+from streamkit.processing.state.memory import MemoryStore
+from streamkit.processing.state.operator_state import OperatorState
+from streamkit.processing.state.store import Store
+from streamkit.processing.table import Scope, TableState
+from streamkit.processing.topology import Border, Entry, Node, Plan, Stateful, Subtopology
+from streamkit.processing.watermark import NEVER, Input, Mark, TaskClock
+
+
+class Chain:
+    """The compiled loop of one entry operator, and how far it has come.
+
+    Invariant: every record below `position` has been processed, skipped or dead-lettered.
+    """
+
+    def __init__(self, entry: Entry, compiled: Compiled, clock: Input | None) -> None:
+        self.entry = entry
+        self.compiled = compiled
+        self.clock = clock
+        self.stream_time = NEVER
+        self.position = -1
+        self.failed: RawRecord | None = None
+        self.attempts = 0  # at the record at `position`
+        self.retry_at_ms: int | None = None
+        self.stopped = False
+        self.records = 0
+
+    def reach(self, offset: int) -> None:
+        """Everything below this offset is settled."""
+        if offset != self.position:
+            self.position = offset
+            self.attempts = 0
+
+    def heard(self, mark: Mark) -> None:
+        """A watermark record came by."""
+        if self.clock is not None:
+            self.clock.heard(mark)
+
+
+class AgentPort:
+    """The records that wait for, or are in the hands of, one asynchronous agent of this task."""
+
+    def __init__(self, node: Agent, tables: Mapping[str, TableState]) -> None:
+        self.node = node
+        self.inbox: list[Item] = []
+        self.flight = InFlight(node.concurrency)
+        self.lanes = Lanes(node.concurrency)
+        self.scopes: list[Scope] = []
+        self.admitted = 0
+        self.unwell = 0  # of those admitted, settled by an error policy
+        self._tables = tables
+
+    def new_scope(self) -> Scope:
+        """What one coroutine of this agent may touch, until the task closes."""
+        refusal = ""
+        if self.node.concurrency > 1:
+            refusal = (
+                f"{self.node.name} works on {self.node.concurrency} records at once, so no commit fits one"
+            )
+        self.scopes.append(Scope(self._tables, refusal))
+        return self.scopes[-1]
+
+    def admit(self) -> None:
+        """Move what the fused loops appended into the queues."""
+        admit = self.lanes.admit if self.node.shape == "stream" else self.flight.admit
+        for item in self.inbox:
+            admit(item)
+        self.admitted += len(self.inbox)
+        self.inbox.clear()
+
+    def lowest(self, place: Place) -> int | None:
+        return self.lanes.lowest(place) if self.node.shape == "stream" else self.flight.lowest(place)
+
+    @property
+    def done(self) -> int:
+        """Records finished without an error."""
+        return self.admitted - self.unwell - len(self.lanes) - len(self.flight)
+
+    def __len__(self) -> int:
+        return len(self.inbox) + len(self.lanes) + len(self.flight)
+
+
+class Assembly:
+    """See the module. `stores` gives the store of a name; in memory when not given."""
+
+    def __init__(self, plan: Plan, sub: Subtopology, partition: int, stores: Mapping[str, Store]) -> None:
+        self.plan = plan
+        self.sub = sub
+        self.partition = partition
+        self.topology = sub.topology
+        self.clock = TaskClock(sub.topology.idle_timeout_ms)
+        self.outlets: dict[str, list[SinkRecord]] = {}
+        self.stores: dict[str, Store] = {
+            name: stores[name] if name in stores else MemoryStore() for name in sub.stores
+        }
+        self.tables = {
+            table.name: TableState(table.key, table.value, table.default, self.stores[table.name])
+            for table in sub.tables
+        }
+        self.states: dict[str, OperatorState] = {
+            node.name: node.make_state(self.stores[node.name]) for node in sub.stateful
+        }
+        self.agents: dict[str, AgentPort] = {}
+        self.chains: dict[str, list[Chain]] = {}
+        self.pushes: dict[str, Compiled] = {}
+        self.counters: dict[str, Counts] = {node.name: Counts() for node in sub.nodes}
+        self._scope = Scope(self.tables)
+        self._build()
+
+    @property
+    def all_chains(self) -> Iterator[Chain]:
+        return (chain for chains in self.chains.values() for chain in chains)
+
+    # -- `fuse.Runtime` -------------------------------------------------------------------------------
+
+    def outlet(self, topic: str) -> list[SinkRecord]:
+        return self.outlets.setdefault(topic, [])
+
+    def inbox(self, node: Node) -> list[Any]:
+        return self.agents[node.name].inbox
+
+    def state(self, node: Node) -> Any:
+        return self.states[node.name]
+
+    def counts(self, node: Node) -> Counts:
+        return self.counters.setdefault(node.name, Counts())
+
+    def children(self, node: Node, port: str = "") -> tuple[Node, ...]:
+        return self.topology.children(node, port)
+
+    def touches_tables(self, node: Node) -> bool:
+        return bool(self.topology.claims.get(node.name))
+
+    def scope(self) -> Scope:
+        return self._scope
+
+    # -- compiling ------------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        for node in self.sub.nodes:
+            if isinstance(node, Agent) and node.shape != "plain":
+                self.agents[node.name] = AgentPort(node, self.tables)
+        for node in self.sub.nodes:
+            if node.name in self.agents or (isinstance(node, Stateful) and node.computes):
+                self.pushes[node.name] = self._compile_push(node)
+        for entry in self.sub.entries:
+            self.chains.setdefault(entry.reads, []).append(self._chain(entry))
+
+    def _chain(self, entry: Entry) -> Chain:
+        place = entry.reads, self.partition
+        tracked = any(node.needs_time for node in self._downstream(entry))
+        clock = None
+        if tracked and self.partition < self.plan.partition_counts[entry.reads]:
+            upstreams = self._upstream_tasks(entry)
+            clock = self.clock.inputs.setdefault(place, Input(upstreams))
+        code = Code(self, tracks_time=tracked)
+        code.enter(entry)
+        return Chain(entry, compile_loop(code, f"{self.topology.app_id}/{entry.name}"), clock)
+
+    def _upstream_tasks(self, entry: Entry) -> int:
+        if not isinstance(entry, Border):
+            return 0
+        return next(sub.partitions for sub in self.plan.subtopologies if entry in sub.nodes)
+
+    def _downstream(self, node: Node) -> Iterator[Node]:
+        """Everything in this task that records of `node` may reach."""
+        for child in self.sub.topology.nodes:
+            if node in child.parents:
+                yield child
+                if not isinstance(child, Border):
+                    yield from self._downstream(child)
+
+    def _compile_push(self, node: Node) -> Compiled:
+        code = Code(self, tracks_time=True)
+        at = At(
+            value="v",
+            key_serde=node.key_serde,
+            key="key",
+            time="ts",
+            stream_time="s",
+            headers="headers",
+            raw=False,
+        )
+        if isinstance(node, Stateful):
+            node.generate_computed(code, at)
+        else:
+            code.follow(node, at)
+        return compile_push(code, f"{self.topology.app_id}/{node.name}")

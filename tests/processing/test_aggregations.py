@@ -1,0 +1,141 @@
+"""Every aggregation: its value in one window, merged from panes, and after a restart."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from typing import Any
+
+import pytest
+
+import streamkit as sk
+from streamkit.errors import RefusedError, UsageError
+from streamkit.processing.accumulators import Layout
+
+NUMBERS = [random.Random(5).randrange(1, 400) for _ in range(300)]
+EXACT = {
+    "count": (sk.Count(), len(NUMBERS)),
+    "sum": (sk.Sum(), sum(NUMBERS)),
+    "min": (sk.Min(), min(NUMBERS)),
+    "max": (sk.Max(), max(NUMBERS)),
+    "mean": (sk.Mean(), statistics.mean(NUMBERS)),
+    "var": (sk.Var(), statistics.variance(NUMBERS)),
+    "std": (sk.Std(), statistics.stdev(NUMBERS)),
+    "first": (sk.First(), NUMBERS[0]),
+    "last": (sk.Last(), NUMBERS[-1]),
+    "top": (sk.TopN(n=3), sorted(NUMBERS, reverse=True)[:3]),
+    "distinct": (sk.CountDistinct(), len(set(NUMBERS))),
+    "all": (sk.Collect(), NUMBERS),
+    "reduce": (sk.Reduce(function=max), max(NUMBERS)),
+    "own": (
+        sk.Aggregate(
+            start=lambda: [0, 0],
+            add=lambda pair, x: [pair[0] + x, pair[1] + 1],
+            join=lambda a, b: [a[0] + b[0], a[1] + b[1]],
+            finish=lambda pair: pair[0] - pair[1],
+        ),
+        sum(NUMBERS) - len(NUMBERS),
+    ),
+}
+SKETCHED = {
+    "approximately": (sk.ApproxCountDistinct(), len(set(NUMBERS)), 0.05),
+    "median": (sk.Quantile(q=0.5), statistics.median(NUMBERS), 0.03),
+    "p99": (sk.Quantile(q=0.99), statistics.quantiles(NUMBERS, n=100)[98], 0.03),
+}
+WINDOWS = (sk.tumbling("1h"), sk.hopping("1h", "10m"), sk.session("10s"))
+
+
+@pytest.mark.parametrize("window", WINDOWS, ids=("tumbling", "hopping", "session"))
+def test_one_pass_over_everything(window: Any) -> None:
+    app = sk.App("everything")
+    topic = app.topic("in", key=str, value=int)
+    wanted = {name: one[0] for name, one in {**EXACT, **SKETCHED}.items()}
+    app.stream(topic).window(window).aggregate(**wanted).to("out")
+    with app.test() as t:
+        records = [(number, "k", 3600 + second * 10) for second, number in enumerate(NUMBERS)]
+        t.send_all(topic, records[:150])
+        t.restart()
+        t.send_all(topic, records[150:])
+        t.advance_to(20_000)
+        [result] = [r for r in t.read("out") if r["count"] == len(NUMBERS)][:1]
+    for name, (_, value) in EXACT.items():
+        assert result[name] == (pytest.approx(value) if isinstance(value, float) else value), name
+    for name, (_, value, tolerance) in SKETCHED.items():
+        assert result[name] == pytest.approx(value, rel=tolerance), name
+
+
+def test_distinct_values_by_the_hundred_thousand() -> None:
+    layout = Layout((("n", sk.ApproxCountDistinct()),))
+    from streamkit.processing.sketches import HyperLogLog, hashed
+
+    a, b = HyperLogLog(), HyperLogLog()
+    for number in range(60_000):
+        (a if number % 3 else b).add(hashed(str(number)))
+    merged = layout.copy(layout.merge([False, a], [False, b]))[1]
+    assert merged.estimate() == pytest.approx(60_000, rel=0.05)
+
+
+def test_quantiles_of_numbers_below_zero_and_of_none() -> None:
+    from streamkit.processing.sketches import QuantileSketch
+
+    sketch = QuantileSketch()
+    assert sketch.quantile(0.5) is None
+    for number in (-100.0, -1.0, 0.0, 1.0, 1e6):
+        sketch.add(QuantileSketch.bucket_of(number))
+    quantiles = [sketch.quantile(q) for q in (0, 0.25, 0.5, 0.75, 1)]
+    assert quantiles == pytest.approx([-100, -1, 0, 1, 1e6], rel=0.01)
+    with pytest.raises(ValueError, match="no place"):
+        QuantileSketch.bucket_of(float("nan"))
+
+
+def test_a_value_that_cannot_be_aggregated_leaves_all_slots_alone() -> None:
+    app = sk.App("torn", on_error=sk.Skip())
+    topic = app.topic("in", key=str)
+    for window in (sk.tumbling("1m"), sk.session("1m"), sk.count_window(2)):
+        app.stream(topic).window(window).aggregate(n=sk.Count(), sum=sk.Sum("x")).map(lambda r: r["sum"]).to(
+            "out"
+        )
+    with app.test() as t:
+        for x in (1, "text", 2):
+            t.send(topic, {"x": x}, key="k", ts=1)
+        t.advance_to(1000)
+        assert t.read("out") == [3, 3, 3]
+
+
+def test_state_made_by_another_function_is_refused() -> None:
+    def app_with(function: Any, window: Any = None) -> sk.App:
+        app = sk.App("changed")
+        topic = app.topic("in", key=str)
+        window = window or sk.tumbling("1m")
+        app.stream(topic).window(window).aggregate(x=sk.Sum(function))
+        return app
+
+    with app_with(lambda v: v["a"] * 2).test() as t:
+        t.send("in", {"a": 1}, key="k", ts=1)
+        metadata = t._commits["in", 0][1]
+
+    def resume(app: sk.App) -> None:
+        with app.test() as t:
+            t.tasks[0].resume(("in", 0), metadata, 1)
+
+    resume(app_with(lambda v: v["a"] * 2))
+    for other in (lambda v: v["b"] * 2, lambda v: v["a"] * 3, lambda v: v["a"] + 2):
+        with pytest.raises(RefusedError, match="other types or aggregations"):
+            resume(app_with(other))
+    with pytest.raises(RefusedError, match="other types or aggregations"):
+        resume(app_with(lambda v: v["a"] * 2, sk.hopping("1m", "30s")))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: sk.Count("x"),
+        lambda: sk.TopN(n=0),
+        lambda: sk.Quantile(q=1.5),
+        sk.Reduce,
+        lambda: sk.Aggregate(start=int),
+    ],
+)
+def test_impossible_aggregations_are_refused(wrong: Any) -> None:
+    with pytest.raises(UsageError):
+        wrong()
