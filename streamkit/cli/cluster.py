@@ -1,162 +1,167 @@
-"""A cluster as commands use it: reached or reported, with librdkafka's errors in our own words.
-
-librdkafka retries an unreachable broker in silence until a deadline, so the addresses are tried first: a
-refused connection is an answer at once.
-"""
+"""`streamkit cluster`: run several brokers on this machine; look at a cluster as a whole."""
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+import click
 
-from streamkit.errors import (
-    BrokerUnreachableError,
-    DeadlineError,
-    NotFoundError,
-    RefusedError,
-    StreamkitError,
-    UsageError,
+from streamkit.cli.options import bootstrap_option, json_option
+
+DEFAULT_DIR = "./.streamkit/cluster"
+
+data_dir_option = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_DIR,
+    show_default=True,
+    help="Where the cluster lives: a directory for each broker, and its log.",
 )
 
-if TYPE_CHECKING:
-    from confluent_kafka.admin import TopicMetadata
 
-REACH_S = 3.0
-REQUEST_S = 15.0
-
-T = TypeVar("T")
-
-_ERRORS: dict[int, type[StreamkitError]] = {
-    KafkaError._TRANSPORT: BrokerUnreachableError,
-    KafkaError._ALL_BROKERS_DOWN: BrokerUnreachableError,
-    KafkaError._RESOLVE: BrokerUnreachableError,
-    KafkaError._TIMED_OUT: DeadlineError,
-    KafkaError._MSG_TIMED_OUT: DeadlineError,
-    KafkaError.REQUEST_TIMED_OUT: DeadlineError,
-    KafkaError.UNKNOWN_TOPIC_OR_PART: NotFoundError,
-    KafkaError._UNKNOWN_TOPIC: NotFoundError,
-    KafkaError._UNKNOWN_PARTITION: NotFoundError,
-    KafkaError.GROUP_ID_NOT_FOUND: NotFoundError,
-    KafkaError.TOPIC_ALREADY_EXISTS: RefusedError,
-    KafkaError.TOPIC_EXCEPTION: UsageError,
-    KafkaError.INVALID_CONFIG: UsageError,
-    KafkaError.INVALID_PARTITIONS: UsageError,
-    KafkaError.INVALID_REPLICATION_FACTOR: UsageError,
-    KafkaError.INVALID_REQUEST: UsageError,
-    KafkaError._INVALID_ARG: UsageError,
-    KafkaError.POLICY_VIOLATION: RefusedError,
-    KafkaError.NON_EMPTY_GROUP: RefusedError,
-    KafkaError.MSG_SIZE_TOO_LARGE: RefusedError,
-    KafkaError.TOPIC_AUTHORIZATION_FAILED: RefusedError,
-    KafkaError.GROUP_AUTHORIZATION_FAILED: RefusedError,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED: RefusedError,
-}
+@click.group()
+def cluster() -> None:
+    """Run a cluster, or look at one."""
 
 
-class Cluster:
-    """The clients of one command. Making one proves that something listens at the address."""
+@cluster.command()
+@click.option("-n", "--brokers", type=click.IntRange(1, 99), default=3, show_default=True)
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    default="127.0.0.1:9092",
+    show_default=True,
+    help="The first broker's address; the others follow port by port. Controllers listen 10,000 above.",
+)
+@click.option("--http", metavar="HOST:PORT", help="The first broker's /metrics; the others follow.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of every broker.")
+@data_dir_option
+def up(*, brokers: int, listen: str, http: str | None, assignments: tuple[str, ...], data_dir: Path) -> int:
+    """Run a cluster on this machine until Ctrl-C or `streamkit cluster down`.
 
-    def __init__(self, bootstrap: str) -> None:
-        self.bootstrap = bootstrap
-        _reach(bootstrap)
-        # Commands report errors themselves, once; librdkafka would log each attempt.
-        self._settings: dict[str, Any] = {
-            "bootstrap.servers": bootstrap,
-            "client.id": "streamkit-cli",
-            "log_level": 0,
-        }
-        self.admin = AdminClient(self._settings)
+    The same command on the same directory goes on where it ended. A broker that ends is not started again: so
+    that you may kill one and watch.
+    """
+    import asyncio
 
-    def producer(self, **settings: Any) -> Producer:
-        return Producer({**self._settings, **{name.replace("_", "."): v for name, v in settings.items()}})
+    from streamkit.cli.broker import parse_address
+    from streamkit.cli.output import remark
+    from streamkit.local_cluster import LocalCluster, planned
 
-    def consumer(self, **settings: Any) -> Consumer:
-        """A consumer for chosen partitions: it joins no group and commits nothing."""
-        fixed = {"group.id": "streamkit-cli", "enable.auto.commit": False, "enable.partition.eof": True}
-        return Consumer(
-            {**self._settings, **fixed, **{name.replace("_", "."): v for name, v in settings.items()}}
-        )
-
-    def topics(self) -> dict[str, TopicMetadata]:
-        """Every topic with its metadata."""
-        with in_our_words(self.bootstrap):
-            found: dict[str, TopicMetadata] = self.admin.list_topics(timeout=REQUEST_S).topics
-        return found
-
-    def topic(self, name: str) -> TopicMetadata:
-        """One topic's metadata, or NotFoundError. Asking does not create it."""
-        found = self.topics().get(name)
-        if found is None or found.error is not None:
-            raise NotFoundError(
-                f"there is no topic {name!r} at {self.bootstrap}", hint=f"streamkit topic create {name}"
-            )
-        return found
-
-    def offsets(self, places: Iterable[tuple[str, int]], spec: OffsetSpec) -> dict[tuple[str, int], int]:
-        """An offset of each partition: earliest, latest, or at a timestamp (-1: nothing so late)."""
-        wanted = {TopicPartition(topic, partition): spec for topic, partition in places}
-        if not wanted:
-            return {}
-        answers = self.admin.list_offsets(wanted, request_timeout=REQUEST_S)
-        return {(p.topic, p.partition): self.answer(future).offset for p, future in answers.items()}
-
-    def answer(self, future: Future[T]) -> T:
-        with in_our_words(self.bootstrap):
-            return future.result(REQUEST_S)
-
-    def only_answer(self, futures: Mapping[Any, Future[T]]) -> T:
-        (future,) = futures.values()
-        return self.answer(future)
-
-
-@contextmanager
-def in_our_words(bootstrap: str) -> Iterator[None]:
-    """Raise a client's or broker's error as one of ours."""
-    try:
-        yield
-    except KafkaException as error:
-        raise explained(error.args[0], bootstrap) from error
-    except TimeoutError as error:
-        raise DeadlineError(f"{bootstrap} did not answer within {REQUEST_S:g} s") from error
-
-
-def explained(error: KafkaError, bootstrap: str) -> StreamkitError:
-    kind = _ERRORS.get(error.code(), StreamkitError)
-    if kind is BrokerUnreachableError:
-        return unreachable(bootstrap)
-    return kind(error.str() or error.name())
-
-
-def unreachable(bootstrap: str) -> BrokerUnreachableError:
-    first = bootstrap.partition(",")[0]
-    return BrokerUnreachableError(
-        f"no broker answers at {bootstrap}", hint=f"streamkit broker start --listen {first}"
+    plan = planned(
+        brokers,
+        listen=parse_address(listen, "--listen"),
+        http=None if http is None else parse_address(http, "--http"),
+        data_dir=data_dir,
     )
+    running = LocalCluster(data_dir, plan, settings=assignments, say=remark)
+    return asyncio.run(running.run())
 
 
-def _reach(bootstrap: str) -> None:
-    """Connect to any of the addresses, and hang up."""
-    for address in bootstrap.split(","):
-        host, port = _host_and_port(address.strip())
-        try:
-            socket.create_connection((host, port), REACH_S).close()
-        except OSError:
-            continue
-        return
-    raise unreachable(bootstrap)
+@cluster.command()
+@data_dir_option
+def down(data_dir: Path) -> None:
+    """Stop the cluster that `streamkit cluster up` runs on this directory."""
+    from streamkit.local_cluster import stop
+
+    stop(data_dir)
+    click.echo(f"stopped the cluster in {data_dir}")
 
 
-def _host_and_port(address: str) -> tuple[str, int]:
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdigit() or not 0 < int(port) < 65536:
-        raise UsageError(
-            f"{address!r} is not an address; it needs the form HOST:PORT",
-            hint="--bootstrap 127.0.0.1:9092",
+@cluster.command()
+@bootstrap_option
+@json_option
+def health(*, bootstrap: str, as_json: bool) -> int:
+    """Say whether every broker is there and every partition whole; exit 7 if not."""
+    import msgspec
+
+    from streamkit.cli.asking import ask
+    from streamkit.cli.output import print_json
+    from streamkit.client import cluster as client
+    from streamkit.errors import CheckFailedError
+
+    found = ask(bootstrap, client.health)
+    reasons = found.reasons()
+    if as_json:
+        print_json({"healthy": not reasons, **msgspec.to_builtins(found)})
+    else:
+        click.echo(
+            "\n".join(reasons) or f"healthy: {len(found.live_brokers)} brokers, all partitions in sync"
         )
-    return host.strip("[]"), int(port)
+    return CheckFailedError.exit_code if reasons else 0
+
+
+@cluster.command()
+@bootstrap_option
+@json_option
+def info(*, bootstrap: str, as_json: bool) -> None:
+    """List the brokers, with what each leads and holds."""
+    from streamkit.cli.asking import ask
+    from streamkit.cli.output import print_json, print_rows
+    from streamkit.client import cluster as client
+    from streamkit.client.node import Node
+
+    async def look(node: Node) -> tuple[client.Members, list[client.Partition]]:
+        return await client.members(node), await client.partitions(node)
+
+    members, partitions = ask(bootstrap, look)
+    rows: list[dict[str, Any]] = [
+        {
+            "broker": one.broker_id,
+            "address": f"{one.host}:{one.port}",
+            "rack": one.rack,
+            "state": "fenced" if one.is_fenced else "live",
+            "leads": sum(partition.leader == one.broker_id for partition in partitions),
+            "holds": sum(one.broker_id in partition.replicas for partition in partitions),
+        }
+        for one in members.brokers
+    ]
+    if as_json:
+        print_json({"cluster": members.cluster_id, "controller": members.controller, "brokers": rows})
+        return
+    controller = "nobody" if members.controller is None else f"broker {members.controller}"
+    click.echo(f"cluster {members.cluster_id}, {controller} decides")
+    print_rows(("broker", "address", "rack", "state", "leads", "holds"), rows)
+
+
+@cluster.command()
+@bootstrap_option
+@json_option
+def quorum(*, bootstrap: str, as_json: bool) -> None:
+    """Show the controllers' quorum: who leads, and how far behind the others are."""
+    import time
+
+    from streamkit.cli.asking import ask
+    from streamkit.cli.output import print_json, print_rows
+    from streamkit.client import cluster as client
+
+    found = ask(bootstrap, client.quorum)
+    end = max(one.log_end_offset for one in found.current_voters)
+    now_ms = time.time() * 1000
+    rows: list[dict[str, Any]] = [
+        {
+            "node": one.replica_id,
+            "role": "leader" if one.replica_id == found.leader_id else role,
+            "end": one.log_end_offset,
+            "lag": end - one.log_end_offset,
+            "fetched_s_ago": _seconds_since(one.last_fetch_timestamp, now_ms),
+            "caught_up_s_ago": _seconds_since(one.last_caught_up_timestamp, now_ms),
+        }
+        for role, nodes in (("voter", found.current_voters), ("observer", found.observers))
+        for one in nodes
+    ]
+    if as_json:
+        state = {
+            "leader": found.leader_id,
+            "epoch": found.leader_epoch,
+            "high_watermark": found.high_watermark,
+        }
+        print_json({**state, "nodes": rows})
+        return
+    click.echo(f"epoch {found.leader_epoch}, committed up to {found.high_watermark}")
+    print_rows(tuple(rows[0]), rows)
+
+
+def _seconds_since(timestamp_ms: int, now_ms: float) -> float | None:
+    return round(max(0.0, now_ms - timestamp_ms) / 1000, 1) if timestamp_ms > 0 else None

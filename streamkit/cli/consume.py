@@ -11,7 +11,7 @@ import click
 from confluent_kafka import KafkaError, Message, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
-from streamkit.cli.cluster import Cluster, explained, in_our_words
+from streamkit.cli.admin import Cluster, explained, in_our_words
 from streamkit.cli.offsets import OffsetRange, Position
 from streamkit.cli.output import print_json
 from streamkit.errors import UsageError

@@ -33,7 +33,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "worker": ("streamkit.cli.worker:worker", "Run the workers of an app."),
     "app": ("streamkit.cli.app:app", "Look into an app."),
     "broker": ("streamkit.cli.broker:broker", "Run a broker."),
+    "cluster": ("streamkit.cli.cluster:cluster", "Run a cluster, or look at one."),
     "topic": ("streamkit.cli.topic:topic", "Create, read and write topics."),
+    "partition": ("streamkit.cli.partition:partition", "Look at partitions, move and elect them."),
     "group": ("streamkit.cli.group:group", "Look at consumer groups."),
 }
 

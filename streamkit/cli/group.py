@@ -10,7 +10,7 @@ from streamkit.cli.options import bootstrap_option, json_option
 from streamkit.errors import NotFoundError
 
 if TYPE_CHECKING:
-    from streamkit.cli.cluster import Cluster
+    from streamkit.cli.admin import Cluster
 
 
 @click.group()
@@ -23,7 +23,7 @@ def group() -> None:
 @json_option
 def list_(bootstrap: str, as_json: bool) -> None:
     """List the groups."""
-    from streamkit.cli.cluster import REQUEST_S, Cluster, explained
+    from streamkit.cli.admin import REQUEST_S, Cluster, explained
     from streamkit.cli.output import print_rows
 
     cluster = Cluster(bootstrap)
@@ -43,7 +43,7 @@ def list_(bootstrap: str, as_json: bool) -> None:
 @json_option
 def describe(name: str, bootstrap: str, as_json: bool) -> None:
     """Show the members of the group NAME, its committed offsets and its lag."""
-    from streamkit.cli.cluster import REQUEST_S, Cluster
+    from streamkit.cli.admin import REQUEST_S, Cluster
     from streamkit.cli.output import print_json, print_rows
 
     cluster = Cluster(bootstrap)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from streamkit.cli.cluster import Cluster, explained, in_our_words
+from streamkit.cli.admin import Cluster, explained, in_our_words
 from streamkit.cli.output import print_json, remark
 from streamkit.errors import DeadlineError, NotFoundError, StreamkitError, UsageError
 

@@ -15,7 +15,7 @@ from streamkit.cli.options import bootstrap_option, json_option
 from streamkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from streamkit.cli.cluster import Cluster
+    from streamkit.cli.admin import Cluster
 
 
 @click.group()
@@ -42,7 +42,7 @@ def create(
     """Create the topic NAME."""
     from confluent_kafka.admin import NewTopic
 
-    from streamkit.cli.cluster import Cluster
+    from streamkit.cli.admin import Cluster
     from streamkit.cli.output import print_json
 
     settings = dict(_pair(word, "--config") for word in config)
@@ -61,7 +61,7 @@ def create(
 @json_option
 def list_(internal: bool, bootstrap: str, as_json: bool) -> None:
     """List the topics."""
-    from streamkit.cli.cluster import Cluster
+    from streamkit.cli.admin import Cluster
     from streamkit.cli.output import print_rows
 
     rows = [
@@ -82,7 +82,7 @@ def list_(internal: bool, bootstrap: str, as_json: bool) -> None:
 @json_option
 def describe(name: str, bootstrap: str, as_json: bool) -> None:
     """Show the partitions of the topic NAME, and the settings that differ from the defaults."""
-    from streamkit.cli.cluster import Cluster
+    from streamkit.cli.admin import Cluster
     from streamkit.cli.output import print_json, print_rows
 
     cluster = Cluster(bootstrap)
@@ -139,7 +139,7 @@ def _settings(cluster: Cluster, name: str) -> dict[str, str]:
 @json_option
 def delete(names: Sequence[str], bootstrap: str, as_json: bool) -> None:
     """Delete topics with all their records."""
-    from streamkit.cli.cluster import Cluster
+    from streamkit.cli.admin import Cluster
     from streamkit.cli.output import print_json
 
     cluster = Cluster(bootstrap)
@@ -182,7 +182,7 @@ def produce(
 
     With --json each acknowledged record is one JSON object: topic, partition, offset, timestamp.
     """
-    from streamkit.cli.cluster import Cluster
+    from streamkit.cli.admin import Cluster
     from streamkit.cli.produce import Sender
 
     if key is not None and key_separator is not None:
@@ -254,7 +254,7 @@ def consume(
     """
     import time
 
-    from streamkit.cli.cluster import Cluster
+    from streamkit.cli.admin import Cluster
     from streamkit.cli.consume import Reader, printer
     from streamkit.cli.offsets import parse
 

@@ -17,7 +17,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaExcep
 from confluent_kafka.admin import NewTopic, OffsetSpec
 from prometheus_client.parser import text_string_to_metric_families
 
-from streamkit.cli.cluster import REQUEST_S, Cluster, in_our_words
+from streamkit.cli.admin import REQUEST_S, Cluster, in_our_words
 from streamkit.cli.consume import Reader
 from streamkit.cli.offsets import parse
 from streamkit.demo.feed import AIRPORTS, TOPIC, TOPIC_CONFIG

@@ -1,0 +1,152 @@
+"""A cluster as commands use it: reached or reported, with librdkafka's errors in our own words.
+
+librdkafka retries an unreachable broker in silence until a deadline, so the addresses are tried first: a
+refused connection is an answer at once.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from streamkit.client.node import parse_addresses
+from streamkit.errors import (
+    BrokerUnreachableError,
+    DeadlineError,
+    NotFoundError,
+    RefusedError,
+    StreamkitError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from confluent_kafka.admin import TopicMetadata
+
+REACH_S = 3.0
+REQUEST_S = 15.0
+
+T = TypeVar("T")
+
+_ERRORS: dict[int, type[StreamkitError]] = {
+    KafkaError._TRANSPORT: BrokerUnreachableError,
+    KafkaError._ALL_BROKERS_DOWN: BrokerUnreachableError,
+    KafkaError._RESOLVE: BrokerUnreachableError,
+    KafkaError._TIMED_OUT: DeadlineError,
+    KafkaError._MSG_TIMED_OUT: DeadlineError,
+    KafkaError.REQUEST_TIMED_OUT: DeadlineError,
+    KafkaError.UNKNOWN_TOPIC_OR_PART: NotFoundError,
+    KafkaError._UNKNOWN_TOPIC: NotFoundError,
+    KafkaError._UNKNOWN_PARTITION: NotFoundError,
+    KafkaError.GROUP_ID_NOT_FOUND: NotFoundError,
+    KafkaError.TOPIC_ALREADY_EXISTS: RefusedError,
+    KafkaError.TOPIC_EXCEPTION: UsageError,
+    KafkaError.INVALID_CONFIG: UsageError,
+    KafkaError.INVALID_PARTITIONS: UsageError,
+    KafkaError.INVALID_REPLICATION_FACTOR: UsageError,
+    KafkaError.INVALID_REQUEST: UsageError,
+    KafkaError._INVALID_ARG: UsageError,
+    KafkaError.POLICY_VIOLATION: RefusedError,
+    KafkaError.NON_EMPTY_GROUP: RefusedError,
+    KafkaError.MSG_SIZE_TOO_LARGE: RefusedError,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: RefusedError,
+    KafkaError.GROUP_AUTHORIZATION_FAILED: RefusedError,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: RefusedError,
+}
+
+
+class Cluster:
+    """The clients of one command. Making one proves that something listens at the address."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self.bootstrap = bootstrap
+        _reach(bootstrap)
+        # Commands report errors themselves, once; librdkafka would log each attempt.
+        self._settings: dict[str, Any] = {
+            "bootstrap.servers": bootstrap,
+            "client.id": "streamkit-cli",
+            "log_level": 0,
+        }
+        self.admin = AdminClient(self._settings)
+
+    def producer(self, **settings: Any) -> Producer:
+        return Producer({**self._settings, **{name.replace("_", "."): v for name, v in settings.items()}})
+
+    def consumer(self, **settings: Any) -> Consumer:
+        """A consumer for chosen partitions: it joins no group and commits nothing."""
+        fixed = {"group.id": "streamkit-cli", "enable.auto.commit": False, "enable.partition.eof": True}
+        return Consumer(
+            {**self._settings, **fixed, **{name.replace("_", "."): v for name, v in settings.items()}}
+        )
+
+    def topics(self) -> dict[str, TopicMetadata]:
+        """Every topic with its metadata."""
+        with in_our_words(self.bootstrap):
+            found: dict[str, TopicMetadata] = self.admin.list_topics(timeout=REQUEST_S).topics
+        return found
+
+    def topic(self, name: str) -> TopicMetadata:
+        """One topic's metadata, or NotFoundError. Asking does not create it."""
+        found = self.topics().get(name)
+        if found is None or found.error is not None:
+            raise NotFoundError(
+                f"there is no topic {name!r} at {self.bootstrap}", hint=f"streamkit topic create {name}"
+            )
+        return found
+
+    def offsets(self, places: Iterable[tuple[str, int]], spec: OffsetSpec) -> dict[tuple[str, int], int]:
+        """An offset of each partition: earliest, latest, or at a timestamp (-1: nothing so late)."""
+        wanted = {TopicPartition(topic, partition): spec for topic, partition in places}
+        if not wanted:
+            return {}
+        answers = self.admin.list_offsets(wanted, request_timeout=REQUEST_S)
+        return {(p.topic, p.partition): self.answer(future).offset for p, future in answers.items()}
+
+    def answer(self, future: Future[T]) -> T:
+        with in_our_words(self.bootstrap):
+            return future.result(REQUEST_S)
+
+    def only_answer(self, futures: Mapping[Any, Future[T]]) -> T:
+        (future,) = futures.values()
+        return self.answer(future)
+
+
+@contextmanager
+def in_our_words(bootstrap: str) -> Iterator[None]:
+    """Raise a client's or broker's error as one of ours."""
+    try:
+        yield
+    except KafkaException as error:
+        raise explained(error.args[0], bootstrap) from error
+    except TimeoutError as error:
+        raise DeadlineError(f"{bootstrap} did not answer within {REQUEST_S:g} s") from error
+
+
+def explained(error: KafkaError, bootstrap: str) -> StreamkitError:
+    kind = _ERRORS.get(error.code(), StreamkitError)
+    if kind is BrokerUnreachableError:
+        return unreachable(bootstrap)
+    return kind(error.str() or error.name())
+
+
+def unreachable(bootstrap: str) -> BrokerUnreachableError:
+    first = bootstrap.partition(",")[0]
+    return BrokerUnreachableError(
+        f"no broker answers at {bootstrap}", hint=f"streamkit broker start --listen {first}"
+    )
+
+
+def _reach(bootstrap: str) -> None:
+    """Connect to any of the addresses, and hang up."""
+    for address in parse_addresses(bootstrap):
+        try:
+            socket.create_connection(address, REACH_S).close()
+        except OSError:
+            continue
+        return
+    raise unreachable(bootstrap)
