@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: .venv demo test lint compat chaos bench clean
+.PHONY: .venv demo test lint compat compat-java chaos bench clean
 
 $(STAMP): pyproject.toml requirements.lock
 	rm -rf .venv
@@ -21,7 +21,7 @@ demo: .venv
 
 # Everything but the client matrix and the full counts; at most five minutes on two cores.
 test: .venv
-	$(PYTEST) -n 2 --dist loadgroup -m "not slow and not compat" tests
+	$(PYTEST) -n 2 --dist loadgroup -m "not slow and not compat and not compat_java" tests
 
 lint: .venv
 	$(BIN)/ruff check .
@@ -31,6 +31,10 @@ lint: .venv
 # Every client × feature, and what one client writes read by every other. Needs kcat.
 compat: .venv
 	$(PYTEST) -n 2 --dist loadgroup -m compat tests/compatibility
+
+# Apache Kafka's own tools on our cluster and our files. Needs a JDK and Maven.
+compat-java: .venv
+	$(PYTEST) -m compat_java tests/compatibility/java
 
 # The full counts: 20 kills of the broker, 20 of a worker.
 chaos: .venv

@@ -14,7 +14,7 @@ import pytest
 from confluent_kafka import Consumer
 
 from apps.orders import Invoice, Order, Parcel, billing, orders, parcels, place, warehouse
-from streamkit.cli.cluster import Cluster
+from streamkit.cli.admin import Cluster
 from tests.support.broker_process import REPOSITORY, BrokerProcess, environment, streamkit
 
 
