@@ -42,6 +42,7 @@ from streamkit.broker.config_key import (
 from streamkit.broker.quorum_config import VOTERS_KEY, QuorumVoter, parse_voters
 from streamkit.errors import UsageError
 
+ASSIGNORS: Final = ("uniform", "range")
 COMPRESSION_TYPES: Final = ("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd")
 
 NOTHING_COMPACTED: Final = "Nothing is compacted yet, so any value holds."
@@ -192,6 +193,35 @@ class TopicConfig:
             return self
         changes = {
             TOPIC_KEYS[name].attribute: TOPIC_KEYS[name].parse(text) for name, text in overrides.items()
+        }
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupConfig:
+    """What one consumer group does; a group may override each key, a broker property sets its default."""
+
+    consumer_session_timeout_ms: int = integer(
+        "consumer.session.timeout.ms",
+        45_000,
+        "How long a member of the consumer group may be silent before it is removed.",
+        low=1,
+        spellings=("group.consumer.session.timeout.ms",),
+    )
+    consumer_heartbeat_interval_ms: int = integer(
+        "consumer.heartbeat.interval.ms",
+        5000,
+        "How often the members of the consumer group are told to send a heartbeat.",
+        low=1,
+        spellings=("group.consumer.heartbeat.interval.ms",),
+    )
+
+    def altered(self, overrides: Mapping[str, str]) -> GroupConfig:
+        """These values with a group's own in front of them; raises InvalidValueError, KeyError."""
+        if not overrides:
+            return self
+        changes = {
+            GROUP_KEYS[name].attribute: GROUP_KEYS[name].parse(text) for name, text in overrides.items()
         }
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
@@ -358,6 +388,46 @@ class BrokerConfig:
         low=0,
     )
     group_max_size: int = integer("group.max.size", INT_MAX, "The most members of one group.", low=1)
+    group_consumer_assignors: tuple[str, ...] = words(
+        "group.consumer.assignors",
+        ASSIGNORS,
+        "How consumer groups may divide partitions; by the first, unless members ask for another.",
+        choices=ASSIGNORS,
+    )
+    group_consumer_max_size: int = integer(
+        "group.consumer.max.size", INT_MAX, "The most members of one consumer group.", low=1
+    )
+    group_consumer_migration_policy: str = choice(
+        "group.consumer.migration.policy",
+        "bidirectional",
+        "Whether a classic group with members may become a consumer group (`upgrade`), the reverse "
+        "(`downgrade`), both or neither. An empty group may always.",
+        choices=("bidirectional", "upgrade", "downgrade", "disabled"),
+    )
+    group_consumer_min_session_timeout_ms: int = integer(
+        "group.consumer.min.session.timeout.ms",
+        45_000,
+        "The shortest `consumer.session.timeout.ms` that a consumer group may be given.",
+        low=1,
+    )
+    group_consumer_max_session_timeout_ms: int = integer(
+        "group.consumer.max.session.timeout.ms",
+        60_000,
+        "The longest `consumer.session.timeout.ms` that a consumer group may be given.",
+        low=1,
+    )
+    group_consumer_min_heartbeat_interval_ms: int = integer(
+        "group.consumer.min.heartbeat.interval.ms",
+        5000,
+        "The shortest `consumer.heartbeat.interval.ms` that a consumer group may be given.",
+        low=1,
+    )
+    group_consumer_max_heartbeat_interval_ms: int = integer(
+        "group.consumer.max.heartbeat.interval.ms",
+        15_000,
+        "The longest `consumer.heartbeat.interval.ms` that a consumer group may be given.",
+        low=1,
+    )
     offset_metadata_max_bytes: int = integer(
         "offset.metadata.max.bytes", 4096, "The longest metadata string beside a committed offset.", low=0
     )
@@ -391,6 +461,7 @@ class BrokerConfig:
     )
 
     topic_defaults: TopicConfig = field(default_factory=TopicConfig)
+    group_defaults: GroupConfig = field(default_factory=GroupConfig)
     given: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)
 
     @classmethod
@@ -402,6 +473,7 @@ class BrokerConfig:
         try:
             config = cls(
                 topic_defaults=TopicConfig(**_resolve(TOPIC_KEYS.values(), properties)),  # type: ignore[arg-type]
+                group_defaults=GroupConfig(**_resolve(GROUP_KEYS.values(), properties)),  # type: ignore[arg-type]
                 given=MappingProxyType(dict(properties)),
                 **_resolve(BROKER_KEYS.values(), properties),  # type: ignore[arg-type]
             )
@@ -422,6 +494,7 @@ class BrokerConfig:
         """Refuse what no single key can see: bounds that cross, listeners that nobody could reach."""
         if self.group_min_session_timeout_ms > self.group_max_session_timeout_ms:
             raise UsageError("group.min.session.timeout.ms is above group.max.session.timeout.ms")
+        self.check_group(self.group_defaults)
         if "," in self.log_dir:
             raise UsageError(
                 f"log.dirs names several directories: {self.log_dir}",
@@ -451,6 +524,27 @@ class BrokerConfig:
     def voters(self) -> tuple[QuorumVoter, ...]:
         """`controller.quorum.voters`, parsed; raises UsageError."""
         return parse_voters(self.controller_quorum_voters)
+
+    def check_group(self, group: GroupConfig) -> None:
+        """Refuse what no consumer group of this broker may have; raises UsageError."""
+        for name, value, low, high in (
+            (
+                "consumer.session.timeout.ms",
+                group.consumer_session_timeout_ms,
+                self.group_consumer_min_session_timeout_ms,
+                self.group_consumer_max_session_timeout_ms,
+            ),
+            (
+                "consumer.heartbeat.interval.ms",
+                group.consumer_heartbeat_interval_ms,
+                self.group_consumer_min_heartbeat_interval_ms,
+                self.group_consumer_max_heartbeat_interval_ms,
+            ),
+        ):
+            if not low <= value <= high:
+                raise UsageError(f"{name} is {value}; it must be between {low} and {high}")
+        if group.consumer_session_timeout_ms <= group.consumer_heartbeat_interval_ms:
+            raise UsageError("consumer.session.timeout.ms must be above consumer.heartbeat.interval.ms")
 
     def endpoints(self) -> tuple[Listener, ...]:
         """`listeners`, parsed, those for controllers among them; raises UsageError."""
@@ -489,10 +583,13 @@ WILDCARD_HOSTS: Final = ("", "0.0.0.0", "::")
 _UNSUPPORTED_PROTOCOLS: Final = ("SSL", "SASL_PLAINTEXT", "SASL_SSL")
 
 TOPIC_KEYS: Final = keys_of(TopicConfig)
+GROUP_KEYS: Final = keys_of(GroupConfig)
 BROKER_KEYS: Final = keys_of(BrokerConfig)
 # Every name that a broker's properties may use, with the key that it sets.
 PROPERTY_NAMES: Final[Mapping[str, Key]] = {
-    spelling.name: key for key in (*BROKER_KEYS.values(), *TOPIC_KEYS.values()) for spelling in key.spellings
+    spelling.name: key
+    for key in (*BROKER_KEYS.values(), *TOPIC_KEYS.values(), *GROUP_KEYS.values())
+    for spelling in key.spellings
 }
 # What AlterConfigs may change on a running broker: the defaults of its topics.
 DYNAMIC_KEYS: Final[Mapping[str, Key]] = {

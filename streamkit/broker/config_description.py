@@ -1,4 +1,4 @@
-"""Where each value comes from: the answer that DescribeConfigs gives about a broker or a topic.
+"""Where each value comes from: the answer that DescribeConfigs gives about a broker, topic or group.
 
 A value's layers are kept as text by whoever altered them; this module lays them over each other, strongest
 first, and names the layer that won (KIP-226). The layers below the winner are its synonyms.
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from streamkit.broker.config import BROKER_KEYS, DYNAMIC_KEYS, TOPIC_KEYS, BrokerConfig
+from streamkit.broker.config import BROKER_KEYS, DYNAMIC_KEYS, GROUP_KEYS, TOPIC_KEYS, BrokerConfig
 from streamkit.broker.config_key import ConfigType, Key
 
 
@@ -22,6 +22,7 @@ class ConfigSource(IntEnum):
     DYNAMIC_DEFAULT_BROKER = 3
     STATIC_BROKER = 4
     DEFAULT = 5
+    GROUP = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +71,21 @@ def describe_topic(
         yield _entry(key, key.name, [*own, *_broker_synonyms(key, config, layers)], read_only=False)
 
 
+def describe_group(config: BrokerConfig, overrides: Mapping[str, str]) -> Iterator[ConfigEntry]:
+    """Every key of a consumer group with these overrides."""
+    for key in GROUP_KEYS.values():
+        own = (
+            [_synonym(key, key.name, overrides[key.name], 1, ConfigSource.GROUP)]
+            if key.name in overrides
+            else []
+        )
+        yield _entry(key, key.name, [*own, *_broker_synonyms(key, config, BrokerLayers())], read_only=False)
+
+
 def describe_broker(config: BrokerConfig, layers: BrokerLayers) -> Iterator[ConfigEntry]:
-    """Every key of the broker that was started with `config`; topic defaults under the broker's names."""
-    for key in (*BROKER_KEYS.values(), *TOPIC_KEYS.values()):
-        name = key.spellings[0].name if key.name in TOPIC_KEYS else key.name
+    """Every key of the broker that was started with `config`; others' defaults under the broker's names."""
+    for key in (*BROKER_KEYS.values(), *TOPIC_KEYS.values(), *GROUP_KEYS.values()):
+        name = key.name if key.name in BROKER_KEYS else key.spellings[0].name
         yield _entry(key, name, _broker_synonyms(key, config, layers), read_only=name not in DYNAMIC_KEYS)
 
 

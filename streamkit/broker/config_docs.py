@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 
-from streamkit.broker.config import BROKER_KEYS, TOPIC_KEYS
+from streamkit.broker.config import BROKER_KEYS, GROUP_KEYS, TOPIC_KEYS
 from streamkit.broker.config_key import HOUR_MS, INT_MAX, LONG_MAX, MINUTE_MS, Key, Spelling
 
 _INTRODUCTION = """\
@@ -21,7 +21,8 @@ Names, defaults and meanings are Apache Kafka's; ours begin with `streamkit.`. A
 key is an error. `DescribeConfigs` answers with the same table.
 
 A topic key is set when a topic is created or altered; the broker key beside it sets the default for topics
-that do not, and can itself be altered while the broker runs. Other broker keys are read at start.
+that do not, and can itself be altered while the broker runs. A key of a consumer group is set by altering the
+configuration of the GROUP, which need not exist yet. Other broker keys are read at start.
 """
 _UNITS = {MINUTE_MS: "in minutes", HOUR_MS: "in hours"}
 _BROKER_COLUMNS = "| key | type | default | valid values | meaning |\n|---|---|---|---|---|"
@@ -33,12 +34,18 @@ _TOPIC_COLUMNS = (
 def page() -> str:
     """The whole page, as Markdown."""
     topics = ["## Topics", "", _TOPIC_COLUMNS, *_topic_rows(), ""]
+    groups = ["## Consumer groups", "", _TOPIC_COLUMNS, *_group_rows(), ""]
     brokers = ["## Brokers", "", _BROKER_COLUMNS, *_broker_rows(), ""]
-    return "\n".join([_INTRODUCTION, *topics, *brokers])
+    return "\n".join([_INTRODUCTION, *topics, *groups, *brokers])
 
 
 def _topic_rows() -> Iterator[str]:
     for key in TOPIC_KEYS.values():
+        yield _row(f"`{key.name}`", _spelled(key.spellings), *_value_cells(key), key.doc)
+
+
+def _group_rows() -> Iterator[str]:
+    for key in GROUP_KEYS.values():
         yield _row(f"`{key.name}`", _spelled(key.spellings), *_value_cells(key), key.doc)
 
 

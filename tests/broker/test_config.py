@@ -10,6 +10,7 @@ import pytest
 from streamkit.broker import config_docs
 from streamkit.broker.config import (
     BROKER_KEYS,
+    GROUP_KEYS,
     NOTHING_COMPACTED,
     PROPERTY_NAMES,
     TOPIC_KEYS,
@@ -41,13 +42,13 @@ def entries(found: object) -> dict[str, ConfigEntry]:
 
 
 def test_defaults_are_values_that_their_own_keys_accept() -> None:
-    for key in (*BROKER_KEYS.values(), *TOPIC_KEYS.values()):
+    for key in (*BROKER_KEYS.values(), *TOPIC_KEYS.values(), *GROUP_KEYS.values()):
         if key.default != ():
             assert key.parse(key.render(key.default)) == key.default, key.name
 
 
 def test_every_key_has_a_sentence_of_documentation_and_its_kafka_attribute_name() -> None:
-    for key in (*BROKER_KEYS.values(), *TOPIC_KEYS.values()):
+    for key in (*BROKER_KEYS.values(), *TOPIC_KEYS.values(), *GROUP_KEYS.values()):
         assert key.doc.endswith((".", ")."))
         assert key.attribute == key.name.removeprefix("streamkit.").replace(".", "_")
 
@@ -76,13 +77,17 @@ def test_every_key_is_read_by_some_code() -> None:
         "advertised_listeners": "advertised_endpoints()",
         "controller_listener_names": "is_for_controllers",
         "controller_quorum_voters": "voters()",
+        "group_consumer_min_session_timeout_ms": "check_group",
+        "group_consumer_max_session_timeout_ms": "check_group",
+        "group_consumer_min_heartbeat_interval_ms": "check_group",
+        "group_consumer_max_heartbeat_interval_ms": "check_group",
     }
     unread = [
         key.name
-        for key in (*BROKER_KEYS.values(), *TOPIC_KEYS.values())
+        for key in (*BROKER_KEYS.values(), *TOPIC_KEYS.values(), *GROUP_KEYS.values())
         if not re.search(rf"\.{re.escape(read_by.get(key.attribute, key.attribute))}(?!\w)", code)
     ]
-    keys = (*BROKER_KEYS.values(), *TOPIC_KEYS.values())
+    keys = (*BROKER_KEYS.values(), *TOPIC_KEYS.values(), *GROUP_KEYS.values())
     kept_without = {key.name: key.kept_without for key in keys if key.kept_without}
     assert unread == list(kept_without), "a key that is read, and the reason why it need not be, go together"
     assert kept_without == {

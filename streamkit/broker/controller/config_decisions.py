@@ -10,7 +10,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
 
-from streamkit.broker.config import DYNAMIC_KEYS, PROPERTY_NAMES, TOPIC_KEYS, BrokerConfig, TopicConfig
+from streamkit.broker.config import (
+    DYNAMIC_KEYS,
+    GROUP_KEYS,
+    PROPERTY_NAMES,
+    TOPIC_KEYS,
+    BrokerConfig,
+    TopicConfig,
+)
 from streamkit.broker.config_description import BrokerLayers, describe_broker, describe_topic
 from streamkit.broker.config_key import ConfigType, InvalidValueError, nearest
 from streamkit.broker.controller.decision import Decision, Refusal
@@ -166,6 +173,8 @@ class ConfigDecisions:
                 self._check_topic(resource.name, after)
             case ResourceType.BROKER:
                 self._check_broker(resource.name, after)
+            case ResourceType.GROUP:
+                self._check_group(resource.name, after)
             case other:
                 raise Refusal(ErrorCode.INVALID_REQUEST, f"Resources of type {other} cannot be altered.")
 
@@ -178,6 +187,20 @@ class ConfigDecisions:
                 ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "This server does not host this topic-partition."
             )
         check_topic_config(after)
+
+    def _check_group(self, name: str, after: Mapping[str, str]) -> None:
+        """A group need not exist to be configured."""
+        if not name:
+            raise Refusal(ErrorCode.INVALID_REQUEST, "Default group resources are not allowed.")
+        for key in after:
+            if key not in GROUP_KEYS:
+                raise Refusal(ErrorCode.INVALID_CONFIG, f"Unknown group config name: {key}")
+        try:
+            self._config.check_group(self._config.group_defaults.altered(after))
+        except InvalidValueError as error:
+            raise Refusal(ErrorCode.INVALID_CONFIG, str(error)) from None
+        except UsageError as error:
+            raise Refusal(ErrorCode.INVALID_CONFIG, error.message) from None
 
     def _check_broker(self, name: str, after: Mapping[str, str]) -> None:
         if name and not name.isdecimal():

@@ -17,6 +17,7 @@ import msgspec
 
 from streamkit.broker.config_description import BrokerLayers
 from streamkit.broker.controller.records import (
+    GROUP_VERSION_FEATURE,
     NO_LEADER_CHANGE,
     ConfigRecord,
     FeatureLevelRecord,
@@ -60,6 +61,14 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     name: str
     host: str
     port: int
+
+
+class FeatureRange(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The levels of a feature that a node supports, both ends included."""
+
+    name: str
+    lowest: int
+    highest: int
 
 
 class BrokerRegistration(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -153,6 +162,11 @@ class MetadataImage:
 
     def live_brokers(self) -> Iterator[BrokerRegistration]:
         return (broker for broker in self.brokers.values() if not broker.fenced)
+
+    @property
+    def has_consumer_groups(self) -> bool:
+        """Whether groups may use the protocol of KIP-848."""
+        return self.features.get(GROUP_VERSION_FEATURE, 0) > 0
 
     def is_live(self, broker_id: int) -> bool:
         broker = self.brokers.get(broker_id)

@@ -28,6 +28,7 @@ from streamkit.protocol.schema import (
 )
 
 METADATA_VERSION_FEATURE: Final = "metadata.version"
+GROUP_VERSION_FEATURE: Final = "group.version"
 METADATA_VERSION: Final = 21  # 3.9-IV0: directories in partition records, no eligible leader replicas yet
 FRAME_VERSION: Final = 1
 

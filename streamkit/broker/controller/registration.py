@@ -11,13 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from streamkit.broker.controller.decision import Decision
+from streamkit.broker.controller.features import founding_records
 from streamkit.broker.controller.image import Endpoint, MetadataImage
 from streamkit.broker.controller.records import (
-    METADATA_VERSION,
-    METADATA_VERSION_FEATURE,
     BrokerEndpoint,
-    FeatureLevelRecord,
-    MetadataRecord,
     PartitionChangeRecord,
     ProducerIdsRecord,
     RegisterBrokerRecord,
@@ -48,9 +45,7 @@ class ProducerIdBlock:
 
 def register_broker(image: MetadataImage, registration: Registration) -> Decision[int]:
     """The reply is the broker's epoch."""
-    records: list[MetadataRecord] = []
-    if METADATA_VERSION_FEATURE not in image.features:
-        records.append(FeatureLevelRecord(name=METADATA_VERSION_FEATURE, feature_level=METADATA_VERSION))
+    records = founding_records(image)
     epoch = image.offset + 1 + len(records)
     records.append(
         RegisterBrokerRecord(

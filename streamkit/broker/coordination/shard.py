@@ -42,11 +42,12 @@ class CoordinatorRecord(NamedTuple):
 
 
 class Refusal(Exception):
-    """A request that cannot be done now; each API has its own way to say so."""
+    """A request that cannot be done now; each API has its own way to say so, some with the message."""
 
-    def __init__(self, code: ErrorCode) -> None:
-        super().__init__(code.name)
+    def __init__(self, code: ErrorCode, message: str | None = None) -> None:
+        super().__init__(message or code.name)
         self.code = code
+        self.message = message
 
 
 class Decision:
@@ -62,6 +63,12 @@ class Decision:
         """To send once the records, and all that was replayed before them, are committed."""
         self.events: list[object] = []
         """For the metrics; nothing depends on them."""
+
+    def withdraw(self) -> None:
+        """Nothing of this is done: a refusal came while it was decided."""
+        self.records.clear()
+        self.replies.clear()
+        self.events.clear()
 
     def reply(self, token: Token, message: Message) -> None:
         self.replies.append((token, message))

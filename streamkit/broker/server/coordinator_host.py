@@ -15,6 +15,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import structlog
@@ -26,6 +27,7 @@ from streamkit.broker.coordination.group.coordinator import GroupCoordinator
 from streamkit.broker.coordination.group.vocabulary import RebalanceCompleted, RebalanceStarted
 from streamkit.broker.coordination.placement import partition_for
 from streamkit.broker.coordination.shard import CoordinatorRecord, Decision, Instant, Refusal, Token
+from streamkit.broker.server.group_cluster import GroupCluster
 from streamkit.broker.server.timers import Timer, Timers
 from streamkit.errors import StreamkitError
 from streamkit.protocol.error_codes import ErrorCode
@@ -97,17 +99,16 @@ class GroupMetrics:
         self._load_seconds.observe(seconds)
 
 
+@dataclass(frozen=True, kw_only=True)
 class World:
     """What all shards of a broker share."""
 
-    def __init__(
-        self, config: BrokerConfig, clock: Clock, timers: Timers, spawn: Spawn, metrics: GroupMetrics
-    ) -> None:
-        self.config = config
-        self.clock = clock
-        self.timers = timers
-        self.spawn = spawn
-        self.metrics = metrics
+    config: BrokerConfig
+    cluster: GroupCluster
+    clock: Clock
+    timers: Timers
+    spawn: Spawn
+    metrics: GroupMetrics
 
     def now(self) -> Instant:
         return Instant(self.clock.now_ms(), self.clock.monotonic_ms())
@@ -263,7 +264,7 @@ class HostedShard:
 
     async def _replayed(self) -> GroupCoordinator:
         clock = self._world.clock
-        coordinator = GroupCoordinator(self._world.config)
+        coordinator = GroupCoordinator(self._world.config, self._world.cluster)
         slice_s = clock.monotonic_s()
         async for batch in self._log.read_committed_batches(0):
             for record in decode_records(batch):
@@ -318,10 +319,20 @@ class GroupHost:
         self._config = config
         self._cluster = cluster
         self._leads = leads
-        self._world = World(config, clock, timers, spawn, GroupMetrics(metrics))
+        self._world = World(
+            config=config,
+            cluster=GroupCluster(config, lambda: cluster.image),
+            clock=clock,
+            timers=timers,
+            spawn=spawn,
+            metrics=GroupMetrics(metrics),
+        )
 
-    def refresh(self, deleted_topics: Iterable[str] = ()) -> None:
-        """The metadata changed: host the shards whose partitions are led here, and no others."""
+    def refresh(self, deleted_topics: Iterable[str] = (), changed_topics: Iterable[str] = ()) -> None:
+        """The metadata changed: host the shards whose partitions are led here, and no others.
+
+        `changed_topics` are new or have more partitions.
+        """
         for partition in range(self._partition_count()):
             own_log = self._leads(CONSUMER_OFFSETS, partition)
             if own_log is not None and partition not in self.shards:
@@ -329,6 +340,9 @@ class GroupHost:
             elif own_log is None and partition in self.shards:
                 self.shards.pop(partition).close()
         deleted = frozenset(deleted_topics)
+        changed = deleted.union(changed_topics)
+        for coordinator in self.coordinators() if changed else ():
+            coordinator.topics_changed(changed)
         if CONSUMER_OFFSETS in deleted:
             self.close()
         elif deleted:

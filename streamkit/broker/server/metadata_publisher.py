@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from bisect import insort
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Protocol, TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Final, Protocol, TypeAlias
 
-from streamkit.broker.config import DYNAMIC_KEYS, TOPIC_KEYS
-from streamkit.broker.config_key import InvalidValueError
+from streamkit.broker.config import DYNAMIC_KEYS, GROUP_KEYS, TOPIC_KEYS
+from streamkit.broker.config_key import InvalidValueError, Key
 from streamkit.broker.controller.image import MetadataChanges, MetadataImage, ResourceType
 from streamkit.broker.controller.records import METADATA_VERSION, METADATA_VERSION_FEATURE, decode_record
 from streamkit.errors import RefusedError
@@ -22,6 +22,11 @@ from streamkit.protocol.errors import MalformedMessageError
 from streamkit.protocol.records.batch import Buffer
 from streamkit.runtime.contracts.spawn import Spawn
 from streamkit.telemetry.instruments import Registry
+
+_KEYS: Final[Mapping[int, Mapping[str, Key]]] = {
+    ResourceType.TOPIC: TOPIC_KEYS,
+    ResourceType.GROUP: GROUP_KEYS,
+}
 
 Subscriber: TypeAlias = Callable[[MetadataImage, MetadataChanges], Awaitable[None]]
 
@@ -150,7 +155,7 @@ def beyond_this_version(image: MetadataImage, changes: MetadataChanges) -> str:
     if level > METADATA_VERSION:
         return f"{METADATA_VERSION_FEATURE} is {level}, and this version knows up to {METADATA_VERSION}"
     for resource in changes.configs:
-        known = TOPIC_KEYS if resource.type == ResourceType.TOPIC else DYNAMIC_KEYS
+        known = _KEYS.get(resource.type, DYNAMIC_KEYS)
         for name, text in image.config(resource).items():
             if name not in known:
                 return f"the configuration {name} of {resource.name or 'all brokers'} is not known"

@@ -252,7 +252,10 @@ class Broker:
 
     async def _metadata_changed(self, image: MetadataImage, changes: MetadataChanges) -> None:
         await self.partitions.apply(image, changes)
-        self.groups.refresh(topic.name for topic in changes.deleted)
+        self.groups.refresh(
+            deleted_topics=[topic.name for topic in changes.deleted],
+            changed_topics=[topic.name for topic, _ in changes.new_partitions],
+        )
 
     def _directory_failed(self, reason: str) -> None:
         hint = "check the disk, then start again"

@@ -149,10 +149,28 @@ def test_validate_only_does_nothing(cluster: Cluster) -> None:
             "No broker with id 9",
         ),
         (
-            ConfigResource(ResourceType.GROUP, "g"),
+            ConfigResource(ResourceType.CLIENT_METRICS, "g"),
             ("x", 0, "1"),
             ErrorCode.INVALID_REQUEST,
             "cannot be altered",
+        ),
+        (
+            ConfigResource(ResourceType.GROUP, "g"),
+            ("x", 0, "1"),
+            ErrorCode.INVALID_CONFIG,
+            "Unknown group config name: x",
+        ),
+        (
+            ConfigResource(ResourceType.GROUP, "g"),
+            ("consumer.session.timeout.ms", 0, "1000"),
+            ErrorCode.INVALID_CONFIG,
+            "must be between 45000 and 60000",
+        ),
+        (
+            ConfigResource(ResourceType.GROUP, ""),
+            ("consumer.session.timeout.ms", 0, "50000"),
+            ErrorCode.INVALID_REQUEST,
+            "Default group resources are not allowed",
         ),
     ],
 )

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from streamkit.broker.controller.features import SUPPORTED
 from streamkit.broker.controller.records import METADATA_VERSION
 from tests.broker.controller.cluster import Cluster, topic
 
 
 def test_a_new_log_begins_with_the_version_a_reader_must_know() -> None:
     cluster = Cluster()
-    assert cluster.image.features == {"metadata.version": METADATA_VERSION}
+    assert cluster.image.features == {"metadata.version": METADATA_VERSION, "group.version": 1}
+    before = len(cluster.log)
     cluster.register(1)
-    assert len(cluster.log) == 3
+    assert len(cluster.log) == before + 1
 
 
 def test_a_brokers_epoch_is_the_offset_of_its_registration() -> None:
     cluster = Cluster(brokers=0)
-    assert cluster.register(1) == 1
-    assert cluster.register(2) == 2
-    assert cluster.register(1) == 3
-    assert cluster.image.brokers[1].epoch == 3
+    first = cluster.register(1)
+    assert first == len(SUPPORTED)
+    assert cluster.register(2) == first + 1
+    assert cluster.register(1) == first + 2
+    assert cluster.image.brokers[1].epoch == first + 2
     endpoint = cluster.image.brokers[2].endpoint("PLAINTEXT")
     assert endpoint is not None and (endpoint.host, endpoint.port) == ("localhost", 9002)
     assert cluster.image.brokers[2].endpoint("OTHER") is None

@@ -12,6 +12,7 @@ import pytest
 
 from streamkit.broker.config import BrokerConfig
 from streamkit.broker.controller.decision import Decision
+from streamkit.broker.controller.features import SUPPORTED
 from streamkit.broker.controller.image import MetadataChanges, MetadataImage
 from streamkit.broker.controller.records import (
     ConfigRecord,
@@ -125,7 +126,7 @@ async def opened(
 
 async def test_a_restart_knows_what_was_decided(tmp_path: Path) -> None:
     async with opened(tmp_path) as metadata:
-        assert metadata.broker_epoch == 1
+        assert metadata.broker_epoch == len(SUPPORTED)
         assert await metadata.create_missing(["orders", "bad name"]) == {
             "orders": ErrorCode.NONE,
             "bad name": ErrorCode.INVALID_TOPIC_EXCEPTION,
@@ -145,10 +146,11 @@ async def test_the_files_are_kafkas(tmp_path: Path) -> None:
         await metadata.create_missing(["orders"])
     data = (tmp_path / "__cluster_metadata-0" / f"{0:020}.log").read_bytes()
     found = [(check_batch(batch), decode_records(batch)) for _, batch in batches(data)]
-    assert [len(records) for _, records in found] == [2, 2]
+    assert [len(records) for _, records in found] == [len(SUPPORTED) + 1, 2]
     assert {header.leader_epoch for header, _ in found} == {LEADER_EPOCH}
     names = [type(decode_record(record.value or b"")).__name__ for _, records in found for record in records]
-    assert names == ["FeatureLevelRecord", "RegisterBrokerRecord", "TopicRecord", "PartitionRecord"]
+    features = ["FeatureLevelRecord"] * len(SUPPORTED)
+    assert names == [*features, "RegisterBrokerRecord", "TopicRecord", "PartitionRecord"]
     assert all(record.key is None for _, records in found for record in records)
 
 

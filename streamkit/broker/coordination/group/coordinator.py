@@ -7,17 +7,33 @@ with clients translates ids and sorts out topics that do not exist.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import TypeAlias
 
 from streamkit.broker.config import BrokerConfig
 from streamkit.broker.coordination.deadlines import Deadlines
 from streamkit.broker.coordination.group.classic import departure, joining, rebalance, syncing
 from streamkit.broker.coordination.group.classic.group import ClassicGroup, ClassicState, refused_join
+from streamkit.broker.coordination.group.cluster import Cluster
+from streamkit.broker.coordination.group.consumer import classic_members
+from streamkit.broker.coordination.group.consumer import departure as consumer_departure
+from streamkit.broker.coordination.group.consumer import description as consumer_description
+from streamkit.broker.coordination.group.consumer import heartbeat as consumer_heartbeat
+from streamkit.broker.coordination.group.consumer import records as consumer_records
+from streamkit.broker.coordination.group.consumer.draft import Draft
+from streamkit.broker.coordination.group.consumer.group import ConsumerGroup
+from streamkit.broker.coordination.group.consumer.heartbeat import HeartbeatCall
+from streamkit.broker.coordination.group.consumer.migration import become_consumer
 from streamkit.broker.coordination.group.offsets import CommittedOffsets, OffsetLimits, commit_offsets
 from streamkit.broker.coordination.group.records import OffsetChange, group_tombstone, parse
-from streamkit.broker.coordination.group.vocabulary import Caller, Timer
+from streamkit.broker.coordination.group.vocabulary import Caller, CommitClaim, RebalanceReason, Timer
 from streamkit.broker.coordination.shard import Decision, Instant, Refusal, Token
 from streamkit.protocol.error_codes import ErrorCode
+from streamkit.protocol.messages import consumer_group_describe
+from streamkit.protocol.messages.consumer_group_heartbeat import (
+    ConsumerGroupHeartbeatRequest,
+    ConsumerGroupHeartbeatResponse,
+)
 from streamkit.protocol.messages.delete_groups import DeletableGroupResult
 from streamkit.protocol.messages.describe_groups import DescribedGroup
 from streamkit.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
@@ -36,47 +52,66 @@ from streamkit.protocol.messages.offset_commit import (
     OffsetCommitResponseTopic,
 )
 from streamkit.protocol.messages.offset_delete import OffsetDeleteRequest, OffsetDeleteResponse
-from streamkit.protocol.messages.offset_fetch import OffsetFetchRequestGroup
+from streamkit.protocol.messages.offset_fetch import OffsetFetchRequestGroup, OffsetFetchResponseGroup
 from streamkit.protocol.messages.sync_group import SyncGroupRequest, SyncGroupResponse
 
-CLASSIC = "classic"
-"""The type of group, as ListGroups names it."""
-
 BATCH_LEAVE_VERSION = 3
-GROUP_NOT_FOUND_ON_COMMIT_VERSION = 9
+MEMBER_EPOCH_ON_COMMIT_VERSION = 9
 GROUP_NOT_FOUND_ON_DESCRIBE_VERSION = 6
 MINUTE_MS = 60_000
+
+Group: TypeAlias = ClassicGroup | ConsumerGroup
 
 _EXPIRY = Timer("expiry")
 
 
 class GroupCoordinator:
-    """One shard. `groups` holds every group that has members, a written generation, or offsets."""
+    """One shard. `groups` holds every group that has members, records of its own, or offsets."""
 
-    def __init__(self, config: BrokerConfig) -> None:
-        self.groups: dict[str, ClassicGroup] = {}
+    def __init__(self, config: BrokerConfig, cluster: Cluster) -> None:
+        self.groups: dict[str, Group] = {}
         self.offsets = CommittedOffsets()
         self._config = config
+        self._cluster = cluster
         self._deadlines: Deadlines[Timer] = Deadlines()
 
     # ── shard ──────────────────────────────────────────────────────────────────────────────────────────
 
     def replay(self, key: bytes, value: bytes | None) -> None:
+        change = consumer_records.parse(key, value)
+        if change is not None:
+            self._replay_consumer(change)
+            return
         record = parse(key, value)
         if record is None:
             return
         if isinstance(record, OffsetChange):
-            self._group(record.group)
+            self._named(record.group)
             self.offsets.replay(*record)
             self._forget_if_unused(record.group)
         elif record.value is not None:
-            self._group(record.group).replay(record.value)
-        else:
+            self._classic(record.group).replay(record.value)
+        elif isinstance(self.groups.get(record.group), ClassicGroup):
             self._delete(record.group)
+
+    def _replay_consumer(self, change: consumer_records.Change) -> None:
+        """A group of mere offsets gives way to one with members; deleting what is gone does nothing."""
+        group = self.groups.get(change.group_id)
+        if not isinstance(group, ConsumerGroup):
+            if change.value is None or (group is not None and group.is_recorded):
+                return
+            group = ConsumerGroup(change.group_id, self._config, self._deadlines, self._cluster)
+            self.groups[change.group_id] = group
+        group.apply(change)
+        if isinstance(change, consumer_records.EpochChange) and change.value is None:
+            self._delete(change.group_id)
 
     def loaded(self, decision: Decision) -> None:
         for group in self.groups.values():
-            rebalance.loaded(group, decision)
+            if isinstance(group, ConsumerGroup):
+                consumer_departure.loaded(group, decision)
+            else:
+                rebalance.loaded(group, decision)
         self._schedule_expiry(decision.at)
 
     def wake_at_ms(self) -> int | None:
@@ -90,35 +125,81 @@ class GroupCoordinator:
         group = self.groups.get(timer.group_id)
         if timer == _EXPIRY:
             self._expire_offsets(decision)
-        elif group is None:
-            pass
-        elif timer.kind == "join":
-            rebalance.join_timeout(group, decision)
-        elif timer.kind == "sync":
-            syncing.sync_timeout(group, decision)
-        else:
-            departure.session_timeout(group, timer.member_id, decision)
+        elif isinstance(group, ConsumerGroup):
+            consumer_departure.timeout(group, timer, decision)
+        elif group is not None:
+            _classic_timeout(group, timer, decision)
             self._forget_if_unused(timer.group_id)
         return decision
 
+    def topics_changed(self, topics: Collection[str]) -> None:
+        """Topics came, went or grew; groups that want them look again at their members' next heartbeats."""
+        for group in self.groups.values():
+            if isinstance(group, ConsumerGroup) and (
+                group.uses_patterns or any(topic in group.subscribers for topic in topics)
+            ):
+                group.soft.topics_changed = True
+
     # ── membership ─────────────────────────────────────────────────────────────────────────────────────
 
+    def consumer_heartbeat(
+        self, request: ConsumerGroupHeartbeatRequest, caller: Caller, token: Token, decision: Decision
+    ) -> None:
+        call = HeartbeatCall(request, caller, token)
+        try:
+            consumer_heartbeat.check(call, self._config.group_consumer_assignors)
+            consumer_heartbeat.heartbeat(self._consumer(call, decision), call, decision)
+        except Refusal as refusal:
+            decision.withdraw()
+            answer = ConsumerGroupHeartbeatResponse(error_code=refusal.code, error_message=refusal.message)
+            decision.reply(token, answer)
+
+    def _consumer(self, call: HeartbeatCall, decision: Decision) -> ConsumerGroup:
+        """The group that a member of the new protocol speaks of; joining makes it, or turns a classic one."""
+        group_id = call.request.group_id
+        group = self.groups.get(group_id)
+        if isinstance(group, ConsumerGroup):
+            return group
+        if not call.joins:
+            raise _no_consumer_group(group_id, exists=group is not None)
+        if group is None:
+            return ConsumerGroup(group_id, self._config, self._deadlines, self._cluster)
+        return become_consumer(group, self._cluster, decision).group
+
     def join(self, request: JoinGroupRequest, caller: Caller, token: Token, decision: Decision) -> None:
+        call = joining.JoinCall(request, caller, token)
         try:
             self._check_session_timeout(request.session_timeout_ms)
-            group = (
-                self._existing(request.group_id, ErrorCode.UNKNOWN_MEMBER_ID) if request.member_id else None
-            )
-            group = group or self._group(request.group_id)
-            joining.join(group, joining.JoinCall(request, caller, token), decision)
+            group = self.groups.get(request.group_id)
+            if group is None and request.member_id:
+                raise Refusal(ErrorCode.UNKNOWN_MEMBER_ID)
+            if not isinstance(group, ConsumerGroup):
+                joining.join(self._classic(request.group_id), call, decision)
+            elif group.members:
+                classic_members.join(group, call, decision)
+            elif request.member_id:
+                raise Refusal(ErrorCode.UNKNOWN_MEMBER_ID)
+            else:
+                self._join_in_place_of(group, call, decision)
         except Refusal as refusal:
+            decision.withdraw()
             self._forget_if_unused(request.group_id)
             decision.reply(token, refused_join(refusal.code, request.member_id))
+
+    def _join_in_place_of(self, empty: ConsumerGroup, call: joining.JoinCall, decision: Decision) -> None:
+        """A classic group begins under the name of a consumer group that nobody is in any more."""
+        successor = ClassicGroup(empty.group_id, self._config, self._deadlines)
+        Draft(empty, decision).delete()
+        joining.join(successor, call, decision)
+        self.groups[empty.group_id] = successor
 
     def sync(self, request: SyncGroupRequest, token: Token, decision: Decision) -> None:
         try:
             group = self._existing(request.group_id, ErrorCode.UNKNOWN_MEMBER_ID)
-            syncing.sync(group, request, token, decision)
+            if isinstance(group, ConsumerGroup):
+                classic_members.sync(group, request, token, decision)
+            else:
+                syncing.sync(group, request, token, decision)
         except Refusal as refusal:
             decision.reply(token, SyncGroupResponse(error_code=refusal.code))
 
@@ -126,37 +207,37 @@ class GroupCoordinator:
         code = ErrorCode.NONE
         try:
             group = self._existing(request.group_id, ErrorCode.UNKNOWN_MEMBER_ID)
-            departure.heartbeat(
-                group, request.member_id, request.group_instance_id, request.generation_id, decision
-            )
+            if isinstance(group, ConsumerGroup):
+                classic_members.heartbeat(group, request, decision)
+            else:
+                departure.heartbeat(
+                    group, request.member_id, request.group_instance_id, request.generation_id, decision
+                )
         except Refusal as refusal:
             code = refusal.code
         decision.reply(token, HeartbeatResponse(error_code=code))
 
     def leave(self, request: LeaveGroupRequest, version: int, token: Token, decision: Decision) -> None:
         """Before version 3 one member leaves, and its error is the request's."""
-        if version < BATCH_LEAVE_VERSION:
-            answer = self._leave_one(request.group_id, MemberIdentity(member_id=request.member_id), decision)
-            answers, code = [], answer.error_code
+        is_batch = version >= BATCH_LEAVE_VERSION
+        leavers = request.members if is_batch else [MemberIdentity(member_id=request.member_id)]
+        answers = self._leave(request.group_id, leavers, decision)
+        if is_batch:
+            decision.reply(token, LeaveGroupResponse(members=answers))
         else:
-            answers = [self._leave_one(request.group_id, member, decision) for member in request.members]
-            code = ErrorCode.NONE
-        group = self.groups.get(request.group_id)
+            decision.reply(token, LeaveGroupResponse(error_code=answers[0].error_code))
+
+    def _leave(
+        self, group_id: str, leavers: Sequence[MemberIdentity], decision: Decision
+    ) -> list[MemberResponse]:
+        group = self.groups.get(group_id)
+        if isinstance(group, ConsumerGroup):
+            return classic_members.leave(group, leavers, decision)
+        answers = [_leave_one(group, leaver, decision) for leaver in leavers]
         if group is not None:
             departure.left(group, decision)
-            self._forget_if_unused(request.group_id)
-        decision.reply(token, LeaveGroupResponse(error_code=code, members=answers))
-
-    def _leave_one(self, group_id: str, member: MemberIdentity, decision: Decision) -> MemberResponse:
-        code = ErrorCode.NONE
-        try:
-            group = self._existing(group_id, ErrorCode.UNKNOWN_MEMBER_ID)
-            departure.leave(group, member.member_id, member.group_instance_id, decision)
-        except Refusal as refusal:
-            code = refusal.code
-        return MemberResponse(
-            member_id=member.member_id, group_instance_id=member.group_instance_id, error_code=code
-        )
+            self._forget_if_unused(group_id)
+        return answers
 
     def _check_session_timeout(self, timeout_ms: int) -> None:
         low_ms, high_ms = self._config.group_min_session_timeout_ms, self._config.group_max_session_timeout_ms
@@ -177,15 +258,36 @@ class GroupCoordinator:
         decision.reply(token, response)
 
     def _check_commit(self, request: OffsetCommitRequest, version: int, decision: Decision) -> None:
-        generation = request.generation_id_or_member_epoch
+        epoch = request.generation_id_or_member_epoch
+        knows_member_epochs = version >= MEMBER_EPOCH_ON_COMMIT_VERSION
         group = self.groups.get(request.group_id)
         if group is not None:
-            group.check_commit(request.member_id, request.group_instance_id, generation, decision)
-        elif generation >= 0:
-            late = version >= GROUP_NOT_FOUND_ON_COMMIT_VERSION
-            raise Refusal(ErrorCode.GROUP_ID_NOT_FOUND if late else ErrorCode.ILLEGAL_GENERATION)
+            claim = CommitClaim(
+                member_id=request.member_id,
+                instance_id=request.group_instance_id,
+                epoch=epoch,
+                partitions=[
+                    (topic.topic_id, partition.partition_index)
+                    for topic in request.topics
+                    for partition in topic.partitions
+                ],
+                knows_member_epochs=knows_member_epochs,
+            )
+            group.check_commit(claim, decision)
+        elif epoch >= 0:
+            raise Refusal(
+                ErrorCode.GROUP_ID_NOT_FOUND if knows_member_epochs else ErrorCode.ILLEGAL_GENERATION
+            )
 
     def fetch(self, request: OffsetFetchRequestGroup, token: Token, decision: Decision) -> None:
+        group = self.groups.get(request.group_id)
+        try:
+            if group is not None:
+                group.check_fetch(request.member_id, request.member_epoch)
+        except Refusal as refusal:
+            code = refusal.code
+            decision.reply(token, OffsetFetchResponseGroup(group_id=request.group_id, error_code=code))
+            return
         decision.reply(token, self.offsets.fetch(request))
 
     def delete_offsets(self, request: OffsetDeleteRequest, token: Token, decision: Decision) -> None:
@@ -210,8 +312,8 @@ class GroupCoordinator:
             expired = self.offsets.expired(group, decision.at.wall_ms, limits)
             decision.records += expired
             has_others = len(self.offsets.of(group.group_id)) > len(expired)
-            if group.state is ClassicState.EMPTY and group.durable is not None and not has_others:
-                decision.records.append(group_tombstone(group.group_id))
+            if group.is_empty and group.is_recorded and not has_others:
+                _delete_records(group, decision)
         self._schedule_expiry(decision.at)
 
     def _schedule_expiry(self, at: Instant) -> None:
@@ -226,57 +328,74 @@ class GroupCoordinator:
     # ── administration ─────────────────────────────────────────────────────────────────────────────────
 
     def describe(self, group_id: str, version: int, token: Token, decision: Decision) -> None:
-        """Before version 6 an unknown group is one that is Dead."""
+        """Classic groups. Before version 6 one that is not there is Dead."""
         group = self.groups.get(group_id)
-        if group is not None:
+        if isinstance(group, ClassicGroup):
             described = group.describe()
         elif version < GROUP_NOT_FOUND_ON_DESCRIBE_VERSION:
             described = DescribedGroup(group_id=group_id, group_state=ClassicState.DEAD.value)
         else:
+            is_other = group is not None
             described = DescribedGroup(
                 group_id=group_id,
                 group_state=ClassicState.DEAD.value,
                 error_code=ErrorCode.GROUP_ID_NOT_FOUND,
-                error_message=f"Group {group_id} not found.",
+                error_message=f"Group {group_id} {'is not a classic group' if is_other else 'not found'}.",
             )
         decision.reply(token, described)
 
+    def describe_consumer(self, group_id: str, token: Token, decision: Decision) -> None:
+        group = self.groups.get(group_id)
+        if isinstance(group, ConsumerGroup):
+            decision.reply(token, consumer_description.describe(group))
+            return
+        missing = _no_consumer_group(group_id, exists=group is not None)
+        decision.reply(
+            token,
+            consumer_group_describe.DescribedGroup(
+                group_id=group_id, error_code=missing.code, error_message=missing.message
+            ),
+        )
+
     def list(self, states: Collection[str], types: Collection[str]) -> list[ListedGroup]:
         """The groups in any of these states and of any of these types, lower case; none named means all."""
-        if types and CLASSIC not in types:
-            return []
         return [
             ListedGroup(
                 group_id=group.group_id,
                 protocol_type=group.protocol_type,
                 group_state=group.state.value,
-                group_type=CLASSIC,
+                group_type=group.group_type,
             )
             for group in self.groups.values()
-            if not states or group.state.value.lower() in states
+            if (not states or group.state.value.lower() in states)
+            and (not types or group.group_type in types)
         ]
 
     def delete_group(self, group_id: str, token: Token, decision: Decision) -> None:
         group = self.groups.get(group_id)
         if group is None:
             code = ErrorCode.GROUP_ID_NOT_FOUND
-        elif group.state is not ClassicState.EMPTY:
+        elif not group.is_empty:
             code = ErrorCode.NON_EMPTY_GROUP
         else:
             code = ErrorCode.NONE
             decision.records += self.offsets.tombstones(group_id)
-            decision.records.append(group_tombstone(group_id))
+            _delete_records(group, decision)
         decision.reply(token, DeletableGroupResult(group_id=group_id, error_code=code))
 
     # ── small ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def _group(self, group_id: str) -> ClassicGroup:
+    def _named(self, group_id: str) -> Group:
+        """The group of any kind; one that is only a name for offsets, if there is none."""
+        return self.groups.get(group_id) or self._classic(group_id)
+
+    def _classic(self, group_id: str) -> ClassicGroup:
         group = self.groups.get(group_id)
-        if group is None:
+        if not isinstance(group, ClassicGroup):
             group = self.groups[group_id] = ClassicGroup(group_id, self._config, self._deadlines)
         return group
 
-    def _existing(self, group_id: str, otherwise: ErrorCode) -> ClassicGroup:
+    def _existing(self, group_id: str, otherwise: ErrorCode) -> Group:
         group = self.groups.get(group_id)
         if group is None:
             raise Refusal(otherwise)
@@ -284,16 +403,56 @@ class GroupCoordinator:
 
     def _delete(self, group_id: str) -> None:
         group = self.groups.pop(group_id, None)
-        if group is not None:
+        if isinstance(group, ClassicGroup):
             group.state = ClassicState.DEAD
-            if self.offsets.of(group_id):
-                self._group(group_id)
+        if group is not None and self.offsets.of(group_id):
+            self._classic(group_id)
 
     def _forget_if_unused(self, group_id: str) -> None:
         group = self.groups.get(group_id)
-        if group is not None and group.is_unused and not self.offsets.of(group_id):
+        if isinstance(group, ClassicGroup) and group.is_unused and not self.offsets.of(group_id):
             group.state = ClassicState.DEAD
             del self.groups[group_id]
+
+
+def _classic_timeout(group: ClassicGroup, timer: Timer, decision: Decision) -> None:
+    if timer.kind == "session":
+        departure.session_timeout(group, timer.member_id, decision)
+    elif timer.member_id:
+        pass  # a deadline of the consumer group that this one was
+    elif timer.kind == "join":
+        rebalance.join_timeout(group, decision)
+    elif timer.kind == "sync":
+        syncing.sync_timeout(group, decision)
+    elif timer.kind == "migrated":
+        rebalance.request_rebalance(group, RebalanceReason.MIGRATED, decision)
+
+
+def _leave_one(group: ClassicGroup | None, leaver: MemberIdentity, decision: Decision) -> MemberResponse:
+    code = ErrorCode.NONE
+    try:
+        if group is None:
+            raise Refusal(ErrorCode.UNKNOWN_MEMBER_ID)
+        departure.leave(group, leaver.member_id, leaver.group_instance_id, decision)
+    except Refusal as refusal:
+        code = refusal.code
+    return MemberResponse(
+        member_id=leaver.member_id, group_instance_id=leaver.group_instance_id, error_code=code
+    )
+
+
+def _delete_records(group: Group, decision: Decision) -> None:
+    if isinstance(group, ConsumerGroup):
+        Draft(group, decision).delete()
+    else:
+        decision.records.append(group_tombstone(group.group_id))
+
+
+def _no_consumer_group(group_id: str, *, exists: bool) -> Refusal:
+    return Refusal(
+        ErrorCode.GROUP_ID_NOT_FOUND,
+        f"Group {group_id} {'is not a consumer group' if exists else 'not found'}.",
+    )
 
 
 def refused_commit(request: OffsetCommitRequest, code: ErrorCode) -> OffsetCommitResponse:

@@ -14,12 +14,12 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
-from streamkit.broker.coordination.group.classic.group import ClassicGroup
 from streamkit.broker.coordination.group.records import (
     OffsetCommitValue,
     offset_record,
     offset_tombstone,
 )
+from streamkit.broker.coordination.group.vocabulary import Readers
 from streamkit.broker.coordination.shard import CoordinatorRecord
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.offset_commit import (
@@ -91,7 +91,7 @@ class CommittedOffsets:
             if key[0] in topics
         ]
 
-    def expired(self, group: ClassicGroup, now_ms: int, limits: OffsetLimits) -> list[CoordinatorRecord]:
+    def expired(self, group: Readers, now_ms: int, limits: OffsetLimits) -> list[CoordinatorRecord]:
         """What deletes the offsets of a group whose retention has passed."""
         return [
             offset_tombstone(group.group_id, *key)
@@ -118,7 +118,7 @@ class CommittedOffsets:
         )
 
     def delete(
-        self, request: OffsetDeleteRequest, group: ClassicGroup
+        self, request: OffsetDeleteRequest, group: Readers
     ) -> tuple[list[CoordinatorRecord], OffsetDeleteResponse]:
         """Delete single offsets, except of topics that a live member subscribes to."""
         records: list[CoordinatorRecord] = []
@@ -193,7 +193,7 @@ def _topics_of(offsets: Mapping[TopicPartition, OffsetCommitValue]) -> list[Offs
 
 
 def _is_expired(
-    group: ClassicGroup, topic: str, value: OffsetCommitValue, now_ms: int, limits: OffsetLimits
+    group: Readers, topic: str, value: OffsetCommitValue, now_ms: int, limits: OffsetLimits
 ) -> bool:
     began_ms = group.retention_began_ms(topic, value.commit_timestamp)
     if began_ms is None:

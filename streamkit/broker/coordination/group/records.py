@@ -1,19 +1,23 @@
 """The records of `__consumer_offsets`, in Kafka's own schemas: a group's generations and its offsets.
 
-A key begins with an int16 that names its schema (0 and 1 an offset, 2 a group); a value begins with an int16,
-its version. Values are written as Kafka 4 writes them: version 3, the highest that every broker reads, and
-version 1 for an offset with a retention of its own. All versions are read. Records of schemas that we do not
-serve (other group protocols) are passed over.
+Keys of the schemas 0 and 1 name an offset, 2 a classic group; those of consumer groups are in
+`consumer.records`. Values are written as Kafka 4 writes them: version 3, the highest that every broker reads,
+and version 1 for an offset with a retention of its own. All versions are read. Records of schemas that we do
+not serve (other group protocols) are passed over.
 """
 
 from __future__ import annotations
 
-from struct import Struct
-from typing import Annotated, NamedTuple, TypeVar
+from typing import Annotated, NamedTuple
 
+from streamkit.broker.coordination.framing import (
+    framed_key,
+    framed_value,
+    schema_of,
+    unframed_key,
+    unframed_value,
+)
 from streamkit.broker.coordination.shard import CoordinatorRecord
-from streamkit.protocol import codec
-from streamkit.protocol.errors import MalformedMessageError
 from streamkit.protocol.schema import (
     ZERO_UUID,
     Int32,
@@ -28,11 +32,8 @@ from streamkit.protocol.schema import (
 
 OFFSET_COMMIT_KEYS = (0, 1)
 GROUP_METADATA_KEY = 2
-KEY_VERSION = 0
 VALUE_VERSION = 3
 EXPIRING_OFFSET_VERSION = 1
-
-_INT16 = Struct(">h")
 
 
 @schema("0", key=1)
@@ -94,12 +95,9 @@ class GroupChange(NamedTuple):
     value: GroupMetadataValue | None
 
 
-ValueType = TypeVar("ValueType", OffsetCommitValue, GroupMetadataValue)
-
-
 def offset_record(group: str, topic: str, partition: int, value: OffsetCommitValue) -> CoordinatorRecord:
     version = VALUE_VERSION if value.expire_timestamp == -1 else EXPIRING_OFFSET_VERSION
-    return CoordinatorRecord(_offset_key(group, topic, partition), _versioned(value, version))
+    return CoordinatorRecord(_offset_key(group, topic, partition), framed_value(value, version))
 
 
 def offset_tombstone(group: str, topic: str, partition: int) -> CoordinatorRecord:
@@ -107,7 +105,7 @@ def offset_tombstone(group: str, topic: str, partition: int) -> CoordinatorRecor
 
 
 def group_record(group: str, value: GroupMetadataValue) -> CoordinatorRecord:
-    return CoordinatorRecord(_group_key(group), _versioned(value, VALUE_VERSION))
+    return CoordinatorRecord(_group_key(group), framed_value(value, VALUE_VERSION))
 
 
 def group_tombstone(group: str) -> CoordinatorRecord:
@@ -115,40 +113,21 @@ def group_tombstone(group: str) -> CoordinatorRecord:
 
 
 def parse(key: bytes, value: bytes | None) -> OffsetChange | GroupChange | None:
-    """What a record says; None for a schema that we do not serve. Raises MalformedMessageError."""
-    kind = _leading_int16(key)
+    """What a record says; None for a schema that is not of this file. Raises MalformedMessageError."""
+    kind = schema_of(key)
     if kind in OFFSET_COMMIT_KEYS:
-        offset = codec.decode(OffsetCommitKey, key[2:], KEY_VERSION)
-        content = None if value is None else _unversioned(OffsetCommitValue, value)
+        offset = unframed_key(OffsetCommitKey, key)
+        content = None if value is None else unframed_value(OffsetCommitValue, value)
         return OffsetChange(offset.group, offset.topic, offset.partition, content)
     if kind == GROUP_METADATA_KEY:
-        group = codec.decode(GroupMetadataKey, key[2:], KEY_VERSION).group
-        return GroupChange(group, None if value is None else _unversioned(GroupMetadataValue, value))
+        group = unframed_key(GroupMetadataKey, key).group
+        return GroupChange(group, None if value is None else unframed_value(GroupMetadataValue, value))
     return None
 
 
 def _offset_key(group: str, topic: str, partition: int) -> bytes:
-    key = OffsetCommitKey(group=group, topic=topic, partition=partition)
-    return _INT16.pack(OffsetCommitKey.KEY) + codec.encode(key, KEY_VERSION)
+    return framed_key(OffsetCommitKey(group=group, topic=topic, partition=partition))
 
 
 def _group_key(group: str) -> bytes:
-    key = GroupMetadataKey(group=group)
-    return _INT16.pack(GroupMetadataKey.KEY) + codec.encode(key, KEY_VERSION)
-
-
-def _versioned(value: Message, version: int) -> bytes:
-    return _INT16.pack(version) + codec.encode(value, version)
-
-
-def _unversioned(cls: type[ValueType], data: bytes) -> ValueType:
-    version = _leading_int16(data)
-    if version not in cls.VERSIONS:
-        raise MalformedMessageError(f"{cls.__name__} of version {version}")
-    return codec.decode(cls, data[2:], version)
-
-
-def _leading_int16(data: bytes) -> int:
-    if len(data) < 2:
-        raise MalformedMessageError("a coordinator record without a version")
-    return int(_INT16.unpack_from(data)[0])
+    return framed_key(GroupMetadataKey(group=group))

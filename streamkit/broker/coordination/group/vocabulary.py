@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 
 class RebalanceReason(StrEnum):
@@ -14,6 +15,10 @@ class RebalanceReason(StrEnum):
     SESSION_EXPIRED = "session_expired"
     SYNC_EXPIRED = "sync_expired"
     OVER_CAPACITY = "over_capacity"
+    TOPICS_CHANGED = "topics_changed"
+    REVOCATION_EXPIRED = "revocation_expired"
+    JOIN_EXPIRED = "join_expired"
+    MIGRATED = "migrated"
 
 
 class RebalanceStarted(NamedTuple):
@@ -29,11 +34,28 @@ class RebalanceCompleted(NamedTuple):
 
 
 class Timer(NamedTuple):
-    """Whose deadline it is: `session` of a member, `join` or `sync` of a group, `expiry` of all offsets."""
+    """What is due, and whose.
+
+    `session` a member's next heartbeat; `join` and `sync` of a classic group, or of a classic member in a
+    consumer group; `revoke` a member's letting go of partitions; `migrated` a classic group that was a
+    consumer group a moment ago; `expiry` of all offsets.
+    """
 
     kind: str
     group_id: str = ""
     member_id: str = ""
+
+
+class CommitClaim(NamedTuple):
+    """Who commits offsets, as whom (`epoch` is a generation in classic groups), and of which partitions."""
+
+    member_id: str
+    instance_id: str | None
+    epoch: int
+    partitions: Sequence[tuple[bytes, int]]
+    """Topic ids and indexes."""
+    knows_member_epochs: bool
+    """Whether it was said in a version that members of consumer groups use."""
 
 
 class Caller(NamedTuple):
@@ -43,3 +65,18 @@ class Caller(NamedTuple):
     client_id: str
     client_host: str
     fresh_id: str
+
+
+class Readers(Protocol):
+    """A group of any kind, as its offsets see it."""
+
+    @property
+    def group_id(self) -> str: ...
+
+    def is_subscribed(self, topic: str) -> bool:
+        """Whether a live member may still need offsets of this topic."""
+        ...
+
+    def retention_began_ms(self, topic: str, committed_ms: int) -> int | None:
+        """When the retention of an offset began (wall clock); None while it must be kept."""
+        ...

@@ -8,16 +8,27 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
+from streamkit.broker.controller.features import SUPPORTED
 from streamkit.broker.server.dispatch import RequestContext, Route
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode
-from streamkit.protocol.messages.api_versions import ApiVersion, ApiVersionsRequest, ApiVersionsResponse
+from streamkit.protocol.messages.api_versions import (
+    ApiVersion,
+    ApiVersionsRequest,
+    ApiVersionsResponse,
+    FinalizedFeatureKey,
+    SupportedFeatureKey,
+)
 
 if TYPE_CHECKING:
     from streamkit.broker.server.node import Broker
 
 SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 FIRST_VERSION_WITH_SOFTWARE = 3
+FIRST_VERSION_WITH_FEATURES = 4
+"""Older clients fail on a feature whose lowest level is 0 (KIP-1022), or on any tag section with content."""
 
 
 def api_versions(broker: Broker, request: RequestContext, message: ApiVersionsRequest) -> ApiVersionsResponse:
@@ -31,7 +42,25 @@ def api_versions(broker: Broker, request: RequestContext, message: ApiVersionsRe
         and SOFTWARE.fullmatch(message.client_software_version)
     ):
         return ApiVersionsResponse(error_code=ErrorCode.INVALID_REQUEST)
-    return ApiVersionsResponse(api_keys=[advertised(routes[key]) for key in sorted(routes)])
+    served = ApiVersionsResponse(api_keys=[advertised(routes[key]) for key in sorted(routes)])
+    return served if request.version < FIRST_VERSION_WITH_FEATURES else _with_features(broker, served)
+
+
+def _with_features(broker: Broker, served: ApiVersionsResponse) -> ApiVersionsResponse:
+    image = broker.metadata
+    return replace(
+        served,
+        supported_features=[
+            SupportedFeatureKey(name=one.name, min_version=one.lowest, max_version=one.highest)
+            for one in SUPPORTED
+        ],
+        finalized_features_epoch=image.offset,
+        finalized_features=[
+            FinalizedFeatureKey(name=name, min_version_level=level, max_version_level=level)
+            for name, level in image.features.items()
+            if level > 0
+        ],
+    )
 
 
 def advertised(route: Route) -> ApiVersion:

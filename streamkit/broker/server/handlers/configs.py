@@ -9,10 +9,11 @@ from streamkit.broker.config_description import (
     ConfigEntry,
     describe_all_brokers,
     describe_broker,
+    describe_group,
     describe_topic,
 )
 from streamkit.broker.controller.decision import Refusal
-from streamkit.broker.controller.image import ResourceType
+from streamkit.broker.controller.image import ConfigResource, ResourceType
 from streamkit.broker.controller.topic_names import invalid_reason
 from streamkit.broker.server.dispatch import RequestContext, Route
 from streamkit.protocol.api import ApiKey
@@ -84,6 +85,9 @@ def _entries(broker: Broker, resource: DescribeConfigsResource) -> Iterable[Conf
                 ErrorCode.INVALID_REQUEST,
                 f"Broker {name} is asked about at broker {broker.config.node_id}.",
             )
+        case ResourceType.GROUP:
+            own = broker.metadata.config(ConfigResource(ResourceType.GROUP, name))
+            return describe_group(broker.config, own)
         case other:
             raise Refusal(ErrorCode.INVALID_REQUEST, f"Resources of type {other} have no configuration here.")
 

@@ -83,7 +83,7 @@ NULL_PROTOCOL_NAME_VERSION = 7
 Reply = TypeVar("Reply", bound=Message)
 
 
-async def _ask(broker: Broker, group_id: str, reply: type[Reply], decide: Decide) -> Reply:
+async def ask(broker: Broker, group_id: str, reply: type[Reply], decide: Decide) -> Reply:
     """What the group's shard answers; raises Refusal."""
     answer = await broker.groups.ask(group_id, decide)
     assert isinstance(answer, reply)
@@ -139,8 +139,8 @@ async def join_group(broker: Broker, request: RequestContext, message: JoinGroup
     fresh_id = str(UUID(bytes=broker.rng.bytes("member-id", 16), version=4))
     caller = Caller(request.version, request.header.client_id or "", f"/{request.client_host}", fresh_id)
     try:
-        _check_group_id(message.group_id)
-        response = await _ask(
+        check_group_id(message.group_id)
+        response = await ask(
             broker,
             message.group_id,
             JoinGroupResponse,
@@ -155,8 +155,8 @@ async def join_group(broker: Broker, request: RequestContext, message: JoinGroup
 
 async def sync_group(broker: Broker, request: RequestContext, message: SyncGroupRequest) -> SyncGroupResponse:
     try:
-        _check_group_id(message.group_id)
-        return await _ask(
+        check_group_id(message.group_id)
+        return await ask(
             broker,
             message.group_id,
             SyncGroupResponse,
@@ -170,8 +170,8 @@ async def sync_group(broker: Broker, request: RequestContext, message: SyncGroup
 
 async def heartbeat(broker: Broker, request: RequestContext, message: HeartbeatRequest) -> HeartbeatResponse:
     try:
-        _check_group_id(message.group_id)
-        return await _ask(
+        check_group_id(message.group_id)
+        return await ask(
             broker,
             message.group_id,
             HeartbeatResponse,
@@ -187,8 +187,8 @@ async def leave_group(
     broker: Broker, request: RequestContext, message: LeaveGroupRequest
 ) -> LeaveGroupResponse:
     try:
-        _check_group_id(message.group_id)
-        return await _ask(
+        check_group_id(message.group_id)
+        return await ask(
             broker,
             message.group_id,
             LeaveGroupResponse,
@@ -198,7 +198,7 @@ async def leave_group(
         return LeaveGroupResponse(error_code=refusal.code)
 
 
-def _check_group_id(group_id: str) -> None:
+def check_group_id(group_id: str) -> None:
     """Only offsets may be kept under the empty name, by consumers older than groups."""
     if not group_id:
         raise Refusal(ErrorCode.INVALID_GROUP_ID)
@@ -214,7 +214,7 @@ async def offset_commit(
     named = [_committable(broker, request.version, topic) for topic in message.topics]
     known = replace(message, topics=[topic for topic in named if isinstance(topic, OffsetCommitRequestTopic)])
     try:
-        response = await _ask(
+        response = await ask(
             broker,
             message.group_id,
             OffsetCommitResponse,
@@ -281,7 +281,7 @@ async def _fetch_group(
 ) -> OffsetFetchResponseGroup:
     asked = replace(wanted, topics=_named(broker, version, wanted.topics))
     try:
-        group = await _ask(
+        group = await ask(
             broker,
             wanted.group_id,
             OffsetFetchResponseGroup,
@@ -355,8 +355,8 @@ async def offset_delete(
     images = broker.metadata.topics
     known = replace(message, topics=[topic for topic in message.topics if topic.name in images])
     try:
-        _check_group_id(message.group_id)
-        response = await _ask(
+        check_group_id(message.group_id)
+        response = await ask(
             broker,
             message.group_id,
             OffsetDeleteResponse,
@@ -400,7 +400,7 @@ async def describe_groups(
 
 async def _describe(broker: Broker, version: int, group_id: str) -> DescribedGroup:
     try:
-        return await _ask(
+        return await ask(
             broker,
             group_id,
             DescribedGroup,
@@ -437,8 +437,8 @@ async def delete_groups(
 
 async def _delete_group(broker: Broker, group_id: str) -> DeletableGroupResult:
     try:
-        _check_group_id(group_id)
-        return await _ask(
+        check_group_id(group_id)
+        return await ask(
             broker,
             group_id,
             DeletableGroupResult,

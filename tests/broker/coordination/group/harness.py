@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import count
 from struct import pack
 
-from streamkit.broker.config import BrokerConfig
+from streamkit.broker.config import BrokerConfig, GroupConfig
 from streamkit.broker.coordination.group.classic.group import ClassicGroup
+from streamkit.broker.coordination.group.cluster import Topic
 from streamkit.broker.coordination.group.coordinator import GroupCoordinator
 from streamkit.broker.coordination.group.vocabulary import Caller
 from streamkit.broker.coordination.shard import CoordinatorRecord, Decision, Instant
@@ -58,6 +60,39 @@ def protocols(**metadata: bytes) -> list[JoinGroupRequestProtocol]:
 RANGE = protocols(range=subscription("topic"))
 
 
+class FakeCluster:
+    """Topics that a test makes, grows and deletes; ids are never used again."""
+
+    def __init__(self, config: BrokerConfig) -> None:
+        self._config = config
+        self._topics: dict[str, Topic] = {}
+        self._made = 0
+        self.overrides: dict[str, str] = {}
+
+    def make(self, name: str, partitions: int) -> Topic:
+        self._made += 1
+        topic = self._topics[name] = Topic(name, self._made.to_bytes(16, "big"), partitions)
+        return topic
+
+    def grow(self, name: str, partitions: int) -> None:
+        self._topics[name] = self._topics[name]._replace(partitions=partitions)
+
+    def delete(self, name: str) -> None:
+        del self._topics[name]
+
+    def topic(self, name: str) -> Topic | None:
+        return self._topics.get(name)
+
+    def topic_by_id(self, topic_id: bytes) -> Topic | None:
+        return next((topic for topic in self._topics.values() if topic.topic_id == topic_id), None)
+
+    def topic_names(self) -> Iterable[str]:
+        return self._topics
+
+    def group_config(self, group_id: str) -> GroupConfig:
+        return self._config.group_defaults.altered(self.overrides)
+
+
 @dataclass
 class Waiter:
     """A request and, once it came, its answer."""
@@ -97,7 +132,8 @@ class Coordinator:
     def __init__(self, **properties: object) -> None:
         text = {name.replace("_", "."): str(value) for name, value in properties.items()}
         self.config = BrokerConfig.from_properties(text)
-        self.shard = GroupCoordinator(self.config)
+        self.cluster = FakeCluster(self.config)
+        self.shard = GroupCoordinator(self.config, self.cluster)
         self.log: list[CoordinatorRecord] = []
         self.events: list[object] = []
         self.now_ms = 0
@@ -139,7 +175,7 @@ class Coordinator:
 
     def crash(self) -> None:
         """Only the log survives, and the clocks go on."""
-        self.shard = GroupCoordinator(self.config)
+        self.shard = GroupCoordinator(self.config, self.cluster)
         for record in self.log:
             self.shard.replay(*record)
         decision = Decision(self.at)
@@ -149,7 +185,9 @@ class Coordinator:
 
     @property
     def group(self) -> ClassicGroup:
-        return self.shard.groups[GROUP]
+        group = self.shard.groups[GROUP]
+        assert isinstance(group, ClassicGroup)
+        return group
 
     # ── requests ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from streamkit.broker.config import BROKER_KEYS, TOPIC_KEYS
+from streamkit.broker.config import BROKER_KEYS, GROUP_KEYS, TOPIC_KEYS
 from streamkit.broker.config_description import ConfigSource
 from streamkit.broker.config_key import ConfigType
 from streamkit.broker.controller.image import ResourceType
@@ -82,7 +82,7 @@ async def test_only_the_keys_asked_for_and_all_of_them_for_an_empty_list(cluster
 async def test_a_broker(cluster: Cluster) -> None:
     result = await described(cluster, ResourceType.BROKER, "1")
     found = {one.name: one for one in result.configs}
-    assert len(found) == len(BROKER_KEYS) + len(TOPIC_KEYS)
+    assert len(found) == len(BROKER_KEYS) + len(TOPIC_KEYS) + len(GROUP_KEYS)
     assert found["num.partitions"].read_only is True
     assert (found["log.retention.ms"].value, found["log.retention.ms"].read_only) == ("3600000", False)
     assert (await described(cluster, ResourceType.BROKER, "")).configs == []

@@ -48,14 +48,17 @@ from enum import StrEnum
 from streamkit.broker.config import BrokerConfig
 from streamkit.broker.coordination.deadlines import Deadlines
 from streamkit.broker.coordination.group.classic.member import Member
+from streamkit.broker.coordination.group.embedded_protocol import CONSUMER_PROTOCOL, subscribed_topics
 from streamkit.broker.coordination.group.records import GroupMetadataValue, MemberMetadata, group_record
-from streamkit.broker.coordination.group.subscription import CONSUMER_PROTOCOL, subscribed_topics
-from streamkit.broker.coordination.group.vocabulary import Timer
+from streamkit.broker.coordination.group.vocabulary import CommitClaim, Timer
 from streamkit.broker.coordination.shard import Decision, Refusal
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.describe_groups import DescribedGroup, DescribedGroupMember
 from streamkit.protocol.messages.join_group import JoinGroupResponse, JoinGroupResponseMember
 from streamkit.protocol.messages.sync_group import SyncGroupResponse
+
+CLASSIC = "classic"
+"""The type of group, as ListGroups names it."""
 
 
 class ClassicState(StrEnum):
@@ -68,6 +71,8 @@ class ClassicState(StrEnum):
 
 class ClassicGroup:
     """One classic group. `members` is in the order of arrival; there is a leader iff there are members."""
+
+    group_type = CLASSIC
 
     def __init__(self, group_id: str, config: BrokerConfig, deadlines: Deadlines[Timer]) -> None:
         self.group_id = group_id
@@ -160,19 +165,20 @@ class ClassicGroup:
 
     # ── offsets ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def check_commit(
-        self, member_id: str, instance_id: str | None, generation: int, decision: Decision
-    ) -> None:
+    def check_commit(self, claim: CommitClaim, decision: Decision) -> None:
         """Offsets are accepted from members of this generation; from anybody while there are none."""
-        if self.state is ClassicState.EMPTY and generation < 0:
+        if self.state is ClassicState.EMPTY and claim.epoch < 0:
             return
-        if generation < 0 and not member_id and instance_id is None:
+        if claim.epoch < 0 and not claim.member_id and claim.instance_id is None:
             raise Refusal(ErrorCode.UNKNOWN_MEMBER_ID)
-        member = self.member(member_id, instance_id)
-        self.check_generation(generation)
+        member = self.member(claim.member_id, claim.instance_id)
+        self.check_generation(claim.epoch)
         if self.state is ClassicState.COMPLETING_REBALANCE:
             raise Refusal(ErrorCode.REBALANCE_IN_PROGRESS)
         self.expect_heartbeat(member, decision)
+
+    def check_fetch(self, member_id: str | None, epoch: int) -> None:
+        """Anybody may read what a classic group committed."""
 
     def check_delete_offsets(self) -> None:
         if self.state is not ClassicState.EMPTY and self.protocol_type != CONSUMER_PROTOCOL:
@@ -197,6 +203,14 @@ class ClassicGroup:
         return None
 
     # ── what others see ─────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def is_empty(self) -> bool:
+        return self.state is ClassicState.EMPTY
+
+    @property
+    def is_recorded(self) -> bool:
+        return self.durable is not None
 
     @property
     def is_unused(self) -> bool:

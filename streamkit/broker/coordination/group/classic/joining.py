@@ -13,7 +13,7 @@ from streamkit.broker.coordination.group.classic.group import (
 )
 from streamkit.broker.coordination.group.classic.member import Member
 from streamkit.broker.coordination.group.classic.rebalance import complete_join_if_gathered, request_rebalance
-from streamkit.broker.coordination.group.subscription import CONSUMER_PROTOCOL, subscribed_topics
+from streamkit.broker.coordination.group.embedded_protocol import CONSUMER_PROTOCOL, subscribed_topics
 from streamkit.broker.coordination.group.vocabulary import Caller, RebalanceReason
 from streamkit.broker.coordination.shard import Decision, Refusal, Token
 from streamkit.protocol.error_codes import ErrorCode
@@ -100,7 +100,7 @@ def _add_member(group: ClassicGroup, member_id: str, call: JoinCall, decision: D
         instance_id=request.group_instance_id,
         client_id=caller.client_id,
         client_host=caller.client_host,
-        rebalance_timeout_ms=_rebalance_timeout_ms(request),
+        rebalance_timeout_ms=rebalance_timeout_ms(request),
         session_timeout_ms=request.session_timeout_ms,
         protocols=request.protocols,
         is_new=True,
@@ -134,7 +134,7 @@ def _update(group: ClassicGroup, member: Member, call: JoinCall, decision: Decis
     """Park the join of a known member; an earlier one of its own is given up."""
     refuse_join(member, ErrorCode.REBALANCE_IN_PROGRESS, decision)
     member.protocols = call.request.protocols
-    member.rebalance_timeout_ms = _rebalance_timeout_ms(call.request)
+    member.rebalance_timeout_ms = rebalance_timeout_ms(call.request)
     member.session_timeout_ms = call.request.session_timeout_ms
     member.joining = call.token
 
@@ -194,7 +194,7 @@ def _rejoined(
     return group.joined(member, with_members=leads, skip_assignment=leads)
 
 
-def _rebalance_timeout_ms(request: JoinGroupRequest) -> int:
+def rebalance_timeout_ms(request: JoinGroupRequest) -> int:
     """Version 0 has no rebalance timeout; the session timeout stands in for it."""
     timeout_ms = request.rebalance_timeout_ms
     return request.session_timeout_ms if timeout_ms == -1 else timeout_ms

@@ -12,7 +12,10 @@ def loaded(group: ClassicGroup, decision: Decision) -> None:
     """The group was read back: its members get a whole session timeout to show that they live."""
     for member in group.members.values():
         group.expect_heartbeat(member, decision)
-    if len(group.members) > group.config.group_max_size:
+    if group.members and group.leader is None:
+        # It was a consumer group, and the crash came before its members were gathered.
+        prepare_rebalance(group, RebalanceReason.MIGRATED, decision)
+    elif len(group.members) > group.config.group_max_size:
         prepare_rebalance(group, RebalanceReason.OVER_CAPACITY, decision)
 
 

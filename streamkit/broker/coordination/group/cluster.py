@@ -1,0 +1,36 @@
+"""What groups must know of the world outside of their records: topics that exist, and settings of their own.
+
+A shard asks while it decides and never while it replays, so what the cluster looks like today cannot change
+what its log means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+from streamkit.broker.config import GroupConfig
+
+
+class Topic(NamedTuple):
+    """A topic that exists now."""
+
+    name: str
+    topic_id: bytes
+    partitions: int
+
+
+class Cluster(Protocol):
+    """The cluster's metadata as one shard sees it."""
+
+    def topic(self, name: str) -> Topic | None: ...
+
+    def topic_by_id(self, topic_id: bytes) -> Topic | None: ...
+
+    def topic_names(self) -> Iterable[str]:
+        """The names of all topics, in an order that does not depend on the process."""
+        ...
+
+    def group_config(self, group_id: str) -> GroupConfig:
+        """What the group was given of its own, over the broker's defaults."""
+        ...

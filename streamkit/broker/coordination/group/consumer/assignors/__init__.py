@@ -1,0 +1,1 @@
+"""Ways to divide partitions among the members of a group."""

@@ -1,0 +1,76 @@
+"""What a group wants today: its regular expressions as topics, and whether those topics are still the same.
+
+The *metadata hash* in a group's record stands for the topics that its epoch was begun for. It is ours, not
+Kafka's: a group whose records are moved between the two begins one more epoch, and that is all.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from streamkit.broker.coordination.group.consumer.draft import Draft
+from streamkit.broker.coordination.group.consumer.group import ConsumerGroup
+from streamkit.broker.coordination.group.consumer.records import (
+    EpochChange,
+    GroupMetadataValue,
+    RegexChange,
+    RegularExpressionValue,
+)
+from streamkit.broker.coordination.group.consumer.regular_expression import TopicPattern
+from streamkit.broker.coordination.group.vocabulary import RebalanceReason, RebalanceStarted
+
+
+def refresh(draft: Draft, reason: RebalanceReason | None) -> None:
+    """Begin an epoch if there is a reason to, or if the topics that the group wants have changed."""
+    soft = draft.group.soft
+    if reason is None and not soft.topics_changed:
+        return
+    if _resolve(draft, everything=soft.topics_changed):
+        reason = reason or RebalanceReason.TOPICS_CHANGED
+    soft.topics_changed = False
+    current_hash = metadata_hash(draft.group)
+    if current_hash != draft.group.metadata_hash:
+        reason = reason or RebalanceReason.TOPICS_CHANGED
+    if reason is not None:
+        begin_epoch(draft, current_hash, reason)
+
+
+def begin_epoch(draft: Draft, current_hash: int, reason: RebalanceReason) -> None:
+    group = draft.group
+    value = GroupMetadataValue(epoch=group.epoch + 1, metadata_hash=current_hash)
+    draft.write(EpochChange(group.group_id, value))
+    draft.decision.events.append(RebalanceStarted(group.group_id, reason))
+    if group.soft.rebalance_began_ms is None:
+        group.soft.rebalance_began_ms = draft.decision.at.monotonic_ms
+
+
+def _resolve(draft: Draft, *, everything: bool) -> bool:
+    """Look up what the members' regular expressions mean; whether any means something else than before."""
+    group, at = draft.group, draft.decision.at
+    used = dict.fromkeys(member.regex for member in group.members.values() if member.regex)
+    known = group.regexes
+    changed = False
+    for regex in used:
+        before = known.get(regex)
+        if before is not None and not everything:
+            continue
+        topics = TopicPattern(regex).matching(group.cluster.topic_names())
+        if before is None or before.topics != topics:
+            value = RegularExpressionValue(topics=topics, timestamp=at.wall_ms)
+            draft.write(RegexChange(group.group_id, regex, value))
+            changed = True
+    for regex in list(draft.group.regexes):
+        if regex not in used:
+            draft.write(RegexChange(group.group_id, regex, None))
+    return changed
+
+
+def metadata_hash(group: ConsumerGroup) -> int:
+    """Of the topics that the group wants and that exist: names, ids, numbers of partitions."""
+    digest = blake2b(digest_size=8)
+    for name in sorted(group.subscribers):
+        topic = group.cluster.topic(name)
+        if topic is not None:
+            digest.update(f"{name}\0".encode())
+            digest.update(topic.topic_id + topic.partitions.to_bytes(4, "big"))
+    return int.from_bytes(digest.digest(), "big", signed=True)
