@@ -281,6 +281,31 @@ class BrokerConfig:
         "With three or more, `default.replication.factor` is 3 and `min.insync.replicas` 2 where they are "
         "not given. Heeded until the cluster is formed; then the voters that its log records count.",
     )
+    controller_quorum_election_timeout_ms: int = integer(
+        "controller.quorum.election.timeout.ms",
+        1_000,
+        "How long a voter looks for a leader before it stands itself; up to twice as long, by chance.",
+        low=10,
+    )
+    controller_quorum_fetch_timeout_ms: int = integer(
+        "controller.quorum.fetch.timeout.ms",
+        2_000,
+        "After how long without an answer from the leader a voter stands. A leader whose voters have been "
+        "silent for one and a half times as long resigns.",
+        low=10,
+    )
+    controller_quorum_election_backoff_max_ms: int = integer(
+        "controller.quorum.election.backoff.max.ms",
+        1_000,
+        "How long to wait at most after an election that nobody won.",
+        low=0,
+    )
+    metadata_log_max_record_bytes_between_snapshots: int = long(
+        "metadata.log.max.record.bytes.between.snapshots",
+        20 << 20,
+        "After how many bytes in the metadata log a snapshot is made of it.",
+        low=1,
+    )
     broker_rack: str = string(
         "broker.rack",
         "",

@@ -22,6 +22,7 @@ import structlog
 from streamkit.broker.config import BrokerConfig
 from streamkit.broker.config import Listener as ListenerAddress
 from streamkit.broker.controller.image import Endpoint, MetadataChanges, MetadataImage
+from streamkit.broker.raft.voters import Endpoint as VoterEndpoint
 from streamkit.broker.server.active_controller import ActiveController
 from streamkit.broker.server.broker_metrics import BrokerMetrics
 from streamkit.broker.server.controller_channel import ControllerChannel
@@ -34,7 +35,7 @@ from streamkit.broker.server.metadata_answers import MetadataAnswers
 from streamkit.broker.server.metadata_publisher import MetadataPublisher
 from streamkit.broker.server.partitions import Partitions
 from streamkit.broker.server.producer_ids import ProducerIds
-from streamkit.broker.server.quorum_of_one import QuorumOfOne
+from streamkit.broker.server.quorum import Quorum
 from streamkit.broker.server.routes import CONTROLLER_ROUTES, ROUTES
 from streamkit.broker.server.timers import Timers
 from streamkit.broker.storage.errors import LogOfflineError
@@ -71,7 +72,7 @@ class Broker:
     """What the handlers know of the node that they serve. Made by `start`, ended by `stop`."""
 
     directory: LogDirectory
-    quorum: QuorumOfOne
+    quorum: Quorum
     publisher: MetadataPublisher
     controller: ActiveController
     channel: ControllerChannel
@@ -135,7 +136,14 @@ class Broker:
             on_failure=self._directory_failed,
             producer_id_expiration_ms=self.config.producer_id_expiration_ms,
         )
-        self.quorum = await QuorumOfOne.open(self.directory, self.config.node_id, self.clock)
+        self.quorum = await Quorum.open(
+            self.directory,
+            self.config,
+            ports=self._ports,
+            timers=self.timers,
+            metrics=self.metrics,
+            controller_endpoint=self._controller_endpoint(),
+        )
         self.publisher = MetadataPublisher(self.quorum, spawn=self.spawn, metrics=self.metrics)
         self.quorum.on_committed = self.publisher.on_committed
         await self.publisher.catch_up()
@@ -171,18 +179,24 @@ class Broker:
             spawn=self.spawn,
             metrics=self.metrics,
         )
+        await self._accept(for_controllers=True)
         await self._register()
         await self.publisher.subscribe(self._metadata_changed, begin=self._open_partitions)
         self._start_timers()
         BrokerMetrics(self)
         GroupGauges(self)
         await self.groups.settled()
+        await self._accept(for_controllers=False)
+        self.is_ready = True
+
+    async def _accept(self, *, for_controllers: bool) -> None:
         for address in self.config.endpoints():
+            if self.config.is_for_controllers(address.name) is not for_controllers:
+                continue
             try:
                 await self.listeners[address.name].accept()
             except OSError as error:
                 raise cannot_listen(address, error) from error
-        self.is_ready = True
 
     def unready_because(self) -> list[str]:
         if self.failure is not None:
@@ -232,6 +246,14 @@ class Broker:
                 previous_broker_epoch=before.epoch if before is not None and self.directory.was_clean else -1,
             )
         )
+
+    def _controller_endpoint(self) -> VoterEndpoint | None:
+        """Where the other nodes find this one as a controller, if they do."""
+        address = self.config.controller_endpoint()
+        if address is None:
+            return None
+        endpoint = self._endpoint(address)
+        return VoterEndpoint(endpoint.name, endpoint.host, endpoint.port)
 
     def _endpoint(self, address: ListenerAddress) -> Endpoint:
         """What clients are told; port 0 stands for the one that the listener was given."""
@@ -352,6 +374,8 @@ class Broker:
         if self._stopped:
             return
         self._stopped = True
+        if hasattr(self, "quorum"):
+            await self.quorum.resign()
         for listener in self.listeners.values():
             listener.stop_serving()
         self.timers.close()
@@ -363,6 +387,8 @@ class Broker:
             await listener.close()
         if hasattr(self, "groups"):
             self.groups.close()
+        if hasattr(self, "quorum"):
+            self.quorum.close()
         async with self._maintenance:
             await self.spawn.close()
             if hasattr(self, "directory"):

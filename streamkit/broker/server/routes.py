@@ -20,6 +20,7 @@ from streamkit.broker.server.handlers import (
     offsets,
     produce,
     producer_ids,
+    quorum,
     registration,
     topics,
 )
@@ -36,6 +37,7 @@ _FOR_CLIENTS: tuple[Route, ...] = (
     *cluster.ROUTES,
     *topics.ROUTES,
     *configs.ROUTES,
+    *quorum.ROUTES,
 )
 ROUTES: tuple[Route, ...] = tuple(
     msgspec.structs.replace(route, handle=pass_on) if route.by_controller else route for route in _FOR_CLIENTS
@@ -45,5 +47,6 @@ CONTROLLER_ROUTES: tuple[Route, ...] = (
     *cluster.CONTROLLER_ROUTES,
     *envelope.CONTROLLER_ROUTES,
     *registration.CONTROLLER_ROUTES,
+    *quorum.CONTROLLER_ROUTES,
     *(route for route in _FOR_CLIENTS if route.by_controller),
 )

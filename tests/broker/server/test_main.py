@@ -14,7 +14,6 @@ import pytest
 
 from streamkit.broker.controller.records import ConfigRecord, encode_record
 from streamkit.broker.log.append import Origin
-from streamkit.broker.server.quorum_of_one import LEADER_EPOCH
 from streamkit.protocol.records.record import Record, encode_batch
 from tests.broker.server.test_metadata import opened
 from tests.support.broker_process import BrokerProcess, environment, streamkit
@@ -96,7 +95,7 @@ async def test_a_directory_of_a_newer_version_is_a_clear_refusal(tmp_path: Path)
     async with opened(tmp_path) as metadata:
         record = ConfigRecord(resource_type=2, resource_name="t", name="key.of.the.future", value="1")
         future = encode_batch([Record(timestamp=0, value=encode_record(record))])
-        metadata.log.append([future], leader_epoch=LEADER_EPOCH, origin=Origin.COORDINATOR)
+        metadata.log.append([future], leader_epoch=metadata.quorum.epoch, origin=Origin.COORDINATOR)
     refused = await asyncio.to_thread(start, "--listen", "127.0.0.1:0", "--data-dir", str(tmp_path))
     assert refused.returncode == 5
     error, hint = refused.stderr.splitlines()

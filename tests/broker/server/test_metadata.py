@@ -29,7 +29,8 @@ from streamkit.broker.server.controller_client import ControllerClient
 from streamkit.broker.server.handlers.registration import allocate_producer_ids, register_broker
 from streamkit.broker.server.handlers.topics import create_topics
 from streamkit.broker.server.metadata_publisher import MetadataPublisher
-from streamkit.broker.server.quorum_of_one import LEADER_EPOCH, QuorumOfOne
+from streamkit.broker.server.quorum import Quorum
+from streamkit.broker.server.timers import Timers
 from streamkit.broker.storage.log_directory import LogDirectory
 from streamkit.errors import RefusedError
 from streamkit.protocol.api import ApiKey
@@ -37,10 +38,13 @@ from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.broker_registration import BrokerRegistrationRequest, Listener
 from streamkit.protocol.messages.create_topics import CreateTopicsRequest
 from streamkit.protocol.records.batch import batches, check_batch
+from streamkit.protocol.records.control import ControlType, decode_key
 from streamkit.protocol.records.record import Record, decode_records, encode_batch
+from streamkit.runtime.contracts.ports import Ports
 from streamkit.runtime.contracts.spawn import Spawn
 from streamkit.runtime.os.clock import SystemClock
 from streamkit.runtime.os.disk import OsDisk
+from streamkit.runtime.os.network import TcpNetwork
 from streamkit.runtime.os.rng import SystemRng
 from streamkit.runtime.os.spawn import TaskSpawn
 from streamkit.telemetry.instruments import Histogram, Registry
@@ -67,7 +71,7 @@ class LocalChannel:
 class Metadata(ControllerClient):
     """A quorum, what it committed, and whoever decides, as a node joins them."""
 
-    def __init__(self, quorum: QuorumOfOne, config: BrokerConfig, spawn: Spawn, metrics: Registry) -> None:
+    def __init__(self, quorum: Quorum, config: BrokerConfig, spawn: Spawn, metrics: Registry) -> None:
         self.quorum = quorum
         self.log = quorum._log
         self.publisher = MetadataPublisher(quorum, spawn=spawn, metrics=metrics)
@@ -106,8 +110,11 @@ async def opened(
         flush_mode=flush_mode,
     )
     try:
-        quorum = await QuorumOfOne.open(directory, 1, SystemClock())
-        metadata = Metadata(quorum, config, spawn, metrics or Registry())
+        metrics = metrics or Registry()
+        ports = Ports(clock=SystemClock(), disk=OsDisk(), network=TcpNetwork(), rng=SystemRng(), spawn=spawn)
+        timers = Timers(ports.clock)
+        quorum = await Quorum.open(directory, config, ports=ports, timers=timers, metrics=metrics)
+        metadata = Metadata(quorum, config, spawn, metrics)
         await metadata.publisher.catch_up()
         metadata.publisher.follow()
         if not metadata.image.brokers:
@@ -126,7 +133,7 @@ async def opened(
 
 async def test_a_restart_knows_what_was_decided(tmp_path: Path) -> None:
     async with opened(tmp_path) as metadata:
-        assert metadata.broker_epoch == len(SUPPORTED)
+        assert metadata.broker_epoch == 3 + len(SUPPORTED)
         assert await metadata.create_missing(["orders", "bad name"]) == {
             "orders": ErrorCode.NONE,
             "bad name": ErrorCode.INVALID_TOPIC_EXCEPTION,
@@ -137,7 +144,8 @@ async def test_a_restart_knows_what_was_decided(tmp_path: Path) -> None:
         assert await metadata.allocate_producer_ids() == range(1000)
         before = state(metadata.image)
     async with opened(tmp_path) as metadata:
-        assert state(metadata.image) == before
+        # the record of the restart's election changes nothing that was decided
+        assert state(metadata.image) == {**before, "offset": before["offset"] + 1}
         assert await metadata.allocate_producer_ids() == range(1000, 2000)
 
 
@@ -146,8 +154,11 @@ async def test_the_files_are_kafkas(tmp_path: Path) -> None:
         await metadata.create_missing(["orders"])
     data = (tmp_path / "__cluster_metadata-0" / f"{0:020}.log").read_bytes()
     found = [(check_batch(batch), decode_records(batch)) for _, batch in batches(data)]
-    assert [len(records) for _, records in found] == [len(SUPPORTED) + 1, 2]
-    assert {header.leader_epoch for header, _ in found} == {LEADER_EPOCH}
+    assert [len(records) for _, records in found] == [3, len(SUPPORTED) + 1, 2]
+    assert [header.is_control for header, _ in found] == [True, False, False]
+    assert {header.leader_epoch for header, _ in found} == {1}
+    control = [decode_key(record.key) for record in found.pop(0)[1]]
+    assert control == [ControlType.LEADER_CHANGE, ControlType.KRAFT_VERSION, ControlType.KRAFT_VOTERS]
     names = [type(decode_record(record.value or b"")).__name__ for _, records in found for record in records]
     features = ["FeatureLevelRecord"] * len(SUPPORTED)
     assert names == [*features, "RegisterBrokerRecord", "TopicRecord", "PartitionRecord"]
@@ -237,7 +248,7 @@ async def test_a_torn_decision_is_lost_whole(tmp_path: Path) -> None:
 async def test_a_record_of_the_future_refuses_to_start(tmp_path: Path) -> None:
     async with opened(tmp_path) as metadata:
         unknown = encode_batch([Record(timestamp=0, value=b"\x01\x7f\x00")])
-        metadata.log.append([unknown], leader_epoch=LEADER_EPOCH, origin=Origin.COORDINATOR)
+        metadata.log.append([unknown], leader_epoch=metadata.quorum.epoch, origin=Origin.COORDINATOR)
     with pytest.raises(RefusedError, match="cannot be read: metadata record 127"):
         async with opened(tmp_path):
             pass
@@ -268,7 +279,7 @@ async def test_what_this_version_does_not_know_refuses_to_start(
 ) -> None:
     async with opened(tmp_path) as metadata:
         unknown = encode_batch([Record(timestamp=0, value=encode_record(record))])
-        metadata.log.append([unknown], leader_epoch=LEADER_EPOCH, origin=Origin.COORDINATOR)
+        metadata.log.append([unknown], leader_epoch=metadata.quorum.epoch, origin=Origin.COORDINATOR)
     with pytest.raises(RefusedError, match="cannot be read: ") as caught:
         async with opened(tmp_path):
             pass
