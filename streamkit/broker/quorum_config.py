@@ -1,4 +1,4 @@
-"""Who votes, as a configuration writes it: `1@host:port,2@host:port,3@host:port`."""
+"""Who votes, as a configuration writes it: `1@host:port,2@host:port,3@host:port`; what follows from it."""
 
 from __future__ import annotations
 
@@ -48,3 +48,12 @@ def _parse_voter(text: str) -> QuorumVoter:
 
 def _malformed(reason: str) -> UsageError:
     return UsageError(f"{VOTERS_KEY}: {reason}", hint=f"for example --voters {EXAMPLE}")
+
+
+def internal_replication_factor(wanted: int, *, voters: int, brokers: int) -> int | None:
+    """Replicas of a topic of the cluster's own, with so many voters configured and so many brokers live.
+
+    As many as there are brokers if fewer than wanted; but a cluster that is configured for several waits for
+    them (None), for what begins with one replica stays so.
+    """
+    return min(wanted, max(brokers, 1)) if brokers >= min(wanted, voters) else None

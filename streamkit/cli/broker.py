@@ -1,4 +1,4 @@
-"""`streamkit broker start`: run a broker until it is told to stop."""
+"""`streamkit broker start`: run a broker until it is told to stop; `broker format`: prepare its directory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NODE_ID, LISTEN, DATA_DIR = 1, "127.0.0.1:9092", "./.streamkit"
 
 @click.group()
 def broker() -> None:
-    """Run a broker."""
+    """Run a broker, or prepare its data directory."""
 
 
 @broker.command()
@@ -100,6 +100,47 @@ def start(
         parent_fd=parent_fd,
         listening=None if listen_fd is None else inherited(listen_fd),
     )
+
+
+@broker.command("format")
+@click.option("--node-id", type=int, default=NODE_ID, show_default=True, help="The broker's number.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    default=Path(DATA_DIR),
+    show_default=True,
+    help="An empty directory, or one that does not exist.",
+)
+@click.option(
+    "--cluster-id",
+    help="The cluster that the node is to be part of; the same on all its nodes.  [default: a new one]",
+)
+def format_(*, node_id: int, data_dir: Path, cluster_id: str | None) -> None:
+    """Make a directory this node's, before its first start.
+
+    Rarely needed: `broker start` formats an empty directory itself, and the nodes of a cluster agree on its
+    id when they form it.
+    """
+    import asyncio
+
+    from streamkit.broker.storage.identity import decode_uuid
+    from streamkit.broker.storage.log_directory import format_directory
+    from streamkit.runtime.os.disk import OsDisk
+    from streamkit.runtime.os.rng import SystemRng
+
+    if cluster_id is not None:
+        try:
+            decode_uuid(cluster_id)
+        except ValueError as error:
+            raise UsageError(
+                f"--cluster-id: {error}", hint="it is a UUID in 22 characters; leave it out to draw one"
+            ) from None
+    disk = OsDisk()
+    identity = asyncio.run(
+        format_directory(disk, str(data_dir), node_id=node_id, cluster_id=cluster_id, rng=SystemRng())
+    )
+    disk.close()
+    click.echo(f"formatted {data_dir} for node {node_id} of cluster {identity.cluster_id}")
 
 
 def listeners(given: str, listen: str | None, controller_listen: str | None) -> str | None:

@@ -29,6 +29,7 @@ from streamkit.broker.config_description import (
 )
 from streamkit.broker.config_key import InvalidValueError
 from streamkit.broker.properties import parse_properties
+from streamkit.broker.quorum_config import internal_replication_factor
 from streamkit.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -284,6 +285,27 @@ def test_three_voters_replicate_by_default_and_fewer_do_not() -> None:
     own = in_cluster(**{"default.replication.factor": "2", "min.insync.replicas": "1"})
     assert (own.default_replication_factor, own.topic_defaults.min_insync_replicas) == (2, 1)
     assert three.altered({"min.insync.replicas": "1"}).topic_defaults.min_insync_replicas == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "voters", "brokers", "expected"),
+    [
+        (3, 0, 1, 1),
+        (3, 1, 0, None),
+        (3, 1, 2, 2),
+        (3, 3, 1, None),
+        (3, 3, 2, None),
+        (3, 3, 3, 3),
+        (3, 3, 5, 3),
+        (3, 5, 3, 3),
+        (1, 3, 1, 1),
+        (3, 2, 1, None),
+    ],
+)
+def test_internal_topics_wait_for_as_many_brokers_as_there_are_voters(
+    wanted: int, voters: int, brokers: int, expected: int | None
+) -> None:
+    assert internal_replication_factor(wanted, voters=voters, brokers=brokers) == expected
 
 
 # --- layers --------------------------------------------------------------------------------------

@@ -109,6 +109,9 @@ def test_a_broker_starts_and_stops(new_broker: Callable[..., BrokerProcess]) -> 
         (2, ["broker", "start", "--set", "num.partitons=3"]),
         (2, ["broker", "start", "--listen", "nonsense"]),
         (2, ["broker", "start", "--listen", "0.0.0.0:9092"]),
+        (2, ["broker", "start", "--voters", "1@127.0.0.1"]),
+        (2, ["broker", "start", "--voters", "1@127.0.0.1:9193,2@127.0.0.1:9293"]),
+        (2, ["broker", "format", "--cluster-id", "nonsense"]),
         (2, ["nonsense"]),
     ],
 )
@@ -119,6 +122,15 @@ def test_failures_are_short_and_have_their_codes(code: int, words: list[str]) ->
     assert lines[0].startswith("error: ")
     assert len(lines) <= 3
     assert lines[-1].startswith("next:  ")
+
+
+def test_a_directory_is_formatted_once(tmp_path: Path) -> None:
+    words = ("broker", "format", "--node-id", "3", "--data-dir", str(tmp_path / "data"))
+    done = run(*words, "--cluster-id", "MkU3OEVBNTcwNTJENDM2Qg")
+    assert done.stdout == f"formatted {tmp_path}/data for node 3 of cluster MkU3OEVBNTcwNTJENDM2Qg\n"
+    again = run(*words)
+    assert again.returncode == 5
+    assert "is formatted already" in again.stderr
 
 
 def test_a_broker_refuses_a_taken_port(broker: BrokerProcess, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from streamkit.broker.coordination.group.coordinator import GroupCoordinator
 from streamkit.broker.coordination.group.vocabulary import RebalanceCompleted, RebalanceStarted
 from streamkit.broker.coordination.placement import partition_for
 from streamkit.broker.coordination.shard import CoordinatorRecord, Decision, Instant, Refusal, Token
+from streamkit.broker.quorum_config import internal_replication_factor
 from streamkit.broker.server.group_cluster import GroupCluster
 from streamkit.broker.server.timers import Timer, Timers
 from streamkit.errors import StreamkitError
@@ -396,11 +397,17 @@ class GroupHost:
         return any(shard.coordinator is None for shard in self.shards.values())
 
     async def _create_offsets_topic(self) -> None:
-        brokers = sum(1 for _ in self._cluster.image.live_brokers())
+        replication_factor = internal_replication_factor(
+            self._config.offsets_topic_replication_factor,
+            voters=len(self._config.voters()),
+            brokers=sum(1 for _ in self._cluster.image.live_brokers()),
+        )
+        if replication_factor is None:
+            raise Refusal(ErrorCode.COORDINATOR_NOT_AVAILABLE)
         code = await self._cluster.create_topic(
             CONSUMER_OFFSETS,
             partitions=self._config.offsets_topic_num_partitions,
-            replication_factor=min(self._config.offsets_topic_replication_factor, max(brokers, 1)),
+            replication_factor=replication_factor,
             configs={
                 "cleanup.policy": "compact",
                 "compression.type": "producer",

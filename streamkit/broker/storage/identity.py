@@ -17,6 +17,7 @@ _VERSION_4 = 0x4 << 76 | 0x2 << 62
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     cluster_id: str
+    """Empty as long as the node has not learned which cluster it became part of."""
     node_id: int
     directory_id: bytes
 
@@ -76,7 +77,7 @@ def check_identity(identity: Identity, *, node_id: int, cluster_id: str | None, 
             f"{directory} belongs to node {identity.node_id}, and this is node {node_id}",
             hint=f"start with --node-id {identity.node_id}, or with another --data-dir",
         )
-    if cluster_id is not None and identity.cluster_id != cluster_id:
+    if cluster_id is not None and identity.cluster_id not in ("", cluster_id):
         raise ForeignDirectoryError(
             f"{directory} belongs to cluster {identity.cluster_id}, and this is cluster {cluster_id}",
             hint="start with another --data-dir",

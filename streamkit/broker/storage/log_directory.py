@@ -1,7 +1,7 @@
 """The data directory of one broker: whose it is, its logs, its checkpoints.
 
     .lock                              held (flock) as long as the broker runs
-    meta.properties                    cluster, node and directory id
+    meta.properties                    node and directory id, and that of the cluster once it is known
     .kafka_cleanshutdown               there while the last stop was clean, with a manifest of all logs
     recovery-point-offset-checkpoint   up to where each log is on the device
     log-start-offset-checkpoint
@@ -19,6 +19,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterable, Sequence
 
+import msgspec
 import structlog
 
 from streamkit.broker.config import TopicConfig
@@ -75,9 +76,7 @@ class LogDirectory:
         producer_id_expiration_ms: int,
     ) -> None:  # fmt: skip
         self.path = path
-        self.cluster_id = identity.cluster_id
-        self.node_id = identity.node_id
-        self.directory_id = identity.directory_id
+        self.identity = identity
         self.logs: dict[Partition, PartitionLog] = {}
         self.failure = ""
         self.was_clean = False
@@ -104,15 +103,15 @@ class LogDirectory:
     @classmethod
     async def open(
         cls, disk: Disk, path: str, *, node_id: int, clock: Clock, rng: Rng, spawn: Spawn,
-        cluster_id: str | None = None, flush_mode: str = "durable",
+        cluster_id: str | None = None, founds: bool = True, flush_mode: str = "durable",
         on_failure: Callable[[str], None] = lambda reason: None, open_files: int = OPEN_FILES,
         producer_id_expiration_ms: int = 86_400_000,
     ) -> LogDirectory:  # fmt: skip
         """Lock the directory, format it if it is empty, and read what it says of its logs.
 
-        `cluster_id` names the cluster that a directory must belong to, or that an empty one joins; without
-        it an empty directory founds a cluster. Raises `DirectoryLockedError`, `ForeignDirectoryError`,
-        `UnreadableDirectoryError`.
+        `cluster_id` names the cluster that a directory must belong to, or that an empty one joins. Without
+        it a directory that belongs to none founds one, or, if it `founds` none, remains without until
+        `join`. Raises `DirectoryLockedError`, `ForeignDirectoryError`, `UnreadableDirectoryError`.
         """
         try:
             disk.make_directory(path)
@@ -124,7 +123,9 @@ class LogDirectory:
         except OSError as error:
             raise _unreadable(path, error) from None
         try:
-            identity = await _identify(disk, path, node_id=node_id, cluster_id=cluster_id, rng=rng)
+            identity = await _identify(
+                disk, path, node_id=node_id, cluster_id=cluster_id, founds=founds, rng=rng
+            )
             directory = cls(
                 disk, path, lock, identity, clock=clock, rng=rng, spawn=spawn,
                 relaxed=flush_mode == "relaxed", on_failure=on_failure, open_files=open_files,
@@ -138,6 +139,28 @@ class LogDirectory:
             lock.release()
             raise
         return directory
+
+    @property
+    def cluster_id(self) -> str:
+        """Empty until it is known."""
+        return self.identity.cluster_id
+
+    @property
+    def directory_id(self) -> bytes:
+        return self.identity.directory_id
+
+    async def join(self, cluster_id: str) -> None:
+        """Belong to this cluster from now on; raises `ForeignDirectoryError`, `UnreadableDirectoryError`."""
+        check_identity(
+            self.identity, node_id=self.identity.node_id, cluster_id=cluster_id, directory=self.path
+        )
+        if not self.cluster_id:
+            identity = msgspec.structs.replace(self.identity, cluster_id=cluster_id)
+            try:
+                await _write_identity(self._disk, self.path, identity)
+            except OSError as error:
+                raise _unreadable(self.path, error) from None
+            self.identity = identity
 
     def partitions_on_disk(self) -> list[Partition]:
         """(topic, partition) of every log directory found at the start or made since."""
@@ -356,26 +379,56 @@ class LogDirectory:
             self._on_failure(reason)
 
 
-async def _identify(disk: Disk, path: str, *, node_id: int, cluster_id: str | None, rng: Rng) -> Identity:
+async def format_directory(
+    disk: Disk, path: str, *, node_id: int, cluster_id: str | None, rng: Rng
+) -> Identity:
+    """Make an empty directory a node's; it founds a cluster unless it is told of one.
+
+    Raises `ForeignDirectoryError`, `UnreadableDirectoryError`.
+    """
+    try:
+        disk.make_directory(path)
+        if META_FILE in disk.entries(path):
+            raise ForeignDirectoryError(
+                f"{path} is formatted already", hint="start the broker, or name another --data-dir"
+            )
+        return await _identify(disk, path, node_id=node_id, cluster_id=cluster_id, founds=True, rng=rng)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+async def _identify(
+    disk: Disk, path: str, *, node_id: int, cluster_id: str | None, founds: bool, rng: Rng
+) -> Identity:
+    """Whose directory it is, written down as far as this is known now."""
     entries = disk.entries(path)
     if META_FILE in entries:
         identity = decode_identity(disk.read_file(f"{path}/{META_FILE}"), f"{path}/{META_FILE}")
         check_identity(identity, node_id=node_id, cluster_id=cluster_id, directory=path)
-        return identity
+        if identity.cluster_id or not (cluster_id or founds):
+            return identity
+    else:
+        _check_empty(path, entries)
+        identity = Identity(cluster_id="", node_id=node_id, directory_id=random_uuid(rng, "directory-id"))
+    if founds:
+        cluster_id = cluster_id or encode_uuid(random_uuid(rng, "cluster-id"))
+    identity = msgspec.structs.replace(identity, cluster_id=cluster_id or "")
+    await _write_identity(disk, path, identity)
+    return identity
+
+
+def _check_empty(path: str, entries: Iterable[str]) -> None:
     unknown = sorted(set(entries) - {LOCK_FILE, META_FILE + ".tmp"})
     if unknown:
         raise ForeignDirectoryError(
             f"{path} is no data directory of a broker: it holds {unknown[0]} and no {META_FILE}",
             hint="name an empty directory, or one that does not exist, with --data-dir",
         )
-    identity = Identity(
-        cluster_id=cluster_id or encode_uuid(random_uuid(rng, "cluster-id")),
-        node_id=node_id,
-        directory_id=random_uuid(rng, "directory-id"),
-    )
+
+
+async def _write_identity(disk: Disk, path: str, identity: Identity) -> None:
     await disk.replace(f"{path}/{META_FILE}", encode_identity(identity))
     await disk.flush([], [os.path.dirname(path)])
-    return identity
 
 
 def _unreadable(path: str, error: OSError) -> UnreadableDirectoryError:

@@ -18,12 +18,12 @@ from streamkit.broker.storage.errors import (
     LogOfflineError,
     UnreadableDirectoryError,
 )
-from streamkit.broker.storage.log_directory import LogDirectory
+from streamkit.broker.storage.log_directory import LogDirectory, format_directory
 from streamkit.broker.storage.partition_log import PartitionLog
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.runtime.os.disk import OsDisk
 from tests.broker.storage.conftest import TOPIC_ID, Bench
-from tests.broker.storage.support import NOW_MS, batch, sequenced, values
+from tests.broker.storage.support import NOW_MS, SeededRng, batch, sequenced, values
 from tests.broker.storage.test_partition_log import read_all
 
 SMALL = {"segment_bytes": 2000, "index_interval_bytes": 100}
@@ -299,6 +299,45 @@ async def test_a_directory_of_another_cluster(bench: Bench) -> None:
     bench.opened.remove(directory)
     with pytest.raises(ForeignDirectoryError, match="cluster ours"):
         await bench.directory(cluster_id="theirs")
+
+
+async def test_a_directory_may_wait_to_learn_which_cluster_it_joins(bench: Bench) -> None:
+    directory = await bench.directory(founds=False)
+    directory_id = directory.directory_id
+    assert directory.cluster_id == ""
+    bench.crash(directory)
+    directory = await bench.directory(founds=False)
+    assert (directory.cluster_id, directory.directory_id) == ("", directory_id)
+    await directory.join("ours")
+    await directory.join("ours")
+    with pytest.raises(ForeignDirectoryError, match="cluster ours"):
+        await directory.join("theirs")
+    bench.crash(directory)
+    directory = await bench.directory(founds=False)
+    assert (directory.cluster_id, directory.directory_id) == ("ours", directory_id)
+
+
+async def test_a_directory_that_joined_no_cluster_can_still_found_one(bench: Bench) -> None:
+    directory = await bench.directory(founds=False)
+    directory_id = directory.directory_id
+    bench.crash(directory)
+    founded = await bench.directory()
+    assert founded.cluster_id
+    assert founded.directory_id == directory_id
+
+
+async def test_formatting_is_for_empty_directories(bench: Bench) -> None:
+    path = str(bench.path)
+    identity = await format_directory(bench.disk, path, node_id=1, cluster_id="ours", rng=SeededRng())
+    with pytest.raises(ForeignDirectoryError, match="formatted already"):
+        await format_directory(bench.disk, path, node_id=1, cluster_id="ours", rng=SeededRng())
+    directory = await bench.directory(founds=False)
+    assert directory.identity == identity
+    other = bench.path.parent / "other"
+    other.mkdir()
+    (other / "holiday.jpg").touch()
+    with pytest.raises(ForeignDirectoryError, match=r"holds holiday\.jpg"):
+        await format_directory(bench.disk, str(other), node_id=1, cluster_id=None, rng=SeededRng())
 
 
 async def test_an_unreadable_directory(bench: Bench) -> None:

@@ -61,6 +61,7 @@ async def test_they_survive_a_restart(bench: Bench, clean: bool) -> None:
     directory, _ = await filled(bench)
     if clean:
         await directory.close()
+        bench.opened.remove(directory)
     else:
         bench.crash(directory)
     for _ in range(2):
@@ -73,6 +74,7 @@ async def test_they_survive_a_restart(bench: Bench, clean: bool) -> None:
 async def test_a_crash_after_a_clean_stop_in_the_middle_of_a_segment_keeps_both_halves(bench: Bench) -> None:
     directory, _ = await filled(bench)
     await directory.close()
+    bench.opened.remove(directory)
     directory = await bench.directory()
     log = await bench.log(directory, **SMALL)
     write(log, transactional(21), marker(committed=False))
