@@ -41,6 +41,21 @@ class CoordinatorRecord(NamedTuple):
     value: bytes | None
 
 
+class Producer(NamedTuple):
+    """A producer in one of its epochs."""
+
+    producer_id: int
+    epoch: int
+
+
+class TransactionEnd(NamedTuple):
+    """What a transaction marker in the shard's partition says (WriteTxnMarkers)."""
+
+    producer: Producer
+    committed: bool
+    coordinator_epoch: int
+
+
 class Refusal(Exception):
     """A request that cannot be done now; each API has its own way to say so, some with the message."""
 
@@ -53,7 +68,7 @@ class Refusal(Exception):
 class Decision:
     """What one request, or one deadline, leads to at one instant."""
 
-    __slots__ = ("at", "events", "records", "replies")
+    __slots__ = ("at", "commands", "events", "records", "replies", "transaction", "transaction_end")
 
     def __init__(self, at: Instant) -> None:
         self.at = at
@@ -61,6 +76,12 @@ class Decision:
         """To append as one batch, then to replay in this order."""
         self.replies: list[tuple[Token, Message]] = []
         """To send once the records, and all that was replayed before them, are committed."""
+        self.transaction: Producer | None = None
+        """Whose transaction the records belong to: replayed with `replay_in_transaction`."""
+        self.transaction_end: TransactionEnd | None = None
+        """A marker to append behind the records, then to replay with `end_transaction`."""
+        self.commands: list[object] = []
+        """For the shard's own shell to carry out when the replies are sent."""
         self.events: list[object] = []
         """For the metrics; nothing depends on them."""
 
@@ -68,6 +89,8 @@ class Decision:
         """Nothing of this is done: a refusal came while it was decided."""
         self.records.clear()
         self.replies.clear()
+        self.commands.clear()
+        self.transaction = self.transaction_end = None
         self.events.clear()
 
     def reply(self, token: Token, message: Message) -> None:
@@ -79,6 +102,14 @@ class Shard(Protocol):
 
     def replay(self, key: bytes, value: bytes | None) -> None:
         """Apply one record; the only way in which hard state changes."""
+        ...
+
+    def replay_in_transaction(self, producer_id: int, key: bytes, value: bytes | None) -> None:
+        """Keep one record that counts from the end of its producer's transaction on, if that commits."""
+        ...
+
+    def end_transaction(self, producer_id: int, *, committed: bool) -> None:
+        """Apply what was kept of this producer, or forget it."""
         ...
 
     def loaded(self, decision: Decision) -> None:

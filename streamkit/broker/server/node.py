@@ -27,10 +27,10 @@ from streamkit.broker.server.active_controller import ActiveController
 from streamkit.broker.server.broker_metrics import BrokerMetrics
 from streamkit.broker.server.controller_channel import ControllerChannel
 from streamkit.broker.server.controller_client import ControllerClient
-from streamkit.broker.server.coordinator_host import GroupHost
 from streamkit.broker.server.dispatch import Dispatcher, Metrics
 from streamkit.broker.server.fetch_sessions import FetchSessions
 from streamkit.broker.server.group_gauges import GroupGauges
+from streamkit.broker.server.group_host import GroupHost
 from streamkit.broker.server.metadata_answers import MetadataAnswers
 from streamkit.broker.server.metadata_publisher import MetadataPublisher
 from streamkit.broker.server.partitions import Partitions

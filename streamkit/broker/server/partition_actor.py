@@ -22,7 +22,6 @@ from streamkit.broker.storage.errors import LogOfflineError
 from streamkit.errors import StreamkitError
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.records.batch import NO_LEADER_EPOCH, Buffer, batches
-from streamkit.protocol.records.record import Record, encode_batch
 from streamkit.telemetry.instruments import Counter
 
 if TYPE_CHECKING:
@@ -118,12 +117,10 @@ class PartitionActor:
             asyncio.get_running_loop().call_soon(self.drain)
         self._mailbox.append((batch, acks, reply, place))
 
-    def append(self, records: Sequence[Record]) -> asyncio.Future[int]:
-        """Append records of our own as one batch: its base offset, once it is committed; or
-        `AppendError`.
-        """
+    def append_batch(self, batch: bytes) -> asyncio.Future[int]:
+        """Append a batch of our own: its base offset, once it is committed; or `AppendError`."""
         waiting = OwnAppend()
-        self.produce(encode_batch(records), ACKS_ALL, waiting)
+        self.produce(batch, ACKS_ALL, waiting)
         return waiting.future
 
     def drain(self) -> None:

@@ -48,6 +48,12 @@ def decode_key(key: bytes | None) -> ControlType | None:
     return ControlType(number) if number in ControlType.__members__.values() else None
 
 
+def marker_record(marker: TransactionMarker) -> tuple[bytes, bytes]:
+    """Key and value of the record that is this marker."""
+    kind = ControlType.COMMIT if marker.committed else ControlType.ABORT
+    return encode_key(kind), encode_marker_value(marker)
+
+
 def encode_marker_value(marker: TransactionMarker) -> bytes:
     return _MARKER_VALUE.pack(0, marker.coordinator_epoch)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import cast
 
 import pytest
@@ -11,8 +11,8 @@ import pytest
 from streamkit.broker.config import BrokerConfig
 from streamkit.broker.controller.image import MetadataImage, PartitionRegistration, TopicImage
 from streamkit.broker.coordination.group.coordinator import GroupCoordinator
-from streamkit.broker.coordination.shard import Decision, Refusal, Token
-from streamkit.broker.server.coordinator_host import GroupHost
+from streamkit.broker.coordination.shard import Decision, Producer, Refusal, Token, TransactionEnd
+from streamkit.broker.server.group_host import GroupHost
 from streamkit.broker.server.timers import Timers
 from streamkit.errors import StreamkitError
 from streamkit.protocol.error_codes import ErrorCode
@@ -27,8 +27,8 @@ from streamkit.protocol.messages.offset_fetch import (
     OffsetFetchRequestTopics,
     OffsetFetchResponseGroup,
 )
-from streamkit.protocol.records.batch import Buffer
-from streamkit.protocol.records.record import Record, encode_batch
+from streamkit.protocol.records.batch import Buffer, parse_header
+from streamkit.protocol.records.record import Record, decode_records, encode_batch
 from streamkit.runtime.os.clock import SystemClock
 from streamkit.runtime.os.spawn import TaskSpawn
 from streamkit.telemetry.instruments import Registry
@@ -39,22 +39,24 @@ class FakeLog:
 
     def __init__(self) -> None:
         self.batches: list[list[Record]] = []
+        self.encoded: list[bytes] = []
         self.appends: list[asyncio.Future[int]] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.reads = 0
 
-    def append(self, records: Sequence[Record]) -> asyncio.Future[int]:
-        self.batches.append(list(records))
+    def append_batch(self, batch: bytes) -> asyncio.Future[int]:
+        self.batches.append(decode_records(batch))
+        self.encoded.append(batch)
         self.appends.append(asyncio.get_running_loop().create_future())
         return self.appends[-1]
 
     async def read_committed_batches(self, from_offset: int) -> AsyncIterator[Buffer]:
         self.reads += 1
         await self.gate.wait()
-        for batch, appended in zip(self.batches, self.appends, strict=True):
+        for batch, appended in zip(self.encoded, self.appends, strict=True):
             if appended.done() and appended.exception() is None:
-                yield encode_batch(batch)
+                yield batch
 
     def commit(self) -> None:
         for appended in self.appends:
@@ -154,7 +156,7 @@ async def stage() -> AsyncIterator[Stage]:
 
 @pytest.fixture(autouse=True)
 def fast_reload(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("streamkit.broker.server.coordinator_host.RELOAD_DELAY_MS", 1)
+    monkeypatch.setattr("streamkit.broker.server.hosted_shard.RELOAD_DELAY_MS", 1)
     yield
 
 
@@ -309,7 +311,43 @@ async def test_offsets_of_deleted_topics_are_forgotten(stage: Stage) -> None:
 
 
 async def test_an_unreadable_record_costs_only_itself(stage: Stage) -> None:
-    stage.log.append([Record(key=b"\0\1\0", value=b""), Record(key=None, value=b"?")])
+    stage.log.append_batch(encode_batch([Record(key=b"\0\1\0", value=b""), Record(key=None, value=b"?")]))
     stage.log.commit()
     await stage.serve()
     assert offset_in(await stage.fetch()) == -1
+
+
+async def test_offsets_of_a_transaction_and_its_marker_keep_their_place(
+    stage: Stage,
+) -> None:
+    await stage.serve()
+    shard = stage.host.shards[0]
+
+    def decide(coordinator: GroupCoordinator, decision: Decision) -> None:
+        part = OffsetCommitRequestPartition(committed_offset=9)
+        topics = [OffsetCommitRequestTopic(name="t", partitions=[part])]
+        coordinator.commit(OffsetCommitRequest(group_id="g", topics=topics), 9, object(), decision)
+        decision.replies.clear()
+        decision.transaction = Producer(5, 2)
+
+    def end(_: GroupCoordinator, decision: Decision) -> None:
+        decision.transaction_end = TransactionEnd(Producer(5, 3), True, 4)
+
+    stage.commit(1)
+    shard.tell(decide)
+    shard.tell(end)
+    stage.commit(2)
+    await turns()
+    headers = [parse_header(batch) for batch in stage.log.encoded]
+    assert [(h.producer_id, h.producer_epoch, h.is_transactional, h.is_control) for h in headers] == [
+        (-1, -1, False, False),
+        (5, 2, True, False),
+        (5, 3, True, True),
+        (-1, -1, False, False),
+    ]
+    stage.log.commit()
+    stage.leads = False
+    stage.host.refresh()
+    stage.leads = True
+    await stage.serve()
+    assert offset_in(await stage.fetch()) == 2

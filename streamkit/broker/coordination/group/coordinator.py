@@ -25,9 +25,22 @@ from streamkit.broker.coordination.group.consumer.group import ConsumerGroup
 from streamkit.broker.coordination.group.consumer.heartbeat import HeartbeatCall
 from streamkit.broker.coordination.group.consumer.migration import become_consumer
 from streamkit.broker.coordination.group.offsets import CommittedOffsets, OffsetLimits, commit_offsets
-from streamkit.broker.coordination.group.records import OffsetChange, group_tombstone, parse
+from streamkit.broker.coordination.group.records import (
+    OffsetChange,
+    group_tombstone,
+    offset_tombstone,
+    parse,
+)
+from streamkit.broker.coordination.group.transactional_commit import (
+    as_offset_commit,
+    as_transactional,
+    claims_membership,
+    refusal_in_transaction,
+    unstable,
+)
+from streamkit.broker.coordination.group.transactional_offsets import TransactionalOffsets
 from streamkit.broker.coordination.group.vocabulary import Caller, CommitClaim, RebalanceReason, Timer
-from streamkit.broker.coordination.shard import Decision, Instant, Refusal, Token
+from streamkit.broker.coordination.shard import Decision, Instant, Producer, Refusal, Token
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages import consumer_group_describe
 from streamkit.protocol.messages.consumer_group_heartbeat import (
@@ -54,6 +67,7 @@ from streamkit.protocol.messages.offset_commit import (
 from streamkit.protocol.messages.offset_delete import OffsetDeleteRequest, OffsetDeleteResponse
 from streamkit.protocol.messages.offset_fetch import OffsetFetchRequestGroup, OffsetFetchResponseGroup
 from streamkit.protocol.messages.sync_group import SyncGroupRequest, SyncGroupResponse
+from streamkit.protocol.messages.txn_offset_commit import TxnOffsetCommitRequest
 
 BATCH_LEAVE_VERSION = 3
 MEMBER_EPOCH_ON_COMMIT_VERSION = 9
@@ -71,6 +85,7 @@ class GroupCoordinator:
     def __init__(self, config: BrokerConfig, cluster: Cluster) -> None:
         self.groups: dict[str, Group] = {}
         self.offsets = CommittedOffsets()
+        self.transactional = TransactionalOffsets()
         self._config = config
         self._cluster = cluster
         self._deadlines: Deadlines[Timer] = Deadlines()
@@ -88,6 +103,7 @@ class GroupCoordinator:
         if isinstance(record, OffsetChange):
             self._named(record.group)
             self.offsets.replay(*record)
+            self.transactional.overtaken(record[:3])
             self._forget_if_unused(record.group)
         elif record.value is not None:
             self._classic(record.group).replay(record.value)
@@ -105,6 +121,19 @@ class GroupCoordinator:
         group.apply(change)
         if isinstance(change, consumer_records.EpochChange) and change.value is None:
             self._delete(change.group_id)
+
+    def replay_in_transaction(self, producer_id: int, key: bytes, value: bytes | None) -> None:
+        record = parse(key, value)
+        if isinstance(record, OffsetChange):
+            self._named(record.group)
+            self.transactional.keep(producer_id, record)
+
+    def end_transaction(self, producer_id: int, *, committed: bool) -> None:
+        groups = self.transactional.groups_of(producer_id)
+        for change in self.transactional.end(producer_id, committed=committed):
+            self.offsets.replay(*change)
+        for group_id in groups:
+            self._forget_if_unused(group_id)
 
     def loaded(self, decision: Decision) -> None:
         for group in self.groups.values():
@@ -279,7 +308,30 @@ class GroupCoordinator:
                 ErrorCode.GROUP_ID_NOT_FOUND if knows_member_epochs else ErrorCode.ILLEGAL_GENERATION
             )
 
-    def fetch(self, request: OffsetFetchRequestGroup, token: Token, decision: Decision) -> None:
+    def commit_in_transaction(
+        self, request: TxnOffsetCommitRequest, token: Token, decision: Decision
+    ) -> None:
+        """A producer commits what it consumed; a version that tells no membership is not asked for it."""
+        commit = as_offset_commit(request)
+        try:
+            if claims_membership(request):
+                self._check_commit(commit, MEMBER_EPOCH_ON_COMMIT_VERSION, decision)
+        except Refusal as refusal:
+            decision.reply(token, as_transactional(refused_commit(commit, refusal_in_transaction(refusal))))
+            return
+        records, response = commit_offsets(commit, decision.at.wall_ms, self._offset_limits())
+        decision.records += records
+        decision.transaction = Producer(request.producer_id, request.producer_epoch)
+        decision.reply(token, as_transactional(response))
+
+    def fetch(
+        self,
+        request: OffsetFetchRequestGroup,
+        token: Token,
+        decision: Decision,
+        *,
+        require_stable: bool = False,
+    ) -> None:
         group = self.groups.get(request.group_id)
         try:
             if group is not None:
@@ -288,7 +340,8 @@ class GroupCoordinator:
             code = refusal.code
             decision.reply(token, OffsetFetchResponseGroup(group_id=request.group_id, error_code=code))
             return
-        decision.reply(token, self.offsets.fetch(request))
+        found = self.offsets.fetch(request)
+        decision.reply(token, unstable(found, self.transactional) if require_stable else found)
 
     def delete_offsets(self, request: OffsetDeleteRequest, token: Token, decision: Decision) -> None:
         try:
@@ -309,6 +362,8 @@ class GroupCoordinator:
         """Delete offsets whose retention has passed, and empty groups that have none left."""
         limits = self._offset_limits()
         for group in self.groups.values():
+            if self.transactional.has_group(group.group_id):
+                continue
             expired = self.offsets.expired(group, decision.at.wall_ms, limits)
             decision.records += expired
             has_others = len(self.offsets.of(group.group_id)) > len(expired)
@@ -380,6 +435,8 @@ class GroupCoordinator:
         else:
             code = ErrorCode.NONE
             decision.records += self.offsets.tombstones(group_id)
+            for place in self.transactional.places_of(group_id):
+                decision.records.append(offset_tombstone(group_id, *place))
             _delete_records(group, decision)
         decision.reply(token, DeletableGroupResult(group_id=group_id, error_code=code))
 
@@ -405,12 +462,15 @@ class GroupCoordinator:
         group = self.groups.pop(group_id, None)
         if isinstance(group, ClassicGroup):
             group.state = ClassicState.DEAD
-        if group is not None and self.offsets.of(group_id):
+        if group is not None and self._has_offsets(group_id):
             self._classic(group_id)
+
+    def _has_offsets(self, group_id: str) -> bool:
+        return bool(self.offsets.of(group_id)) or self.transactional.has_group(group_id)
 
     def _forget_if_unused(self, group_id: str) -> None:
         group = self.groups.get(group_id)
-        if isinstance(group, ClassicGroup) and group.is_unused and not self.offsets.of(group_id):
+        if isinstance(group, ClassicGroup) and group.is_unused and not self._has_offsets(group_id):
             group.state = ClassicState.DEAD
             del self.groups[group_id]
 

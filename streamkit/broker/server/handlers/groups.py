@@ -19,8 +19,8 @@ from streamkit.broker.coordination.group.coordinator import GroupCoordinator, re
 from streamkit.broker.coordination.group.vocabulary import Caller
 from streamkit.broker.coordination.shard import Decision, Refusal, Token
 from streamkit.broker.server.authorized_operations import GROUP
-from streamkit.broker.server.coordinator_host import Decide
 from streamkit.broker.server.dispatch import RequestContext, Route
+from streamkit.broker.server.hosted_shard import Decide
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.delete_groups import (
@@ -83,7 +83,7 @@ NULL_PROTOCOL_NAME_VERSION = 7
 Reply = TypeVar("Reply", bound=Message)
 
 
-async def ask(broker: Broker, group_id: str, reply: type[Reply], decide: Decide) -> Reply:
+async def ask(broker: Broker, group_id: str, reply: type[Reply], decide: Decide[GroupCoordinator]) -> Reply:
     """What the group's shard answers; raises Refusal."""
     answer = await broker.groups.ask(group_id, decide)
     assert isinstance(answer, reply)
