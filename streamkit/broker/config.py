@@ -183,8 +183,8 @@ class TopicConfig:
     unclean_leader_election_enable: bool = flag(
         "unclean.leader.election.enable",
         False,
-        "Whether a replica that is not in sync may become leader.",
-        kept_without="Today a partition has one replica, so nobody is elected and either value holds.",
+        "Whether a replica that is not in sync may become leader when nobody else can. It loses what only "
+        "the others had.",
     )
 
     def altered(self, overrides: Mapping[str, str]) -> TopicConfig:
@@ -311,6 +311,25 @@ class BrokerConfig:
         "",
         "Where this broker stands (a rack, a zone): replicas are spread over racks, and a consumer may read "
         "from the closest.",
+    )
+
+    broker_heartbeat_interval_ms: int = integer(
+        "broker.heartbeat.interval.ms",
+        1000,
+        "How often a broker tells the controller that it lives (Kafka: 2000).",
+        low=1,
+    )
+    broker_session_timeout_ms: int = integer(
+        "broker.session.timeout.ms",
+        4000,
+        "A broker that was silent for this long is fenced: others lead its partitions (Kafka: 9000).",
+        low=1,
+    )
+    leader_imbalance_per_broker_percentage: int = integer(
+        "leader.imbalance.per.broker.percentage",
+        10,
+        "How much of the leadership that a broker is preferred for it may miss before it is given back.",
+        low=0,
     )
 
     auto_create_topics_enable: bool = flag(
@@ -520,6 +539,8 @@ class BrokerConfig:
         if self.group_min_session_timeout_ms > self.group_max_session_timeout_ms:
             raise UsageError("group.min.session.timeout.ms is above group.max.session.timeout.ms")
         self.check_group(self.group_defaults)
+        if self.broker_heartbeat_interval_ms >= self.broker_session_timeout_ms:
+            raise UsageError("broker.heartbeat.interval.ms is not below broker.session.timeout.ms")
         if "," in self.log_dir:
             raise UsageError(
                 f"log.dirs names several directories: {self.log_dir}",

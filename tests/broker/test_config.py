@@ -94,7 +94,6 @@ def test_every_key_is_read_by_some_code() -> None:
     assert kept_without == {
         "delete.retention.ms": NOTHING_COMPACTED,
         "min.compaction.lag.ms": NOTHING_COMPACTED,
-        "unclean.leader.election.enable": TOPIC_KEYS["unclean.leader.election.enable"].kept_without,
     }
 
 

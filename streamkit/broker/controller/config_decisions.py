@@ -2,6 +2,8 @@
 
 What a resource would hold afterwards is judged as a whole, so a request with one bad value changes nothing of
 that resource. Of a broker's keys only those that it re-reads while it runs can be altered.
+
+Settings that decide who is in sync and who may lead take effect on partitions in the same batch.
 """
 
 from __future__ import annotations
@@ -21,8 +23,10 @@ from streamkit.broker.config import (
 from streamkit.broker.config_description import BrokerLayers, describe_broker, describe_topic
 from streamkit.broker.config_key import ConfigType, InvalidValueError, nearest
 from streamkit.broker.controller.decision import Decision, Refusal
-from streamkit.broker.controller.image import ConfigResource, MetadataImage, ResourceType
-from streamkit.broker.controller.records import ConfigRecord
+from streamkit.broker.controller.image import ALL_BROKERS, ConfigResource, MetadataImage, ResourceType
+from streamkit.broker.controller.leadership import with_configs
+from streamkit.broker.controller.partition_rules import ELECTION_KEYS, MIN_INSYNC_REPLICAS
+from streamkit.broker.controller.records import ConfigRecord, MetadataRecord
 from streamkit.broker.controller.topic_names import invalid_reason
 from streamkit.errors import UsageError
 from streamkit.protocol.error_codes import ErrorCode
@@ -65,14 +69,15 @@ class ConfigDecisions:
     ) -> Decision[incremental.IncrementalAlterConfigsResponse]:
         """Change single keys, leaving the others."""
         times = Counter((one.resource_type, one.resource_name) for one in request.resources)
-        records: list[ConfigRecord] = []
+        batch = _Batch()
         responses = []
         for one in request.resources:
             resource = ConfigResource(one.resource_type, one.resource_name)
             error, message = ErrorCode.NONE, None
             try:
                 _check_once(times.pop(resource, 0))
-                records += self._records(resource, self._operated(resource, one.configs))
+                after = self._operated(resource, one.configs)
+                batch.add(resource, after, self._records(resource, after))
             except Refusal as refusal:
                 error, message = refusal.code, refusal.message
             responses.append(
@@ -84,12 +89,12 @@ class ConfigDecisions:
                 )
             )
         reply = incremental.IncrementalAlterConfigsResponse(responses=responses)
-        return Decision([] if request.validate_only else records, reply)
+        return Decision([] if request.validate_only else self._with_partitions(batch), reply)
 
     def replace(self, request: replacing.AlterConfigsRequest) -> Decision[replacing.AlterConfigsResponse]:
         """Put these keys in place of all that a resource has."""
         times = Counter((one.resource_type, one.resource_name) for one in request.resources)
-        records: list[ConfigRecord] = []
+        batch = _Batch()
         responses = []
         for one in request.resources:
             resource = ConfigResource(one.resource_type, one.resource_name)
@@ -98,9 +103,8 @@ class ConfigDecisions:
                 _check_once(times.pop(resource, 0))
                 _check_keys(config.name for config in one.configs)
                 _check_values((config.name, config.value) for config in one.configs)
-                records += self._records(
-                    resource, {config.name: config.value or "" for config in one.configs}
-                )
+                after = {config.name: config.value or "" for config in one.configs}
+                batch.add(resource, after, self._records(resource, after))
             except Refusal as refusal:
                 error, message = refusal.code, refusal.message
             responses.append(
@@ -112,7 +116,19 @@ class ConfigDecisions:
                 )
             )
         reply = replacing.AlterConfigsResponse(responses=responses)
-        return Decision([] if request.validate_only else records, reply)
+        return Decision([] if request.validate_only else self._with_partitions(batch), reply)
+
+    def _with_partitions(self, batch: _Batch) -> list[MetadataRecord]:
+        """The configurations, and what becomes of partitions by them."""
+        resources = {
+            ConfigResource(record.resource_type, record.resource_name)
+            for record in batch.records
+            if record.name in ELECTION_KEYS
+        }
+        topics: Iterable[str] = [one.name for one in resources if one.type == ResourceType.TOPIC]
+        if ALL_BROKERS in resources:
+            topics = self._image.topics
+        return [*batch.records, *with_configs(self._image, self._config, batch.after, topics)]
 
     def _operated(
         self, resource: ConfigResource, configs: list[incremental.AlterableConfig]
@@ -207,6 +223,13 @@ class ConfigDecisions:
             raise Refusal(ErrorCode.INVALID_REQUEST, "Unable to parse broker name as a base 10 number.")
         if name and int(name) not in self._image.brokers:
             raise Refusal(ErrorCode.BROKER_ID_NOT_REGISTERED, f"No broker with id {name} found.")
+        before = self._image.config(ConfigResource(ResourceType.BROKER, name))
+        if name and self._image.has_elr and before.get(MIN_INSYNC_REPLICAS) != after.get(MIN_INSYNC_REPLICAS):
+            # Eligible leaders are sound only if every leader waits for as many replicas as we think here.
+            raise Refusal(
+                ErrorCode.INVALID_CONFIG,
+                f"{MIN_INSYNC_REPLICAS} of a single broker cannot be altered; alter it for all brokers.",
+            )
         for key in after:
             if key not in PROPERTY_NAMES:
                 raise Refusal(ErrorCode.INVALID_CONFIG, f"Unknown broker config name: {key}")
@@ -216,6 +239,20 @@ class ConfigDecisions:
             self._config.altered(after)
         except UsageError as error:
             raise Refusal(ErrorCode.INVALID_CONFIG, error.message) from None
+
+
+class _Batch:
+    """What all resources of a request come to."""
+
+    def __init__(self) -> None:
+        self.records: list[ConfigRecord] = []
+        self.after: dict[ConfigResource, Mapping[str, str]] = {}
+
+    def add(
+        self, resource: ConfigResource, after: Mapping[str, str], records: Iterable[ConfigRecord]
+    ) -> None:
+        self.records += records
+        self.after[resource] = after
 
 
 def _check_once(times: int) -> None:

@@ -8,7 +8,7 @@ and use `offset` as the epoch of what they derive from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import IntEnum
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -17,17 +17,31 @@ import msgspec
 
 from streamkit.broker.config_description import BrokerLayers
 from streamkit.broker.controller.records import (
+    ELR_FEATURE,
+    FENCE,
     GROUP_VERSION_FEATURE,
+    IN_CONTROLLED_SHUTDOWN,
+    METADATA_VERSION,
+    METADATA_VERSION_FEATURE,
     NO_LEADER_CHANGE,
+    NO_RECOVERY_CHANGE,
+    RECOVERED,
+    UNFENCE,
+    BrokerFeature,
+    BrokerRegistrationChangeRecord,
     ConfigRecord,
+    ControllerFeature,
     FeatureLevelRecord,
     MetadataRecord,
+    NoOpRecord,
     PartitionChangeRecord,
     PartitionRecord,
     ProducerIdsRecord,
     RegisterBrokerRecord,
+    RegisterControllerRecord,
     RemoveTopicRecord,
     TopicRecord,
+    UnregisterBrokerRecord,
 )
 from streamkit.broker.controller.topic_names import collision_key
 
@@ -72,7 +86,11 @@ class FeatureRange(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class BrokerRegistration(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A broker process; `epoch` is the offset of its registration."""
+    """A broker process; `epoch` is the offset of its registration.
+
+    A fenced broker is not told to clients, leads nothing and is in no ISR. The same holds for one in
+    controlled shutdown, but that it still serves until it has gone.
+    """
 
     broker_id: int
     incarnation_id: bytes
@@ -81,15 +99,34 @@ class BrokerRegistration(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     rack: str | None
     fenced: bool
     log_dirs: tuple[bytes, ...]
+    in_controlled_shutdown: bool = False
+    features: tuple[FeatureRange, ...] = ()
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it may lead and be in sync."""
+        return not (self.fenced or self.in_controlled_shutdown)
 
     def endpoint(self, listener: str) -> Endpoint | None:
         return next((endpoint for endpoint in self.endpoints if endpoint.name == listener), None)
 
 
+class ControllerRegistration(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A controller process, and where it can be reached."""
+
+    controller_id: int
+    incarnation_id: bytes
+    endpoints: tuple[Endpoint, ...]
+    features: tuple[FeatureRange, ...] = ()
+
+
 class PartitionRegistration(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Who holds a partition. The first replica is the preferred leader; `isr` is a subset of `replicas`.
 
-    `leader_epoch` counts elections, `partition_epoch` changes of any kind.
+    `elr` are the replicas that left the ISR when it fell below min.insync.replicas, so that they still hold
+    all that was ever committed (KIP-966); it has nothing in common with `isr`. `last_known_elr` names the
+    last leader of a partition that has neither. `leader_epoch` counts elections, `partition_epoch` changes of
+    any kind. `replicas` includes those that a reassignment is adding and those that it is removing.
     """
 
     replicas: tuple[int, ...]
@@ -100,6 +137,13 @@ class PartitionRegistration(msgspec.Struct, frozen=True, gc=False, kw_only=True)
     directories: tuple[bytes, ...] = ()
     removing_replicas: tuple[int, ...] = ()
     adding_replicas: tuple[int, ...] = ()
+    elr: tuple[int, ...] = ()
+    last_known_elr: tuple[int, ...] = ()
+    leader_recovery_state: int = RECOVERED
+
+    @property
+    def is_being_reassigned(self) -> bool:
+        return bool(self.removing_replicas or self.adding_replicas)
 
 
 class TopicImage(msgspec.Struct, kw_only=True):
@@ -130,6 +174,7 @@ class MetadataImage:
         self.topics: dict[str, TopicImage] = {}
         self.topics_by_id: dict[bytes, TopicImage] = {}
         self.brokers: dict[int, BrokerRegistration] = {}
+        self.controllers: dict[int, ControllerRegistration] = {}
         self.configs: dict[ConfigResource, dict[str, str]] = {}
         self.features: dict[str, int] = {}
         self.next_producer_id = 0
@@ -172,6 +217,20 @@ class MetadataImage:
         broker = self.brokers.get(broker_id)
         return broker is not None and not broker.fenced
 
+    def is_active(self, broker_id: int) -> bool:
+        """Whether a broker may lead and be in sync."""
+        broker = self.brokers.get(broker_id)
+        return broker is not None and broker.is_active
+
+    @property
+    def metadata_version(self) -> int:
+        """The level at which records are written; that of a new log before its first record."""
+        return self.features.get(METADATA_VERSION_FEATURE, METADATA_VERSION)
+
+    @property
+    def has_elr(self) -> bool:
+        return self.features.get(ELR_FEATURE, 0) > 0
+
     # --- replay ----------------------------------------------------------------------------------
 
     def replay(self, record: MetadataRecord, offset: int, changes: MetadataChanges) -> None:
@@ -193,7 +252,16 @@ class MetadataImage:
             case ProducerIdsRecord():
                 self.next_producer_id = record.next_producer_id
             case FeatureLevelRecord():
-                self.features[record.name] = record.feature_level
+                self._replay_feature_level(record)
+            case BrokerRegistrationChangeRecord():
+                self._replay_broker_change(record, changes)
+            case UnregisterBrokerRecord():
+                del self.brokers[record.broker_id]
+                changes.brokers.add(record.broker_id)
+            case RegisterControllerRecord():
+                self._replay_register_controller(record)
+            case NoOpRecord():
+                pass
         self.offset = offset
 
     def _replay_topic(self, record: TopicRecord, changes: MetadataChanges) -> None:
@@ -215,6 +283,9 @@ class MetadataImage:
                 directories=tuple(record.directories),
                 removing_replicas=tuple(record.removing_replicas),
                 adding_replicas=tuple(record.adding_replicas),
+                elr=tuple(record.eligible_leader_replicas or ()),
+                last_known_elr=tuple(record.last_known_elr or ()),
+                leader_recovery_state=record.leader_recovery_state,
             )
         )
         self.partition_count += 1
@@ -223,17 +294,7 @@ class MetadataImage:
     def _replay_partition_change(self, record: PartitionChangeRecord, changes: MetadataChanges) -> None:
         topic = self.topics_by_id[record.topic_id]
         before = topic.partitions[record.partition_id]
-        elected = record.leader != NO_LEADER_CHANGE
-        topic.partitions[record.partition_id] = PartitionRegistration(
-            replicas=_changed(record.replicas, before.replicas),
-            isr=_changed(record.isr, before.isr),
-            leader=record.leader if elected else before.leader,
-            leader_epoch=before.leader_epoch + elected,
-            partition_epoch=before.partition_epoch + 1,
-            directories=before.directories if record.directories is None else tuple(record.directories),
-            removing_replicas=_changed(record.removing_replicas, before.removing_replicas),
-            adding_replicas=_changed(record.adding_replicas, before.adding_replicas),
-        )
+        topic.partitions[record.partition_id] = changed_partition(before, record)
         changes.changed_partitions.append((topic, record.partition_id))
 
     def _replay_remove_topic(self, record: RemoveTopicRecord, changes: MetadataChanges) -> None:
@@ -266,9 +327,66 @@ class MetadataImage:
             rack=record.rack,
             fenced=record.fenced,
             log_dirs=tuple(record.log_dirs),
+            in_controlled_shutdown=record.in_controlled_shutdown,
+            features=_features(record.features),
         )
         changes.brokers.add(record.broker_id)
+
+    def _replay_broker_change(self, record: BrokerRegistrationChangeRecord, changes: MetadataChanges) -> None:
+        before = self.brokers[record.broker_id]
+        assert record.broker_epoch == before.epoch, "a change names the registration that it changes"
+        self.brokers[record.broker_id] = msgspec.structs.replace(
+            before,
+            fenced=record.fenced == FENCE or (before.fenced and record.fenced != UNFENCE),
+            in_controlled_shutdown=before.in_controlled_shutdown
+            or record.in_controlled_shutdown == IN_CONTROLLED_SHUTDOWN,
+            log_dirs=tuple(record.log_dirs) or before.log_dirs,
+        )
+        changes.brokers.add(record.broker_id)
+
+    def _replay_register_controller(self, record: RegisterControllerRecord) -> None:
+        self.controllers[record.controller_id] = ControllerRegistration(
+            controller_id=record.controller_id,
+            incarnation_id=record.incarnation_id,
+            endpoints=tuple(
+                Endpoint(name=one.name, host=one.host, port=one.port) for one in record.end_points
+            ),
+            features=_features(record.features),
+        )
+
+    def _replay_feature_level(self, record: FeatureLevelRecord) -> None:
+        """A level of 0 is the absence of the feature."""
+        if record.feature_level:
+            self.features[record.name] = record.feature_level
+        else:
+            self.features.pop(record.name, None)
+
+
+def changed_partition(before: PartitionRegistration, record: PartitionChangeRecord) -> PartitionRegistration:
+    """What the record makes of a partition; a leader that it states, even the same, begins an epoch."""
+    elected = record.leader != NO_LEADER_CHANGE
+    recovery = record.leader_recovery_state
+    return PartitionRegistration(
+        replicas=_changed(record.replicas, before.replicas),
+        isr=_changed(record.isr, before.isr),
+        leader=record.leader if elected else before.leader,
+        leader_epoch=before.leader_epoch + elected,
+        partition_epoch=before.partition_epoch + 1,
+        directories=before.directories if record.directories is None else tuple(record.directories),
+        removing_replicas=_changed(record.removing_replicas, before.removing_replicas),
+        adding_replicas=_changed(record.adding_replicas, before.adding_replicas),
+        elr=_changed(record.eligible_leader_replicas, before.elr),
+        last_known_elr=_changed(record.last_known_elr, before.last_known_elr),
+        leader_recovery_state=before.leader_recovery_state if recovery == NO_RECOVERY_CHANGE else recovery,
+    )
 
 
 def _changed(after: list[int] | None, before: tuple[int, ...]) -> tuple[int, ...]:
     return before if after is None else tuple(after)
+
+
+def _features(ranges: Iterable[BrokerFeature | ControllerFeature]) -> tuple[FeatureRange, ...]:
+    return tuple(
+        FeatureRange(name=one.name, lowest=one.min_supported_version, highest=one.max_supported_version)
+        for one in ranges
+    )

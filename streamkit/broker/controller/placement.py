@@ -3,7 +3,8 @@
 Brokers stand in a ring that alternates between racks. Each partition's leader is the next broker of the
 ring; its followers are taken from the places after the leader, racks without a replica first. Every time the
 ring was walked once, followers begin one place further, so that the partitions of a lost leader spread over
-all others. A fenced broker gets a follower only where the live ones do not suffice, and never leads.
+all others. A broker that is fenced or shuts down gets a follower only where the live ones do not suffice, and
+never leads.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ def place(
     Raises Refusal if there are fewer brokers than replicas or none that could lead.
     """
     everyone = sorted(brokers, key=lambda broker: broker.broker_id)
-    live = _alternating_racks([broker for broker in everyone if not broker.fenced])
-    fenced = [broker for broker in everyone if broker.fenced]
+    live = _alternating_racks([broker for broker in everyone if broker.is_active])
+    fenced = [broker for broker in everyone if not broker.is_active]
     if replication_factor > len(everyone):
         raise _unreachable(replication_factor, f"only {len(everyone)} broker(s) are registered")
     if not live:

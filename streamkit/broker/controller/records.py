@@ -1,8 +1,9 @@
 """The records of the cluster's metadata log, as KRaft defines them, and their frame.
 
 Only what this broker writes or replays is declared. A record's value is a frame version (1), the record's key
-and version, all unsigned varints, and then the record itself; the log's keys are null. Versions are those of
-`METADATA_VERSION`, which a new log states in its first record so that a reader knows what it may meet.
+and version, all unsigned varints, and then the record itself; the log's keys are null. Records are written in
+the versions of the finalized `metadata.version`, which a log states in its first record so that a reader
+knows what it may meet.
 """
 
 from __future__ import annotations
@@ -28,12 +29,23 @@ from streamkit.protocol.schema import (
 )
 
 METADATA_VERSION_FEATURE: Final = "metadata.version"
-GROUP_VERSION_FEATURE: Final = "group.version"
-METADATA_VERSION: Final = 21  # 3.9-IV0: directories in partition records, no eligible leader replicas yet
+GROUP_VERSION_FEATURE: Final = "group.version"  # KIP-848
+METADATA_VERSION: Final = 25  # 4.0-IV3, with which Kafka 4.0 founds its clusters
+OLDEST_METADATA_VERSION: Final = 21  # 3.9-IV0, with which the first logs of this broker were written
+FIRST_WITH_ELR_RECORDS: Final = 23  # 4.0-IV1: eligible leader replicas in partition records (KIP-966)
+ELR_FEATURE: Final = "eligible.leader.replicas.version"
 FRAME_VERSION: Final = 1
 
 NO_LEADER: Final = -1
 NO_LEADER_CHANGE: Final = -2
+
+RECOVERED: Final = 0
+RECOVERING: Final = 1  # elected uncleanly, and not yet sure of what its log holds (KIP-704)
+NO_RECOVERY_CHANGE: Final = -1
+
+UNFENCE: Final = -1
+FENCE: Final = 1
+IN_CONTROLLED_SHUTDOWN: Final = 1
 
 
 class BrokerEndpoint(Message):
@@ -65,6 +77,14 @@ class RegisterBrokerRecord(Message):
     log_dirs: Annotated[list[Uuid], versions("3+"), tag(0)] = []
 
 
+@schema("0", flexible="0+", key=1)
+class UnregisterBrokerRecord(Message):
+    """A broker is forgotten."""
+
+    broker_id: Int32 = 0
+    broker_epoch: Int64 = 0
+
+
 @schema("0", flexible="0+", key=2)
 class TopicRecord(Message):
     """A topic begins; its partitions follow."""
@@ -73,7 +93,7 @@ class TopicRecord(Message):
     topic_id: Uuid = ZERO_UUID
 
 
-@schema("0-1", flexible="0+", key=3)
+@schema("0-2", flexible="0+", key=3)
 class PartitionRecord(Message):
     """A partition begins."""
 
@@ -84,10 +104,12 @@ class PartitionRecord(Message):
     removing_replicas: list[Int32] = []
     adding_replicas: list[Int32] = []
     leader: Int32 = NO_LEADER
-    leader_recovery_state: Annotated[Int8, tag(0)] = 0
+    leader_recovery_state: Annotated[Int8, tag(0)] = RECOVERED
     leader_epoch: Int32 = -1
     partition_epoch: Int32 = -1
     directories: Annotated[list[Uuid], versions("1+")] = []
+    eligible_leader_replicas: Annotated[list[Int32] | None, versions("2+"), tag(1)] = None
+    last_known_elr: Annotated[list[Int32] | None, versions("2+"), tag(2)] = None
 
 
 @schema("0", flexible="0+", key=4)
@@ -100,7 +122,7 @@ class ConfigRecord(Message):
     value: str | None = ""
 
 
-@schema("0-1", flexible="0+", key=5)
+@schema("0-2", flexible="0+", key=5)
 class PartitionChangeRecord(Message):
     """A partition changes in what is not null; a stated leader, even the same, begins a leader epoch."""
 
@@ -111,7 +133,9 @@ class PartitionChangeRecord(Message):
     replicas: Annotated[list[Int32] | None, tag(2)] = None
     removing_replicas: Annotated[list[Int32] | None, tag(3)] = None
     adding_replicas: Annotated[list[Int32] | None, tag(4)] = None
-    leader_recovery_state: Annotated[Int8, tag(5)] = -1
+    leader_recovery_state: Annotated[Int8, tag(5)] = NO_RECOVERY_CHANGE
+    eligible_leader_replicas: Annotated[list[Int32] | None, versions("2+"), tag(6)] = None
+    last_known_elr: Annotated[list[Int32] | None, versions("2+"), tag(7)] = None
     directories: Annotated[list[Uuid] | None, versions("1+"), tag(8)] = None
 
 
@@ -139,8 +163,49 @@ class ProducerIdsRecord(Message):
     next_producer_id: Int64 = 0
 
 
+@schema("0-2", flexible="0+", key=17)
+class BrokerRegistrationChangeRecord(Message):
+    """A broker is fenced or unfenced, shuts down, or loses a log directory; 0 and [] change nothing."""
+
+    broker_id: Int32 = 0
+    broker_epoch: Int64 = 0
+    fenced: Annotated[Int8, tag(0)] = 0
+    in_controlled_shutdown: Annotated[Int8, versions("1+"), tag(1)] = 0
+    log_dirs: Annotated[list[Uuid], versions("2+"), tag(2)] = []
+
+
+@schema("0", flexible="0+", key=20)
+class NoOpRecord(Message):
+    """Nothing changes; the log's end moves."""
+
+
+class ControllerEndpoint(Message):
+    name: str = ""
+    host: str = ""
+    port: UInt16 = 0
+    security_protocol: Int16 = 0
+
+
+class ControllerFeature(Message):
+    name: str = ""
+    min_supported_version: Int16 = 0
+    max_supported_version: Int16 = 0
+
+
+@schema("0", flexible="0+", key=27)
+class RegisterControllerRecord(Message):
+    """A controller process begins (KIP-919)."""
+
+    controller_id: Int32 = 0
+    incarnation_id: Uuid = ZERO_UUID
+    zk_migration_ready: bool = False
+    end_points: list[ControllerEndpoint] = []
+    features: list[ControllerFeature] = []
+
+
 MetadataRecord: TypeAlias = (
     RegisterBrokerRecord
+    | UnregisterBrokerRecord
     | TopicRecord
     | PartitionRecord
     | ConfigRecord
@@ -148,21 +213,32 @@ MetadataRecord: TypeAlias = (
     | RemoveTopicRecord
     | FeatureLevelRecord
     | ProducerIdsRecord
+    | BrokerRegistrationChangeRecord
+    | NoOpRecord
+    | RegisterControllerRecord
 )
 
 _BY_KEY: Final[dict[int, type[MetadataRecord]]] = {
     record.KEY: record
     for record in (
-        RegisterBrokerRecord, TopicRecord, PartitionRecord, ConfigRecord,
+        RegisterBrokerRecord, UnregisterBrokerRecord, TopicRecord, PartitionRecord, ConfigRecord,
         PartitionChangeRecord, RemoveTopicRecord, FeatureLevelRecord, ProducerIdsRecord,
+        BrokerRegistrationChangeRecord, NoOpRecord, RegisterControllerRecord,
     )
 }  # fmt: skip
 
 
-def encode_record(record: MetadataRecord) -> bytes:
-    """The value of a log record, at the newest version that METADATA_VERSION allows."""
-    version = record.VERSIONS.last
+def encode_record(record: MetadataRecord, metadata_version: int = METADATA_VERSION) -> bytes:
+    """The value of a log record whose finalized `metadata.version` is `metadata_version`."""
+    version = record_version(record, metadata_version)
     return b"".join((uvarint(FRAME_VERSION), uvarint(record.KEY), uvarint(version), encode(record, version)))
+
+
+def record_version(record: MetadataRecord, metadata_version: int) -> int:
+    """The version in which readers at `metadata_version` expect this record."""
+    if isinstance(record, PartitionRecord | PartitionChangeRecord):
+        return 2 if metadata_version >= FIRST_WITH_ELR_RECORDS else 1
+    return record.VERSIONS.last
 
 
 def decode_record(value: Buffer) -> MetadataRecord:

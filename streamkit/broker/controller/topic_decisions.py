@@ -16,6 +16,7 @@ from streamkit.broker.config_description import BrokerLayers, describe_topic
 from streamkit.broker.controller.config_decisions import check_topic_config
 from streamkit.broker.controller.decision import MAX_RECORDS_PER_DECISION, Decision, Refusal
 from streamkit.broker.controller.image import MetadataImage, ResourceType, TopicImage
+from streamkit.broker.controller.partition_rules import directory_of
 from streamkit.broker.controller.placement import place
 from streamkit.broker.controller.records import (
     ConfigRecord,
@@ -332,11 +333,11 @@ class TopicDecisions:
                 f"The manual partition assignment includes a partition with {len(brokers)} replica(s), but "
                 f"this is not consistent with other partitions, which have {replication_factor} replica(s)."
             )
-        if not any(map(self._image.is_live, brokers)):
+        if not any(map(self._image.is_active, brokers)):
             raise _bad_assignment("All brokers of the manual partition assignment are fenced.")
 
     def _new_partition(self, topic_id: bytes, index: int, replicas: list[int]) -> PartitionRecord:
-        isr = [broker for broker in replicas if self._image.is_live(broker)]
+        isr = [broker for broker in replicas if self._image.is_active(broker)]
         return PartitionRecord(
             partition_id=index,
             topic_id=topic_id,
@@ -345,13 +346,8 @@ class TopicDecisions:
             leader=isr[0],
             leader_epoch=0,
             partition_epoch=0,
-            directories=[self._directory(broker) for broker in replicas],
+            directories=[directory_of(self._image, broker) for broker in replicas],
         )
-
-    def _directory(self, broker_id: int) -> bytes:
-        """A broker with one log directory has no choice; Kafka's zero id leaves it to the broker."""
-        directories = self._image.brokers[broker_id].log_dirs
-        return directories[0] if len(directories) == 1 else ZERO_UUID
 
 
 class _Batch:

@@ -78,6 +78,7 @@ class ActiveController:
         rng: Rng,
         spawn: Spawn,
         metrics: Registry,
+        cluster_id: str,
     ) -> None:
         self._quorum = quorum
         self._publisher = publisher
@@ -85,6 +86,7 @@ class ActiveController:
         self._clock = clock
         self._rng = rng
         self._spawn = spawn
+        self._cluster_id = cluster_id
         self._controller: Controller | None = None
         self._epoch = -1
         """The epoch for which `_controller` was made."""
@@ -131,6 +133,11 @@ class ActiveController:
             self._spawn.start(self._drain(), name="active controller")
         return await reply
 
+    def heard_from(self, broker_id: int, broker_epoch: int) -> None:
+        """A broker lives: noted at once, however many decisions are waiting."""
+        if self._controller is not None:
+            self._controller.heard_from(broker_id, broker_epoch)
+
     def failed(self, reason: str) -> None:
         """The directory can no longer be written: nothing more is decided here."""
         self._failure = reason
@@ -146,7 +153,8 @@ class ActiveController:
         controller = await self._leading()
         decision = decide(controller)
         if decision.records:
-            values = [encode_record(record) for record in decision.records]
+            version = controller.image.metadata_version
+            values = [encode_record(record, version) for record in decision.records]
             began_s = self._clock.monotonic_s()
             try:
                 first_offset = await self._quorum.append(values)
@@ -166,7 +174,13 @@ class ActiveController:
         if epoch != quorum.epoch:
             raise NotControllerError(f"the epoch {epoch} is over")
         if self._controller is None or self._epoch != epoch:
-            self._controller = Controller(self._publisher.image, self._config, self._rng)
+            self._controller = Controller(
+                self._publisher.image,
+                self._config,
+                clock=self._clock,
+                rng=self._rng,
+                cluster_id=self._cluster_id,
+            )
             self._epoch = epoch
         return self._controller
 

@@ -24,6 +24,7 @@ from streamkit.broker.config import Listener as ListenerAddress
 from streamkit.broker.controller.image import Endpoint, MetadataChanges, MetadataImage
 from streamkit.broker.raft.voters import Endpoint as VoterEndpoint
 from streamkit.broker.server.active_controller import ActiveController
+from streamkit.broker.server.broker_lifecycle import UNKNOWN_EPOCH, registration_request
 from streamkit.broker.server.broker_metrics import BrokerMetrics
 from streamkit.broker.server.controller_channel import ControllerChannel
 from streamkit.broker.server.controller_client import ControllerClient
@@ -46,8 +47,6 @@ from streamkit.net.connection import Limits
 from streamkit.net.listener import Listener
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode
-from streamkit.protocol.messages.broker_registration import BrokerRegistrationRequest
-from streamkit.protocol.messages.broker_registration import Listener as RegisteredListener
 from streamkit.runtime.contracts.ports import Ports
 from streamkit.runtime.contracts.spawn import TaskHandle
 from streamkit.telemetry.instruments import Registry
@@ -156,6 +155,7 @@ class Broker:
             rng=self.rng,
             spawn=self.spawn,
             metrics=self.metrics,
+            cluster_id=self.directory.cluster_id,
         )
         self.channel = ControllerChannel(
             self.quorum,
@@ -233,17 +233,13 @@ class Broker:
     async def _register(self) -> None:
         before = self.metadata.brokers.get(self.config.node_id)
         await self.controller_client.register(
-            BrokerRegistrationRequest(
-                broker_id=self.config.node_id,
+            registration_request(
+                self.config,
                 cluster_id=self.directory.cluster_id,
                 incarnation_id=self.rng.bytes("incarnations", 16),
-                listeners=[
-                    RegisteredListener(name=one.name, host=one.host, port=one.port)
-                    for one in self.endpoints()
-                ],
-                rack=self.config.broker_rack or None,
-                log_dirs=[self.directory.directory_id],
-                previous_broker_epoch=before.epoch if before is not None and self.directory.was_clean else -1,
+                endpoints=self.endpoints(),
+                directory_id=self.directory.directory_id,
+                previous_broker_epoch=before.epoch if before and self.directory.was_clean else UNKNOWN_EPOCH,
             )
         )
 

@@ -11,6 +11,7 @@ import msgspec
 from streamkit.broker.server.dispatch import Route
 from streamkit.broker.server.handlers import (
     api_versions,
+    brokers,
     cluster,
     configs,
     consumer_groups,
@@ -18,10 +19,10 @@ from streamkit.broker.server.handlers import (
     fetch,
     groups,
     offsets,
+    partitions,
     produce,
     producer_ids,
     quorum,
-    registration,
     topics,
 )
 from streamkit.broker.server.passing_on import pass_on
@@ -38,6 +39,8 @@ _FOR_CLIENTS: tuple[Route, ...] = (
     *topics.ROUTES,
     *configs.ROUTES,
     *quorum.ROUTES,
+    *partitions.ROUTES,
+    *brokers.ROUTES,
 )
 ROUTES: tuple[Route, ...] = tuple(
     msgspec.structs.replace(route, handle=pass_on) if route.by_controller else route for route in _FOR_CLIENTS
@@ -46,7 +49,8 @@ CONTROLLER_ROUTES: tuple[Route, ...] = (
     *api_versions.ROUTES,
     *cluster.CONTROLLER_ROUTES,
     *envelope.CONTROLLER_ROUTES,
-    *registration.CONTROLLER_ROUTES,
     *quorum.CONTROLLER_ROUTES,
+    *brokers.CONTROLLER_ROUTES,
+    *partitions.CONTROLLER_ROUTES,
     *(route for route in _FOR_CLIENTS if route.by_controller),
 )

@@ -16,7 +16,7 @@ ORDERS = ConfigResource(ResourceType.TOPIC, "orders")
 
 @pytest.fixture
 def cluster() -> Cluster:
-    made = Cluster(log_cleanup_policy="compact")
+    made = Cluster(log_cleanup_policy="compact", node_id="1")
     made.create(topic("orders", configs={"retention.ms": "5"}))
     return made
 

@@ -7,22 +7,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from streamkit.broker.controller.image import ConfigResource, ResourceType
+from streamkit.broker.controller.image import ConfigResource, MetadataChanges, ResourceType
 from streamkit.broker.controller.records import (
+    FENCE,
+    OLDEST_METADATA_VERSION,
     BrokerEndpoint,
+    BrokerRegistrationChangeRecord,
     ConfigRecord,
+    ControllerEndpoint,
     FeatureLevelRecord,
     MetadataRecord,
+    NoOpRecord,
     PartitionChangeRecord,
     PartitionRecord,
     ProducerIdsRecord,
     RegisterBrokerRecord,
+    RegisterControllerRecord,
     RemoveTopicRecord,
     TopicRecord,
+    UnregisterBrokerRecord,
     decode_record,
     encode_record,
 )
 from streamkit.protocol.errors import MalformedMessageError
+from streamkit.protocol.messages.allocate_producer_ids import AllocateProducerIdsRequest
 from streamkit.protocol.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsTopic
 from streamkit.protocol.messages.delete_topics import DeleteTopicsRequest
 from tests.broker.controller.cluster import Cluster, state, topic
@@ -45,12 +53,35 @@ BY_HAND: list[tuple[MetadataRecord, bytes]] = [
             partition_epoch=0,
             directories=[DIRECTORY_ID],
         ),
-        b"\x01\x03\x01" + ONE + TOPIC_ID + b"\x02" + ONE + b"\x02" + ONE + b"\x01\x01"
+        b"\x01\x03\x02" + ONE + TOPIC_ID + b"\x02" + ONE + b"\x02" + ONE + b"\x01\x01"
         + ONE + ZERO + ZERO + b"\x02" + DIRECTORY_ID + b"\x00",
     ),
     (
         PartitionChangeRecord(partition_id=0, topic_id=TOPIC_ID, leader=1),
-        b"\x01\x05\x01" + ZERO + TOPIC_ID + b"\x01" + b"\x01\x04" + ONE,
+        b"\x01\x05\x02" + ZERO + TOPIC_ID + b"\x01" + b"\x01\x04" + ONE,
+    ),
+    (
+        PartitionChangeRecord(
+            partition_id=0, topic_id=TOPIC_ID, isr=[], eligible_leader_replicas=[1], last_known_elr=[]
+        ),
+        b"\x01\x05\x02" + ZERO + TOPIC_ID
+        + b"\x03" + b"\x00\x01\x01" + b"\x06\x05\x02" + ONE + b"\x07\x01\x01",
+    ),
+    (
+        BrokerRegistrationChangeRecord(broker_id=1, broker_epoch=1, fenced=FENCE),
+        b"\x01\x11\x02" + ONE + ZERO + ONE + b"\x01" + b"\x00\x01\x01",
+    ),
+    (UnregisterBrokerRecord(broker_id=1, broker_epoch=1), b"\x01\x01\x00" + ONE + ZERO + ONE + b"\x00"),
+    (NoOpRecord(), b"\x01\x14\x00\x00"),
+    (
+        RegisterControllerRecord(
+            controller_id=1,
+            incarnation_id=TOPIC_ID,
+            end_points=[ControllerEndpoint(name="C", host="h", port=9093)],
+        ),
+        b"\x01\x1b\x00" + ONE + TOPIC_ID + b"\x00"
+        + b"\x02" + b"\x02C" + b"\x02h" + b"\x23\x85" + b"\x00\x00" + b"\x00"
+        + b"\x01" + b"\x00",
     ),
     (
         ConfigRecord(resource_type=2, resource_name="a", name="k", value=None),
@@ -88,6 +119,41 @@ def test_records_are_krafts_to_the_byte(record: MetadataRecord, value: bytes) ->
     assert decode_record(value) == record
 
 
+def test_a_log_of_an_older_version_goes_on_in_its_own() -> None:
+    """Readers at metadata.version 21 know no eligible leaders in partition records."""
+    for record in (PartitionRecord(eligible_leader_replicas=[1]), PartitionChangeRecord(last_known_elr=[1])):
+        value = encode_record(record, OLDEST_METADATA_VERSION)
+        assert value[2] == 1
+        assert decode_record(value) == type(record)()
+
+
+def test_the_first_logs_of_this_broker_still_load() -> None:
+    """What the first version wrote, to the byte: a topic with one partition, led by the only broker."""
+    values = [
+        b"\x01\x0c\x00" + b"\x11metadata.version" + b"\x00\x15" + b"\x00",
+        b"\x01\x00\x03" + ONE + b"\x00" + TOPIC_ID + ZERO + ONE + b"\x01\x01\x00\x00\x00"
+        + b"\x01" + b"\x00\x11" + b"\x02" + DIRECTORY_ID,
+        b"\x01\x02\x00" + b"\x04foo" + TOPIC_ID + b"\x00",
+        b"\x01\x03\x01" + ZERO + TOPIC_ID + b"\x02" + ONE + b"\x02" + ONE + b"\x01\x01"
+        + ONE + ZERO + ZERO + b"\x02" + DIRECTORY_ID + b"\x00",
+    ]  # fmt: skip
+    cluster = Cluster(brokers=0, node_id="1")
+    cluster.clock.ms += 60_000
+    for offset, value in enumerate(values):
+        cluster.image.replay(decode_record(value), offset, MetadataChanges())
+        cluster.log.append(value)
+    assert not cluster.image.has_elr
+    partition = cluster.partition("foo")
+    assert (partition.leader, partition.isr, partition.elr) == (1, (1,), ())
+    epoch = cluster.registered(1, directories=[DIRECTORY_ID], previous_epoch=1)
+    cluster.start(2)
+    cluster.create(topic("orders", 1, 2))
+    cluster.fence(2)
+    assert cluster.image.brokers[1].epoch == epoch == len(values)
+    assert cluster.log[-2][:3] == b"\x01\x05\x01"
+    assert state(cluster.replayed()) == state(cluster.image)
+
+
 @pytest.mark.parametrize(
     "value",
     [b"", b"\x01", b"\x02\x02\x00", b"\x01\x63\x00", b"\x01\x02\x09", b"\x01\x02\x00\x04fo"],
@@ -116,6 +182,7 @@ class ReplayedImageEqualsLive(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.cluster = Cluster(brokers=2)
+        self.processes = 0
 
     @rule(
         name=NAMES,
@@ -161,11 +228,17 @@ class ReplayedImageEqualsLive(RuleBasedStateMachine):
 
     @rule(broker=st.integers(1, 3), clean=st.booleans())
     def register(self, broker: int, clean: bool) -> None:
-        self.cluster.register(broker, clean_start=clean)
+        self.cluster.clock.ms += 60_000
+        before = self.cluster.image.brokers.get(broker)
+        self.processes += 1
+        epoch = before.epoch if before and clean else -1
+        self.cluster.start(broker, process=self.processes, previous_epoch=epoch)
 
     @rule()
     def producer_ids(self) -> None:
-        self.cluster.apply(self.cluster.controller.allocate_producer_ids(1, 1))
+        epoch = self.cluster.image.brokers[1].epoch
+        request = AllocateProducerIdsRequest(broker_id=1, broker_epoch=epoch)
+        self.cluster.apply(self.cluster.controller.allocate_producer_ids(request))
 
     @invariant()
     def replayed_equals_live(self) -> None:
@@ -177,7 +250,8 @@ class ReplayedImageEqualsLive(RuleBasedStateMachine):
         assert image.partition_count == sum(len(one.partitions) for one in image.topics.values())
         for one in image.topics.values():
             for partition in one.partitions:
-                assert partition.leader in partition.isr and set(partition.isr) <= set(partition.replicas)
+                assert partition.leader in (-1, *partition.isr)
+                assert set(partition.isr) <= set(partition.replicas)
 
 
 TestReplayedImageEqualsLive = ReplayedImageEqualsLive.TestCase

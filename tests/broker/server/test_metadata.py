@@ -13,7 +13,7 @@ import pytest
 from streamkit.broker.config import BrokerConfig
 from streamkit.broker.controller.decision import Decision
 from streamkit.broker.controller.features import SUPPORTED
-from streamkit.broker.controller.image import MetadataChanges, MetadataImage
+from streamkit.broker.controller.image import Endpoint, MetadataChanges, MetadataImage
 from streamkit.broker.controller.records import (
     ConfigRecord,
     FeatureLevelRecord,
@@ -25,8 +25,9 @@ from streamkit.broker.controller.records import (
 )
 from streamkit.broker.log.append import Origin
 from streamkit.broker.server.active_controller import ActiveController, MetadataLogError
+from streamkit.broker.server.broker_lifecycle import UNKNOWN_EPOCH, registration_request
 from streamkit.broker.server.controller_client import ControllerClient
-from streamkit.broker.server.handlers.registration import allocate_producer_ids, register_broker
+from streamkit.broker.server.handlers.brokers import allocate_producer_ids, register_broker
 from streamkit.broker.server.handlers.topics import create_topics
 from streamkit.broker.server.metadata_publisher import MetadataPublisher
 from streamkit.broker.server.quorum import Quorum
@@ -35,7 +36,6 @@ from streamkit.broker.storage.log_directory import LogDirectory
 from streamkit.errors import RefusedError
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode
-from streamkit.protocol.messages.broker_registration import BrokerRegistrationRequest, Listener
 from streamkit.protocol.messages.create_topics import CreateTopicsRequest
 from streamkit.protocol.records.batch import batches, check_batch
 from streamkit.protocol.records.control import ControlType, decode_key
@@ -49,6 +49,8 @@ from streamkit.runtime.os.rng import SystemRng
 from streamkit.runtime.os.spawn import TaskSpawn
 from streamkit.telemetry.instruments import Histogram, Registry
 from tests.broker.controller.cluster import state, topic
+
+CLUSTER_ID = "cluster"
 
 
 class LocalChannel:
@@ -84,6 +86,7 @@ class Metadata(ControllerClient):
             rng=SystemRng(),
             spawn=spawn,
             metrics=metrics,
+            cluster_id=CLUSTER_ID,
         )
         self.submit = self.controller.submit
         channel: Any = LocalChannel(self.controller)
@@ -119,10 +122,13 @@ async def opened(
         metadata.publisher.follow()
         if not metadata.image.brokers:
             await metadata.register(
-                BrokerRegistrationRequest(
-                    broker_id=1,
-                    listeners=[Listener(name="PLAINTEXT", host="127.0.0.1", port=9092)],
-                    log_dirs=[bytes([7]) * 16],
+                registration_request(
+                    config,
+                    cluster_id=CLUSTER_ID,
+                    incarnation_id=bytes(16),
+                    endpoints=[Endpoint(name="PLAINTEXT", host="127.0.0.1", port=9092)],
+                    directory_id=bytes([7]) * 16,
+                    previous_broker_epoch=UNKNOWN_EPOCH,
                 )
             )
         yield metadata
@@ -144,6 +150,7 @@ async def test_a_restart_knows_what_was_decided(tmp_path: Path) -> None:
         assert await metadata.allocate_producer_ids() == range(1000)
         before = state(metadata.image)
     async with opened(tmp_path) as metadata:
+        metadata.broker_epoch = metadata.image.brokers[1].epoch
         # the record of the restart's election changes nothing that was decided
         assert state(metadata.image) == {**before, "offset": before["offset"] + 1}
         assert await metadata.allocate_producer_ids() == range(1000, 2000)
