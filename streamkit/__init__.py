@@ -33,11 +33,13 @@ if TYPE_CHECKING:
     from streamkit.processing.error_policy import Fail as Fail
     from streamkit.processing.error_policy import Retry as Retry
     from streamkit.processing.error_policy import Skip as Skip
+    from streamkit.processing.operators.tables import Change as Change
     from streamkit.processing.record import Record as Record
     from streamkit.processing.serde import Serde as Serde
     from streamkit.processing.stream import Stream as Stream
     from streamkit.processing.stream import Topic as Topic
     from streamkit.processing.table import Table as Table
+    from streamkit.processing.table_stream import TableStream as TableStream
     from streamkit.processing.windows import count_window as count_window
     from streamkit.processing.windows import every as every
     from streamkit.processing.windows import hopping as hopping
@@ -68,10 +70,12 @@ _HOMES = {
     ),
     "app": ("App",),
     "error_policy": ("DeadLetter", "Fail", "Retry", "Skip"),
+    "operators.tables": ("Change",),
     "record": ("Record",),
     "serde": ("Serde",),
     "stream": ("Stream", "Topic"),
     "table": ("Table",),
+    "table_stream": ("TableStream",),
     "windows": ("count_window", "every", "hopping", "session", "sliding", "tumbling"),
 }
 _HOME_OF = {name: f"streamkit.processing.{home}" for home, names in _HOMES.items() for name in names}

@@ -55,6 +55,7 @@ PURE = (
     "streamkit.processing.record",
     "streamkit.processing.state",
     "streamkit.processing.table",
+    "streamkit.processing.table_stream",
     "streamkit.processing.units",
 )
 WORLD = {

@@ -26,6 +26,7 @@ from streamkit.processing.units import Duration, duration_ms
 
 if TYPE_CHECKING:
     from streamkit.processing.explain import Explanation
+    from streamkit.processing.table_stream import TableStream
     from streamkit.processing.testing import TopologyDriver
 
 K = TypeVar("K")
@@ -232,6 +233,24 @@ class App:
         self._tables[name] = table
         return table
 
+    def table_from(
+        self,
+        topic: Topic[K, V] | str,
+        *,
+        history: Duration = 0,
+        time: Callable[[V], Any] | None = None,
+        on_error: OnError | None = None,
+        name: str | None = None,
+    ) -> TableStream[K, V]:
+        """The topic as a table: the last value of each key, a null value deletes. The topic needs `key=`.
+
+        Streams and tables with the same key can be joined with it. `history`: how long joins can look up what
+        a row was.
+        """
+        policy = None if on_error is None else ErrorPolicy.of(on_error)
+        source = self._source(topic, time, policy, None, tombstones=True)
+        return source.to_table(history=history, name=name)
+
     def agent(
         self,
         source: Topic[Any, Any] | Stream[Any, Any] | str,
@@ -424,12 +443,14 @@ class App:
         time: Callable[..., Any] | None,
         policy: ErrorPolicy | None,
         name: str | None,
+        *,
+        tombstones: bool = False,
     ) -> Stream[K, V]:
         spec = topic if isinstance(topic, Topic) else self._topic_named(topic)
         if spec.app is not self:
             raise UsageError(f"the topic {spec.name} belongs to the app {spec.app.id}, not to {self.id}")
         name = self._unique(f"{spec.name}-source", name)
-        node = Source(name=name, parents=(), topic=spec, time=time, on_error=policy)
+        node = Source(name=name, parents=(), topic=spec, time=time, on_error=policy, tombstones=tombstones)
         self.add(node)
         return Stream(self, node)
 

@@ -66,6 +66,7 @@ class Runtime(Protocol):
     def outlet(self, topic: str) -> list[SinkRecord]: ...
     def inbox(self, node: Node) -> list[Any]: ...
     def state(self, node: Node) -> Any: ...
+    def view(self, node: Node) -> Any: ...
     def counts(self, node: Node) -> Counts: ...
     def children(self, node: Node, port: str = "") -> tuple[Node, ...]: ...
     def touches_tables(self, node: Node) -> bool: ...
@@ -85,6 +86,7 @@ class At(msgspec.Struct, frozen=True, kw_only=True):
     stream_time: str = ""
     headers: str = ""
     raw: bool = True
+    old: str = ""  # of a change of a table: what the value takes the place of, None if nothing
 
 
 class Code:
@@ -156,7 +158,7 @@ class Code:
         self.forks += max(0, len(children) - 1)
         for child in children:
             owner, self._owner = self._owner, child
-            child.generate(self, at)
+            child.generate_from(self, at, node)
             self._owner = owner
 
     def outlet(self, out: list[Any]) -> str:
@@ -208,6 +210,12 @@ class Code:
             return f"({careful})"
         quick, classes = self.bind(serde.encode_not_null, "encode"), self.bind(NOT_NULL, "not_null")
         return f"({quick}({value}) if {value}.__class__ in {classes} else {careful})"
+
+    def apply(self, node: Node, fn: Callable[..., Any], at: At, *arguments: str) -> str:
+        """An expression that calls a user function with these values; `at` has the key."""
+        if self.runtime.touches_tables(node):
+            self.line(f"{self.bind(self.runtime.scope(), 'scope')}.key = {at.key}")
+        return f"{self.bind(fn, 'fn')}({', '.join(arguments)})"
 
     def call(self, node: Node, fn: Callable[..., Any], at: At) -> tuple[str, At]:
         """An expression that calls a user function with the value, and the record if it asks for it."""

@@ -175,8 +175,9 @@ def _tally(runner: TaskRunner) -> Tally[tuple[str, ...]]:
         tally["records", name, "dead_letter"] += counts.dead_letters
     for (name, error), count in task.dead_letters.items():
         tally["dead", name, error] += count
-    for node in task.sub.windows:
-        action = "sent_on" if task.children(node, "late") else "dropped"
+    for node in task.sub.stateful:
+        sent_on = task.children(node, "late") or task.children(node, "late-right")
+        action = "sent_on" if sent_on else "dropped"
         tally["late", "", action] += task.counts(node).late
     tally["closed", "", ""] = task.windows_closed
     return +tally

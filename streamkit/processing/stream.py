@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from types import GenericAlias
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
 from streamkit.errors import UsageError
 from streamkit.processing.aggregations import Aggregation
@@ -26,16 +26,21 @@ from streamkit.processing.operators.map import Map, returned_type
 from streamkit.processing.operators.merge import Merge
 from streamkit.processing.operators.peek import Peek
 from streamkit.processing.operators.sink import Sink
+from streamkit.processing.operators.stream_join import LateRight, StreamJoin
+from streamkit.processing.operators.tables import Lookup, ToTable
 from streamkit.processing.operators.window import Late, Window
 from streamkit.processing.record import Record
 from streamkit.processing.serde import Serde, key_serde, value_serde
+from streamkit.processing.state.views import How
 from streamkit.processing.topology import Node, TopicSpec, repartition_topic
+from streamkit.processing.units import Duration, duration_ms
 from streamkit.processing.windows import Emit, Every, WindowKind
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar as DefaultTypeVar
 
     from streamkit.processing.app import App
+    from streamkit.processing.table_stream import TableStream
 
     K = TypeVar("K")
     V = DefaultTypeVar("V", default=K)
@@ -44,6 +49,9 @@ else:
     V = TypeVar("V")
 
 R = TypeVar("R")
+W = TypeVar("W")
+L = TypeVar("L")
+Within = Duration | tuple[Duration, Duration]
 K2 = TypeVar("K2")
 
 
@@ -190,11 +198,7 @@ class Stream(Generic[K, V]):
 
         `sk.tumbling`, `sk.hopping`, `sk.sliding`, `sk.session`, `sk.count_window`.
         """
-        if not self.node.keyed:
-            raise UsageError(
-                f"a window needs a stream that is partitioned by its key; {self.node.name} is not",
-                hint="put .group_by(...) before .window(...), or declare the topic's key=",
-            )
+        check_keyed(self.node, "a window")
         return WindowedStream(self, window)
 
     def window_all(self, window: WindowKind, *, name: str | None = None) -> WindowedStream[str, V]:
@@ -203,6 +207,112 @@ class Stream(Generic[K, V]):
             _all, key=str, value=self.node.value_serde, partitions=1, name=self._name("all", name)
         )
         return whole.window(window)
+
+    # -- joins --------------------------------------------------------------------------------------
+
+    @overload
+    def join(
+        self,
+        other: Stream[K, W],
+        function: Callable[[V, W], R],
+        *,
+        within: Within,
+        grace: Duration = 0,
+        how: Literal["inner"] = "inner",
+        name: str | None = None,
+    ) -> JoinResults[K, V, W, R]: ...
+    @overload
+    def join(
+        self,
+        other: Stream[K, W],
+        function: Callable[[V, W | None], R],
+        *,
+        within: Within,
+        grace: Duration = 0,
+        how: Literal["left"],
+        name: str | None = None,
+    ) -> JoinResults[K, V, W, R]: ...
+    @overload
+    def join(
+        self,
+        other: Stream[K, W],
+        function: Callable[[V | None, W | None], R],
+        *,
+        within: Within,
+        grace: Duration = 0,
+        how: Literal["outer"],
+        name: str | None = None,
+    ) -> JoinResults[K, V, W, R]: ...
+    @overload
+    def join(
+        self,
+        other: TableStream[K, W],
+        function: Callable[[V, W], R],
+        *,
+        how: Literal["inner"] = "inner",
+        name: str | None = None,
+    ) -> Stream[K, R]: ...
+    @overload
+    def join(
+        self,
+        other: TableStream[K, W],
+        function: Callable[[V, W | None], R],
+        *,
+        how: Literal["left"],
+        name: str | None = None,
+    ) -> Stream[K, R]: ...
+    def join(
+        self,
+        other: Stream[K, Any] | TableStream[K, Any],
+        function: Callable[..., Any],
+        *,
+        within: Within | None = None,
+        grace: Duration = 0,
+        how: How = "inner",
+        name: str | None = None,
+    ) -> Stream[Any, Any]:
+        """Bring records of equal keys together: `function(mine, theirs)` for each pair.
+
+        With a stream: pairs whose event times are at most `within` apart; `within=(before, after)` says how
+        far the other may lie before and after mine. A record may be late by `grace` beyond that. `how="left"`
+        tells mine alone, with None, when nothing can meet it any more; `"outer"` also the other's.
+
+        With a table: each record with the row of its key, as of the record's time where the table keeps
+        history. `how="left"` keeps records without a row. Changes of the table cause nothing.
+        """
+        from streamkit.processing.table_stream import TableStream
+
+        check_joinable(self.node, other.node)
+        if isinstance(other, TableStream):
+            if within is not None or grace or how == "outer":
+                raise UsageError("a join with a table knows how='inner' and how='left', no within= or grace=")
+            kind, parents = self._name("join", name), (self.node, other.node)
+            return self._then(Lookup(name=kind, parents=parents, function=function, how=how))
+        if within is None:
+            raise UsageError("a join of two streams needs within=: how far apart their times may be")
+        before, after = within if isinstance(within, tuple) else (within, within)
+        node = StreamJoin(
+            name=self._name("join", name),
+            parents=(self.node, other.node),
+            function=function,
+            how=how,
+            before_ms=duration_ms(before),
+            after_ms=duration_ms(after),
+            grace_ms=duration_ms(grace),
+        )
+        self._app.add(node)
+        return JoinResults(self._app, node)
+
+    def to_table(self, *, history: Duration = 0, name: str | None = None) -> TableStream[K, V]:
+        """The last value of each key as a table; None deletes. With `history`, a join finds the row that was
+        valid at the time of its record, for rows that are not older than that.
+        """
+        from streamkit.processing.table_stream import TableStream
+
+        check_keyed(self.node, "a table")
+        node = ToTable(name=self._name("table", name), parents=(self.node,), history_ms=duration_ms(history))
+        self._app.add(node)
+        return TableStream(self._app, node)
 
     # -- the ends -----------------------------------------------------------------------------------
 
@@ -232,6 +342,48 @@ class Stream(Generic[K, V]):
 
     def __repr__(self) -> str:
         return f"Stream({self.node.name!r})"
+
+
+def check_keyed(node: Node, what: str) -> None:
+    """State by key is where the key's partition is."""
+    if not node.keyed:
+        raise UsageError(
+            f"{what} needs a stream that is partitioned by its key; {node.name} is not",
+            hint="put .group_by(...) before it, or declare the topic's key=",
+        )
+
+
+def check_joinable(left: Node, right: Node) -> None:
+    """Equal keys must be equal bytes, so that they are in equal partitions."""
+    check_keyed(left, "a join")
+    check_keyed(right, "a join")
+    if left.key_serde.name != right.key_serde.name:
+        raise UsageError(
+            f"a join of {left.name} (key {left.key_serde.name}) and "
+            f"{right.name} (key {right.key_serde.name}): keys written differently "
+            "are in different partitions",
+            hint="declare the same key= for their topics, or group_by one of them",
+        )
+
+
+class JoinResults(Stream[K, R], Generic[K, L, W, R]):
+    """The results of a join of two streams, and what came too late for it."""
+
+    @property
+    def late(self) -> Stream[K, L]:
+        """Records of the left stream that came too late."""
+        return self._port("late", Late)
+
+    @property
+    def late_right(self) -> Stream[K, W]:
+        """Records of the right stream that came too late."""
+        return self._port("late-right", LateRight)
+
+    def _port(self, port: str, kind: type[Late] | type[LateRight]) -> Stream[Any, Any]:
+        known = self._app.node_named(f"{self.node.name}-{port}")
+        if known is not None:
+            return Stream(self._app, known)
+        return self._then(kind(name=f"{self.node.name}-{port}", parents=(self.node,), port=port))
 
 
 class WindowedStream(Generic[K, V]):

@@ -22,8 +22,9 @@ from streamkit.processing.record import RawRecord
 from streamkit.processing.state.memory import MemoryStore
 from streamkit.processing.state.operator_state import OperatorState
 from streamkit.processing.state.store import Store
+from streamkit.processing.state.views import TableView
 from streamkit.processing.table import Scope, TableState
-from streamkit.processing.topology import Border, Entry, Node, Plan, Stateful, Subtopology
+from streamkit.processing.topology import Border, Entry, Node, Plan, Stateful, Subtopology, TableNode
 from streamkit.processing.watermark import NEVER, Input, Mark, TaskClock
 
 
@@ -142,6 +143,11 @@ class Assembly:
     def state(self, node: Node) -> Any:
         return self.states[node.name]
 
+    def view(self, node: Node) -> TableView:
+        """How a table is read here."""
+        assert isinstance(node, TableNode)
+        return node.make_view(self)
+
     def counts(self, node: Node) -> Counts:
         return self.counters.setdefault(node.name, Counts())
 
@@ -185,7 +191,7 @@ class Assembly:
     def _downstream(self, node: Node) -> Iterator[Node]:
         """Everything in this task that records of `node` may reach."""
         for child in self.sub.topology.nodes:
-            if node in child.parents:
+            if node in child.parents and child.passes_on(node):
                 yield child
                 if not isinstance(child, Border):
                     yield from self._downstream(child)

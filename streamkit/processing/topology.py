@@ -21,10 +21,11 @@ from streamkit.processing.error_policy import DeadLetter, ErrorPolicy
 from streamkit.processing.serde import Serde
 
 if TYPE_CHECKING:
-    from streamkit.processing.fuse import At, Code
+    from streamkit.processing.fuse import At, Code, Runtime
     from streamkit.processing.operators.window import Window
     from streamkit.processing.state.operator_state import OperatorState
     from streamkit.processing.state.store import Store
+    from streamkit.processing.state.views import TableView
     from streamkit.processing.table import Lease, Table
 
 K = TypeVar("K")
@@ -59,6 +60,14 @@ class Node:
     def generate(self, code: Code, at: At) -> None:
         """Write what this operator does to the value at `at`, then `code.follow` the children."""
         raise NotImplementedError
+
+    def generate_from(self, code: Code, at: At, parent: Node) -> None:
+        """`generate`, for an operator that treats its parents differently."""
+        self.generate(code, at)
+
+    def passes_on(self, parent: Node) -> bool:
+        """Do records of this parent leave the operator as results? Of a table that is looked up, none do."""
+        return True
 
     @property
     def keyed(self) -> bool:
@@ -166,6 +175,15 @@ class Stateful(Node):
     def generate_computed(self, code: Code, at: At) -> None:
         """Write what becomes of a value that the state computed, then `code.follow` the children."""
         code.follow(self, at)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TableNode(Node):
+    """An operator whose results are changes of a table: `At.value` is a key's new value, `At.old` its old."""
+
+    def make_view(self, runtime: Runtime) -> TableView:
+        """How the table is read in a task."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -27,6 +27,20 @@ reveal_type(results)
 reveal_type(results.late)
 totals = app.table("totals", default=float, key=str)
 reveal_type(totals["a"])
+class User(msgspec.Struct):
+    name: str
+
+users = app.table_from(app.topic("users", key=str, value=User))
+clicks = app.stream(app.topic("clicks", key=str, value=int))
+reveal_type(clicks.join(users, lambda click, user: (click, user.name)))
+reveal_type(clicks.join(users, lambda click, user: user and user.name, how="left"))
+joined = clicks.join(stream, lambda click, order: order.amount + click, within="1m")
+reveal_type(joined)
+reveal_type(joined.late)
+reveal_type(joined.late_right)
+reveal_type(users.join(users, lambda a, b: a.name))
+reveal_type(users.changes())
+reveal_type(stream.window(sk.session("1m")).aggregate(top=sk.TopN("amount"), s=sk.Std(lambda o: o.amount)))
 
 @app.agent(orders)
 async def audit(stream: sk.Stream[Order]) -> None:
@@ -44,6 +58,14 @@ REVEALED = (
     "WindowResults[str, program.Order]",
     "Stream[str, program.Order]",
     "float",
+    "Stream[str, tuple[int, str]]",
+    "Stream[str, program.User | None | str]",
+    "JoinResults[str, int, program.Order, float]",
+    "Stream[str, int]",
+    "Stream[str, program.Order]",
+    "TableStream[str, str]",
+    "Stream[str, streamkit.processing.operators.tables.Change[program.User]]",
+    "WindowResults[str, program.Order]",
     "float",
 )
 
@@ -58,6 +80,8 @@ def test_types_flow(tmp_path: Path) -> None:
     notes = [line for line in out.splitlines() if "Revealed type" in line]
     assert len(notes) == len(REVEALED), out
     for note, wanted in zip(notes, REVEALED, strict=True):
-        assert wanted in note.replace("streamkit.processing.stream.", "").replace("builtins.", ""), note
+        assert wanted in note.replace("streamkit.processing.stream.", "").replace(
+            "streamkit.processing.table_stream.", ""
+        ).replace("builtins.", ""), note
     problems = [line for line in out.splitlines() if "error:" in line]
     assert all("missing" in line for line in problems) and problems, out

@@ -28,6 +28,7 @@ class Source(Entry):
     topic: TopicSpec[Any, Any]
     time: Callable[..., Any] | None = None
     on_error: ErrorPolicy | None = None
+    tombstones: bool = False  # a null value is None, whatever the serde says
 
     @property
     def reads(self) -> str:
@@ -64,7 +65,7 @@ class Source(Entry):
 
     def generate_entry(self, code: Code) -> None:
         at = At(value=code.variable("v"), key_serde=self.key_serde)
-        decode_value(code, at, self.topic.value)
+        decode_value(code, at, self.topic.value, nulls=self.tombstones)
         at = self._event_time(code, at)
         code.follow(self, at)
 
@@ -82,12 +83,12 @@ class Source(Entry):
         return At(value=at.value, key=at.key, key_serde=at.key_serde, time=at.time, stream_time="s")
 
 
-def decode_value(code: Code, at: At, serde: Serde[Any]) -> None:
+def decode_value(code: Code, at: At, serde: Serde[Any], *, nulls: bool = False) -> None:
     """Write `v = decode(m.value())`; a null value is None or undecodable, as the serde says."""
     decode = code.bind(serde.decode, "decode")
     if serde.name == "bytes":
         code.line(f"{at.value} = m.value()")
-    elif serde.nullable:
+    elif serde.nullable or nulls:
         code.line(f"{at.value} = m.value()")
         with code.block(f"if {at.value} is not None:"):
             code.line(f"{at.value} = {decode}({at.value})")

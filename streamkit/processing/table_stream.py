@@ -1,0 +1,100 @@
+"""Tables that follow streams: `app.table_from(topic)`, `stream.to_table()`, and what can be made of them.
+
+    users = app.table_from(app.topic("users", key=str, value=User))
+    orders.join(users, lambda order, user: ...)               # a stream looks rows up
+    users.join(addresses, lambda user, address: ...)          # a table of both, row by row
+    users.changes()                                           # its changes as a stream
+
+Unlike `app.table(...)`, which agents write, such a table has no writer but its stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+
+from streamkit.processing.operators.sink import Sink
+from streamkit.processing.operators.tables import Change, Changes, TableJoin
+from streamkit.processing.state.views import How
+from streamkit.processing.stream import Stream, check_joinable
+from streamkit.processing.topology import TableNode, TopicSpec
+
+if TYPE_CHECKING:
+    from streamkit.processing.app import App
+
+K = TypeVar("K")
+V = TypeVar("V")
+W = TypeVar("W")
+R = TypeVar("R")
+
+
+class TableStream(Generic[K, V]):
+    """A table as the stream of its changes. Immutable; several operators may read it."""
+
+    def __init__(self, app: App, node: TableNode) -> None:
+        self._app = app
+        self.node = node
+
+    @property
+    def name(self) -> str:
+        """The operator's name, unique in the app."""
+        return self.node.name
+
+    @overload
+    def join(
+        self,
+        other: TableStream[K, W],
+        function: Callable[[V, W], R],
+        *,
+        how: Literal["inner"] = "inner",
+        name: str | None = None,
+    ) -> TableStream[K, R]: ...
+    @overload
+    def join(
+        self,
+        other: TableStream[K, W],
+        function: Callable[[V, W | None], R],
+        *,
+        how: Literal["left"],
+        name: str | None = None,
+    ) -> TableStream[K, R]: ...
+    @overload
+    def join(
+        self,
+        other: TableStream[K, W],
+        function: Callable[[V | None, W | None], R],
+        *,
+        how: Literal["outer"],
+        name: str | None = None,
+    ) -> TableStream[K, R]: ...
+    def join(
+        self,
+        other: TableStream[K, Any],
+        function: Callable[..., Any],
+        *,
+        how: How = "inner",
+        name: str | None = None,
+    ) -> TableStream[Any, Any]:
+        """A table with `function(mine, theirs)` for each key that both have; `how="left"`: that mine has;
+        `"outer"`: that one of them has. It changes with either.
+        """
+        check_joinable(self.node, other.node)
+        name = self._app.operator_name(self.node, "join", name)
+        node = TableJoin(name=name, parents=(self.node, other.node), function=function, how=how)
+        self._app.add(node)
+        return TableStream(self._app, node)
+
+    def changes(self, *, name: str | None = None) -> Stream[K, Change[V]]:
+        """What happens to the table: `Change(new, old)` for each row that comes, changes or goes."""
+        node = Changes(name=self._app.operator_name(self.node, "changes", name), parents=(self.node,))
+        self._app.add(node)
+        return Stream(self._app, node)
+
+    def to(self, topic: TopicSpec[Any, V] | str, *, name: str | None = None) -> None:
+        """Write each new row to a topic under its key, and a tombstone for each that goes."""
+        spec = self._app.sink_topic(topic, self.node)
+        name = self._app.operator_name(self.node, "to", name)
+        self._app.add(Sink(name=name, parents=(self.node,), topic=spec))
+
+    def __repr__(self) -> str:
+        return f"TableStream({self.node.name!r})"
