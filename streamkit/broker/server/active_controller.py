@@ -78,8 +78,9 @@ class ActiveController:
         rng: Rng,
         spawn: Spawn,
         metrics: Registry,
-        cluster_id: str,
+        cluster_id: Callable[[], str],
     ) -> None:
+        """`cluster_id` is empty until it is known; nobody registers before."""
         self._quorum = quorum
         self._publisher = publisher
         self._config = config
@@ -173,13 +174,16 @@ class ActiveController:
         self._check()
         if epoch != quorum.epoch:
             raise NotControllerError(f"the epoch {epoch} is over")
+        cluster_id = self._cluster_id()
+        if not cluster_id:
+            raise NotControllerError("the id of this new cluster is yet to be worked out")
         if self._controller is None or self._epoch != epoch:
             self._controller = Controller(
                 self._publisher.image,
                 self._config,
                 clock=self._clock,
                 rng=self._rng,
-                cluster_id=self._cluster_id,
+                cluster_id=cluster_id,
             )
             self._epoch = epoch
         return self._controller

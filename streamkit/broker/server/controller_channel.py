@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any, Final, Protocol
 
@@ -118,11 +119,12 @@ class ControllerChannel:
             lambda: self._dispatcher.perform(request, message), remotely, timeout_ms
         )
         if not self._quorum.is_active:
-            await self._catch_up((deadline_s - self._now_s()) * 1000)
+            with suppress(NoControllerError):  # it is done, whether this node hears of it in time or not
+                await self.catch_up((deadline_s - self._now_s()) * 1000)
         return answer
 
-    async def _catch_up(self, timeout_ms: float) -> None:
-        """Replay here what the controller has committed by now, if that is possible in time."""
+    async def catch_up(self, timeout_ms: float = TIMEOUT_MS) -> None:
+        """Replay here what the controller has committed by now; raises NoControllerError."""
         try:
             async with asyncio.timeout(max(timeout_ms, 0) / 1000):
                 response = await self._until_answered(
@@ -131,9 +133,10 @@ class ControllerChannel:
                     timeout_ms,
                 )
                 await self._publisher.reached(response.topics[0].partitions[0].high_watermark)
-        except (TimeoutError, NoControllerError):
-            # It is done, whether this node hears of it or not.
-            return
+        except TimeoutError:
+            raise NoControllerError(
+                f"this node did not catch up with the controller within {timeout_ms:.0f} ms"
+            ) from None
 
     # -- finding the controller ------------------------------------------------------------------------------
 

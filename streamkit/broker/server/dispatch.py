@@ -244,6 +244,8 @@ class Dispatcher:
         self._inflight.count += 1
         try:
             answer = served.handle(self._broker, request, message)
+        except NotControllerError as error:
+            answer = refused(message, ErrorCode.NOT_CONTROLLER, error.message)
         except Exception:
             request.failed()
             return request

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -26,12 +26,14 @@ from streamkit.broker.raft.voters import Endpoint as VoterEndpoint
 from streamkit.broker.server.active_controller import ActiveController
 from streamkit.broker.server.broker_lifecycle import UNKNOWN_EPOCH, registration_request
 from streamkit.broker.server.broker_metrics import BrokerMetrics
-from streamkit.broker.server.controller_channel import ControllerChannel
+from streamkit.broker.server.cluster_identity import cluster_id_from
+from streamkit.broker.server.controller_channel import ControllerChannel, NoControllerError
 from streamkit.broker.server.controller_client import ControllerClient
 from streamkit.broker.server.dispatch import Dispatcher, Metrics
 from streamkit.broker.server.fetch_sessions import FetchSessions
 from streamkit.broker.server.group_gauges import GroupGauges
 from streamkit.broker.server.group_host import GroupHost
+from streamkit.broker.server.handlers.cluster import CONTROLLERS
 from streamkit.broker.server.metadata_answers import MetadataAnswers
 from streamkit.broker.server.metadata_publisher import MetadataPublisher
 from streamkit.broker.server.partitions import Partitions
@@ -47,13 +49,17 @@ from streamkit.net.connection import Limits
 from streamkit.net.listener import Listener
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode
+from streamkit.protocol.messages.describe_cluster import DescribeClusterRequest, DescribeClusterResponse
 from streamkit.runtime.contracts.ports import Ports
 from streamkit.runtime.contracts.spawn import TaskHandle
 from streamkit.telemetry.instruments import Registry
 
 log = structlog.get_logger(__name__)
 
+Answer = TypeVar("Answer")
+
 SWEEP_MS = 1000
+CLUSTER_ID_RETRY_S = 0.05
 NO_LIMIT_BYTES = 2**63
 
 
@@ -134,6 +140,7 @@ class Broker:
             flush_mode=self.config.flush_mode,
             on_failure=self._directory_failed,
             producer_id_expiration_ms=self.config.producer_id_expiration_ms,
+            founds=all(voter.node_id == self.config.node_id for voter in self.config.voters()),
         )
         self.quorum = await Quorum.open(
             self.directory,
@@ -155,8 +162,9 @@ class Broker:
             rng=self.rng,
             spawn=self.spawn,
             metrics=self.metrics,
-            cluster_id=self.directory.cluster_id,
+            cluster_id=lambda: self.directory.cluster_id,
         )
+        self.quorum.on_leadership = self.controller.on_leadership
         self.channel = ControllerChannel(
             self.quorum,
             self.publisher,
@@ -165,6 +173,8 @@ class Broker:
             node_id=self.config.node_id,
         )
         self.controller_client = ControllerClient(self.channel, self.publisher, self.config.node_id)
+        await self._accept(for_controllers=True)
+        await self._join()
         self.metadata_answers = MetadataAnswers(
             self.metadata, cluster_id=self.directory.cluster_id, leader_id=lambda: self.quorum.leader_id
         )
@@ -179,7 +189,6 @@ class Broker:
             spawn=self.spawn,
             metrics=self.metrics,
         )
-        await self._accept(for_controllers=True)
         await self._register()
         await self.publisher.subscribe(self._metadata_changed, begin=self._open_partitions)
         self._start_timers()
@@ -188,6 +197,35 @@ class Broker:
         await self.groups.settled()
         await self._accept(for_controllers=False)
         self.is_ready = True
+
+    async def _join(self) -> None:
+        """Find the quorum, learn which cluster this is, and replay what has been decided in it."""
+        await self._patiently(self.channel.catch_up)
+        while not self.directory.cluster_id:
+            cluster_id = await self._patiently(self._cluster_id)
+            if cluster_id:
+                await self.directory.join(cluster_id)
+                log.info("joined", cluster=cluster_id)
+            else:
+                await asyncio.sleep(CLUSTER_ID_RETRY_S)
+
+    async def _cluster_id(self) -> str:
+        """As the quorum's leader knows it; empty if that has not worked it out yet."""
+        if self.quorum.is_active:
+            first_batch = await self.quorum.first_batch()
+            return "" if first_batch is None else cluster_id_from(first_batch)
+        response: DescribeClusterResponse = await self.channel.ask(
+            DescribeClusterRequest(endpoint_type=CONTROLLERS)
+        )
+        return response.cluster_id
+
+    async def _patiently(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """What the controller answers, however long there is none: the other nodes may be yet to come."""
+        while True:
+            try:
+                return await ask()
+            except NoControllerError as error:
+                log.warning("waiting for the quorum", node=self.config.node_id, reason=error.message)
 
     async def _accept(self, *, for_controllers: bool) -> None:
         for address in self.config.endpoints():
@@ -232,16 +270,15 @@ class Broker:
 
     async def _register(self) -> None:
         before = self.metadata.brokers.get(self.config.node_id)
-        await self.controller_client.register(
-            registration_request(
-                self.config,
-                cluster_id=self.directory.cluster_id,
-                incarnation_id=self.rng.bytes("incarnations", 16),
-                endpoints=self.endpoints(),
-                directory_id=self.directory.directory_id,
-                previous_broker_epoch=before.epoch if before and self.directory.was_clean else UNKNOWN_EPOCH,
-            )
+        request = registration_request(
+            self.config,
+            cluster_id=self.directory.cluster_id,
+            incarnation_id=self.rng.bytes("incarnations", 16),
+            endpoints=self.endpoints(),
+            directory_id=self.directory.directory_id,
+            previous_broker_epoch=before.epoch if before and self.directory.was_clean else UNKNOWN_EPOCH,
         )
+        await self._patiently(lambda: self.controller_client.register(request))
 
     def _controller_endpoint(self) -> VoterEndpoint | None:
         """Where the other nodes find this one as a controller, if they do."""
@@ -383,6 +420,8 @@ class Broker:
             await listener.close()
         if hasattr(self, "groups"):
             self.groups.close()
+        if hasattr(self, "channel"):
+            self.channel.close()
         if hasattr(self, "quorum"):
             self.quorum.close()
         async with self._maintenance:

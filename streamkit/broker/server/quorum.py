@@ -221,6 +221,13 @@ class Quorum:
                     if record.offset >= from_offset:
                         yield record.offset, record.value or b""
 
+    async def first_batch(self) -> Buffer | None:
+        """The batch with which the log began; None if it is trimmed, or not yet committed here."""
+        if self._log.log_start_offset > 0 or self._high_watermark == 0:
+            return None
+        data = await self._log.read_cold(0, max_bytes=1, end_offset=self._high_watermark)
+        return next((batch for _, batch in batches(data)), None)
+
     def failed(self, reason: str) -> None:
         """The directory can no longer be written: nothing more is decided, voted or answered here."""
         if self._failure:

@@ -37,11 +37,15 @@ def decode_uuid(text: str) -> bytes:
 def random_uuid(rng: Rng, stream: str) -> bytes:
     """A version 4 UUID whose text begins with no dash, which a command line would take for an option."""
     while True:
-        number = int.from_bytes(rng.bytes(stream, 16))
-        number = number & ~_VERSION_MASK | _VERSION_4
-        uuid = number.to_bytes(16)
+        uuid = uuid_from(rng.bytes(stream, 16))
         if not encode_uuid(uuid).startswith("-"):
             return uuid
+
+
+def uuid_from(random: bytes) -> bytes:
+    """The version 4 UUID that these 16 bytes make."""
+    number = int.from_bytes(random) & ~_VERSION_MASK | _VERSION_4
+    return number.to_bytes(16)
 
 
 def encode_identity(identity: Identity) -> bytes:

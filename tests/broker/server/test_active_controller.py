@@ -67,7 +67,7 @@ class Node:
             rng=SystemRng(),
             spawn=spawn,
             metrics=Registry(),
-            cluster_id="cluster",
+            cluster_id=lambda: "cluster",
         )
 
     def set_level(self, name: str, level: int) -> asyncio.Task[int]:

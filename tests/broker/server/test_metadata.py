@@ -86,7 +86,7 @@ class Metadata(ControllerClient):
             rng=SystemRng(),
             spawn=spawn,
             metrics=metrics,
-            cluster_id=CLUSTER_ID,
+            cluster_id=lambda: CLUSTER_ID,
         )
         self.submit = self.controller.submit
         channel: Any = LocalChannel(self.controller)

@@ -166,8 +166,9 @@ def describe_controllers(
         cluster_id=broker.directory.cluster_id,
         controller_id=NO_LEADER if broker.quorum.leader_id is None else broker.quorum.leader_id,
         brokers=[
-            DescribeClusterBroker(broker_id=voter.node_id, host=voter.host, port=voter.port)
-            for voter in broker.config.voters()
+            DescribeClusterBroker(broker_id=voter.key.id, host=endpoint.host, port=endpoint.port)
+            for voter in broker.quorum.voters
+            for endpoint in voter.endpoints[:1]
         ],
         cluster_authorized_operations=CLUSTER if message.include_cluster_authorized_operations else NOT_ASKED,
     )
