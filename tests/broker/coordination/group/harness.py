@@ -39,7 +39,7 @@ from streamkit.protocol.messages.sync_group import (
     SyncGroupRequestAssignment,
     SyncGroupResponse,
 )
-from streamkit.protocol.schema import Message
+from streamkit.protocol.schema import ZERO_UUID, Message
 
 GROUP = "orders"
 EPOCH_MS = 1_700_000_000_000
@@ -148,6 +148,9 @@ class Coordinator:
     def at(self) -> Instant:
         return Instant(EPOCH_MS + self.now_ms, self.now_ms)
 
+    def fresh_id(self) -> str:
+        return str(next(self._fresh))
+
     def settle(self, decision: Decision) -> None:
         if self.loses_next:
             self.loses_next = False
@@ -212,7 +215,7 @@ class Coordinator:
             protocols=RANGE if offers is None else offers,
         )
         waiter, decision = Waiter(), Decision(self.at)
-        caller = Caller(version, "client", "/127.0.0.1", str(next(self._fresh)))
+        caller = Caller(version, "client", "/127.0.0.1", self.fresh_id())
         self.shard.join(request, caller, waiter, decision)
         self.settle(decision)
         self.tick()
@@ -285,9 +288,12 @@ class Coordinator:
         metadata: str | None = "",
         retention_ms: int = -1,
         version: int = 9,
+        partition: int = 0,
     ) -> int:
+        found = self.cluster.topic(topic)
+        topic_id = ZERO_UUID if found is None else found.topic_id
         part = OffsetCommitRequestPartition(
-            partition_index=0, committed_offset=offset, committed_metadata=metadata
+            partition_index=partition, committed_offset=offset, committed_metadata=metadata
         )
         request = OffsetCommitRequest(
             group_id=GROUP,
@@ -295,7 +301,7 @@ class Coordinator:
             member_id=member_id,
             group_instance_id=instance,
             retention_time_ms=retention_ms,
-            topics=[OffsetCommitRequestTopic(name=topic, partitions=[part])],
+            topics=[OffsetCommitRequestTopic(name=topic, topic_id=topic_id, partitions=[part])],
         )
         waiter, decision = Waiter(), Decision(self.at)
         self.shard.commit(request, version, waiter, decision)
@@ -309,6 +315,14 @@ class Coordinator:
         self.shard.fetch(OffsetFetchRequestGroup(group_id=GROUP, topics=wanted), waiter, decision)
         self.settle(decision)
         return int(waiter.answer().topics[0].partitions[0].committed_offset)  # type: ignore[attr-defined]
+
+    def fetch_as(self, member_id: str | None, epoch: int) -> int:
+        """The error of reading offsets as this member."""
+        request = OffsetFetchRequestGroup(group_id=GROUP, member_id=member_id, member_epoch=epoch, topics=[])
+        waiter, decision = Waiter(), Decision(self.at)
+        self.shard.fetch(request, waiter, decision)
+        self.settle(decision)
+        return waiter.code
 
     def delete_offset(self, topic: str = "topic") -> OffsetDeleteResponse:
         part = OffsetDeleteRequestPartition(partition_index=0)

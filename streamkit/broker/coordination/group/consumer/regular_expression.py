@@ -204,7 +204,7 @@ class _Parser:
             copies.append(self._atom())
         self._position, self._ignores_case = end_position, flags_after
         repeated = self._chain(copies, low, high)
-        if self._position < len(self._text) and self._peek() in "*+?":
+        if self._bounds() is not None:
             self._fail("a repetition of a repetition")
         return repeated
 

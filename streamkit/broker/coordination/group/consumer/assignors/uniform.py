@@ -1,19 +1,21 @@
 """`uniform`: everybody gets as much as everybody else, and keeps what it had for as long as that is so.
 
-Three steps. Each member keeps what it had and still wants; where all want the same topics, only up to its
-even share. What nobody has then goes to the subscriber with the least, topics with few subscribers first.
-Then, as long as someone could hand work down to someone with at least two partitions less, perhaps through
-others in between (a gives to b, b gives to c), it is handed down along the shortest such chain.
+Three steps. Each member keeps what it had and still wants, up to the most that anybody can end with. What
+nobody has then goes to the subscriber with the least, topics with few subscribers first. Then, as long as
+someone could hand work down to someone with at least two partitions less, perhaps through others in between
+(a gives to b, b gives to c), it is handed down along the shortest such chain.
 
 The last step makes the division optimal: no other one has a smaller sum of squares of the members' loads (a
 semi-matching without a cost-reducing path, Harvey et al. 2003). Each chain makes that sum smaller, so it
-ends.
+ends. All optimal divisions have the same loads, in some order; so the most that anybody can end with is known
+from a division that keeps nothing, which is quickly made. Where all want the same topics it is simply the
+even share, and there is nothing to hand down.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from heapq import heapify, heappop, heappush
 
 from streamkit.broker.coordination.group.consumer.assignors.contract import Claimant, Division, Parts
@@ -22,9 +24,16 @@ from streamkit.broker.coordination.group.consumer.member import Partition
 
 def assign(division: Division) -> Parts:
     loads = _Loads(division)
-    loads.keep()
-    loads.fill()
-    if not loads.is_homogeneous:
+    if loads.is_homogeneous:
+        loads.keep(loads.even_shares())
+        loads.fill()
+    else:
+        anew = _Loads(division)
+        anew.fill()
+        anew.level()
+        most = max(map(len, anew.parts.values()))
+        loads.keep(dict.fromkeys(loads.parts, most))
+        loads.fill()
         loads.level()
     return {member_id: frozenset(part) for member_id, part in loads.parts.items()}
 
@@ -42,13 +51,11 @@ class _Loads:
         }
         self.is_homogeneous = len({claimant.topics for claimant in division.claimants}) <= 1
 
-    def keep(self) -> None:
-        """Where all want the same, the even shares are known before anything is given."""
+    def keep(self, at_most: Mapping[str, int]) -> None:
         taken: set[Partition] = set()
-        shares = self._even_shares() if self.is_homogeneous else {}
         for member_id, claimant in self._claimants.items():
             kept = [partition for partition in self._still_wanted(claimant) if partition not in taken]
-            part = kept[: shares.get(member_id, len(kept))]
+            part = kept[: at_most[member_id]]
             self.parts[member_id].update(part)
             taken.update(part)
 
@@ -58,7 +65,7 @@ class _Loads:
             if exists and partition.topic_id in claimant.topics:
                 yield partition
 
-    def _even_shares(self) -> dict[str, int]:
+    def even_shares(self) -> dict[str, int]:
         """How many each may keep; the odd ones go to those that would lose one otherwise."""
         if not self._claimants:
             return {}
