@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: .venv demo test lint compat compat-java chaos bench clean
+.PHONY: .venv demo test lint compat compat-java chaos sim sim-proof bench clean
 
 $(STAMP): pyproject.toml requirements.lock
 	rm -rf .venv
@@ -39,6 +39,14 @@ compat-java: .venv
 # The full counts: 20 kills of the broker, 20 of a worker.
 chaos: .venv
 	$(PYTEST) -s -m slow tests/chaos
+
+# 200 clusters for a virtual minute each, under everything that may go wrong; the tapes of failures are kept.
+sim: .venv
+	$(BIN)/streamkit sim run --seeds 0:200 --until 60s --keep build/tapes
+
+# The tester is tested: each known defect is patched in and must be caught.
+sim-proof: .venv
+	$(BIN)/python -m tests.simulation.mutations
 
 bench: .venv
 	$(BIN)/python -m tests.benchmarks

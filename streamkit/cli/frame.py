@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "topic": ("streamkit.cli.topic:topic", "Create, read and write topics."),
     "partition": ("streamkit.cli.partition:partition", "Look at partitions, move and elect them."),
     "group": ("streamkit.cli.group:group", "Look at consumer groups."),
+    "sim": ("streamkit.cli.sim:sim", "Run clusters in a deterministic simulation."),
 }
 
 

@@ -157,12 +157,13 @@ class DiskConditions:
         """How likely a read has to wait for the device."""
         self.torn = 0.3
         """How likely a sector that was being written when the power went is torn."""
-        self.stall_s = 0.0
-        """What every wait for the device takes in addition."""
+        self.stalls_s = [0.0]
+        """What every wait for the device takes in addition; the worst counts."""
         self.failing_flushes = 0
         """So many of the next flushes fail."""
         self.failing_writes = 0
-        self.full = False
+        self.full = 0
+        """How many reasons there are for a lack of space."""
 
 
 class Image:
@@ -401,7 +402,8 @@ class SimulatedDisk:
         await self.wait(image.conditions.flush_s)
         failed = image.conditions.failing_flushes > 0
         for node, latest in marks:
-            node.settle(latest, durably=not failed)
+            if isinstance(node, Inode) or not failed:  # names are in a journal, which does not forget them
+                node.settle(latest, durably=not failed)
         image.trace.mark(b"flush")
         if failed:
             image.conditions.failing_flushes -= 1
@@ -436,7 +438,7 @@ class SimulatedDisk:
         """As long as the device takes."""
         self.owner.check()
         low, high = span_s
-        await asyncio.sleep(self._image.random.uniform(low, high) + self._image.conditions.stall_s)
+        await asyncio.sleep(self._image.random.uniform(low, high) + max(self._image.conditions.stalls_s))
         self.owner.check()
 
 

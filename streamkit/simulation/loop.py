@@ -208,7 +208,6 @@ def virtual_loop() -> Iterator[VirtualLoop]:
     """A loop to run one simulation on."""
     loop = VirtualLoop()
     was_enabled = gc.isenabled()
-    gc.collect()
     gc.freeze()
     gc.disable()
     try:

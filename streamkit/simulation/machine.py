@@ -44,6 +44,8 @@ class Machine:
         self.owner: Owner | None = None
         """The incarnation that runs, or is paused."""
         self.broker: Broker | None = None
+        self.held_down = 0
+        """How many faults keep the machine down: nobody starts it meanwhile."""
         self.on_ended: Callable[[Machine, StreamkitError | None], None] = lambda machine, error: None
         """Hears of an incarnation that ended by itself, and why."""
         self.on_defect: Callable[[Machine, str], None] = lambda machine, what: None

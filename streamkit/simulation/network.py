@@ -27,6 +27,7 @@ FIRST_PORT = 30_000
 SOCKET_BUFFER_BYTES = 256 * 1024
 DEFAULT_HIGH_BYTES = 64 * 1024
 RESEND_S = 0.2
+MOST_RESEND_S = 2.0
 CONNECT_RETRY_S = 1.0
 CONNECT_TRIES = 7
 
@@ -39,11 +40,11 @@ class Conditions:
 
     def __init__(self) -> None:
         self.latency_s = (0.0001, 0.0005)
-        self.tail_s = 0.0005
-        """Mean of what is added to the latency of a segment."""
-        self.loss = 0.0
+        self.tails_s = [0.0005]
+        """Mean of what is added to the latency of a segment; the worst counts, here and below."""
+        self.losses = [0.0]
         """How likely a segment has to be sent again."""
-        self.split = 0.0
+        self.splits = [0.0]
         """How likely a segment arrives in two parts."""
 
 
@@ -59,7 +60,8 @@ class Network:
         self._listening: dict[Address, NodeListening] = {}
         self._up: dict[str, Owner] = {}
         self._blocked: dict[Link, int] = {}
-        self._delay_s: dict[Link, float] = {}
+        self.delays_s: dict[Link, list[float]] = {}
+        """What a link takes in addition."""
         self._next_port = FIRST_PORT
 
     def port_for(self, host: str, owner: Owner) -> NodeNetwork:
@@ -84,13 +86,6 @@ class Network:
 
     def is_blocked(self, source: str, target: str) -> bool:
         return (source, target) in self._blocked
-
-    def slow_down(self, source: str, target: str, delay_s: float) -> None:
-        """Whatever is sent over this link takes so much longer; 0 ends that."""
-        if delay_s:
-            self._delay_s[source, target] = delay_s
-        else:
-            self._delay_s.pop((source, target), None)
 
     def reset_some(self, share: float) -> int:
         """Reset each connection with this likelihood; how many that were."""
@@ -117,13 +112,14 @@ class Network:
     def draw_latency_s(self, link: Link) -> float:
         low, high = self.conditions.latency_s
         random = self.random
-        latency_s = low + (high - low) * random.random() + random.expovariate(1 / self.conditions.tail_s)
-        if self.conditions.loss:
+        tail_s, loss = max(self.conditions.tails_s), max(self.conditions.losses)
+        latency_s = low + (high - low) * random.random() + random.expovariate(1 / tail_s)
+        if loss:
             resend_s = RESEND_S
-            while random.random() < self.conditions.loss and resend_s < 2.0:
+            while random.random() < loss and resend_s < MOST_RESEND_S:
                 latency_s += resend_s
                 resend_s *= 2
-        return latency_s + self._delay_s.get(link, 0.0) if self._delay_s else latency_s
+        return latency_s + max(self.delays_s.get(link, (0.0,)), default=0.0)
 
     def is_up(self, host: str) -> bool:
         return host in self._up
@@ -262,7 +258,7 @@ class Pipe:
 
     def _fly(self, segment: bytes | None) -> None:
         network = self._network
-        split = network.conditions.split
+        split = max(network.conditions.splits)
         if segment is not None and split and len(segment) > 1 and network.random.random() < split:
             at = network.random.randrange(1, len(segment))
             self._fly_whole(segment[:at])

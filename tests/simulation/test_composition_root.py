@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[2] / "streamkit"
 PARTS = ("Broker", "Partitions", "GroupHost", "Dispatcher", "Timers", "FetchSessions")
 
 
+@cache
 def made_in(path: Path) -> dict[str, list[ast.Call]]:
     """Which of the node's parts a module makes."""
     made: dict[str, list[ast.Call]] = {}

@@ -72,8 +72,8 @@ def with_pair(scenario: Callable[[Pair], Awaitable[None]], seed: int = 1) -> Non
 
 def test_a_stream_keeps_its_order_whatever_the_weather() -> None:
     async def scenario(pair: Pair) -> None:
-        pair.network.conditions.loss = 0.3
-        pair.network.conditions.split = 0.5
+        pair.network.conditions.losses.append(0.3)
+        pair.network.conditions.splits.append(0.5)
         _, client = await pair.connect()
         for number in range(100):
             client.write(b"%03d," % number)

@@ -34,13 +34,11 @@ from streamkit.broker.server.fetch_sessions import FetchSessions
 from streamkit.broker.server.group_gauges import GroupGauges
 from streamkit.broker.server.group_host import GroupHost
 from streamkit.broker.server.handlers.cluster import CONTROLLERS
-from streamkit.broker.server.isr_changes import IsrChanges
 from streamkit.broker.server.metadata_answers import MetadataAnswers
 from streamkit.broker.server.metadata_publisher import MetadataPublisher
 from streamkit.broker.server.partitions import Partitions
 from streamkit.broker.server.producer_ids import ProducerIds
 from streamkit.broker.server.quorum import Quorum
-from streamkit.broker.server.replica_fetcher import ReplicaFetchers
 from streamkit.broker.server.routes import CONTROLLER_ROUTES, ROUTES
 from streamkit.broker.server.timers import Timers
 from streamkit.broker.storage.errors import LogOfflineError
@@ -85,7 +83,6 @@ class Broker:
     channel: ControllerChannel
     controller_client: ControllerClient
     metadata_answers: MetadataAnswers
-    fetchers: ReplicaFetchers
     partitions: Partitions
     producer_ids: ProducerIds
     groups: GroupHost
@@ -181,34 +178,12 @@ class Broker:
         self.metadata_answers = MetadataAnswers(
             self.metadata, cluster_id=self.directory.cluster_id, leader_id=lambda: self.quorum.leader_id
         )
-        self.fetchers = ReplicaFetchers(
-            self.config,
-            network=self._ports.network,
-            spawn=self.spawn,
-            flusher=self.directory.flusher,
-            metrics=self.metrics,
-            image=lambda: self.metadata,
-            broker_epoch=lambda: self.controller_client.broker_epoch,
-        )
-        isr_changes = IsrChanges(
-            self.channel.ask,
-            node_id=self.config.node_id,
-            broker_epoch=lambda: self.controller_client.broker_epoch,
-            spawn=self.spawn,
-        )
-        self.partitions = Partitions(
-            self.config,
-            self.directory,
-            self.metrics,
-            clock=self.clock,
-            fetchers=self.fetchers,
-            proposals=isr_changes,
-        )
+        self.partitions = Partitions(self.config, self.directory, self.metrics)
         self.producer_ids = ProducerIds(self.controller_client.allocate_producer_ids)
         self.groups = GroupHost(
             self.config,
             cluster=self.controller_client,
-            leads=self.partitions.led,
+            leads=self.partitions.get,
             clock=self.clock,
             timers=self.timers,
             spawn=self.spawn,
@@ -301,9 +276,7 @@ class Broker:
             incarnation_id=self.rng.bytes("incarnations", 16),
             endpoints=self.endpoints(),
             directory_id=self.directory.directory_id,
-            previous_broker_epoch=before.epoch
-            if before is not None and self.directory.kept_everything
-            else UNKNOWN_EPOCH,
+            previous_broker_epoch=before.epoch if before and self.directory.was_clean else UNKNOWN_EPOCH,
         )
         await self._patiently(lambda: self.controller_client.register(request))
 
@@ -324,7 +297,6 @@ class Broker:
         config, every = self.config, self.timers.every
         every(SWEEP_MS, self._sweep)
         every(config.log_flush_offset_checkpoint_interval_ms, self._in_background(self._checkpoint))
-        every(max(config.replica_lag_time_max_ms // 2, 1), self.partitions.tick)
         every(config.log_retention_check_interval_ms, self._in_background(self._apply_retention))
 
     # -- what happens ----------------------------------------------------------------------------------------
@@ -441,7 +413,6 @@ class Broker:
             listener.stop_serving()
         self.timers.close()
         if hasattr(self, "partitions"):
-            self.fetchers.close()
             for actor in self.partitions:
                 actor.drain()
             await self.directory.flusher.settle()

@@ -36,6 +36,7 @@ from streamkit.broker.storage.rebuilding import (
 
 LEFTOVER_SUFFIXES = (".tmp", ".cleaned", ".clean", ".deleted")
 SWAP_SUFFIX = ".swap"
+WRITTEN_AGAIN_BYTES = 1 << 20
 
 
 class LogFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,6 +138,8 @@ async def recover(shelf: LogShelf, facts: LogFacts, entries: dict[str, int | Non
         )  # fmt: skip
     epochs.truncate_start(start)
     _remove_stray_snapshots(shelf, facts.path, entries, {s.base_offset for s in segments})
+    if replay.next_offset > facts.recovery_point:
+        await _write_again(shelf, facts, segments)
     log = _log(
         shelf, facts, segments=segments, start=start, end=replay.next_offset, epochs=epochs,
         producers=producers,
@@ -155,6 +158,29 @@ def _problem(facts: LogFacts, damage: Damage | None, end_offset: int) -> str:
     if damage is None and end_offset < facts.durable_offset:
         return f"{name} ends at offset {end_offset}, and offsets below {facts.durable_offset} were durable"
     return ""
+
+
+async def _write_again(shelf: LogShelf, facts: LogFacts, segments: list[Segment]) -> None:
+    """Make durable what lies above the recovery point, also where a flush of the last run failed.
+
+    What that was to write counts as clean since and is still read from the page cache, so no sync writes it
+    any more: only bytes that are written again are.
+    """
+    files = []
+    bases = [segment.base_offset for segment in segments]
+    for segment in segments[segment_number(bases, facts.recovery_point) :]:
+        if not segment.size:
+            continue
+        file = shelf.disk.open(f"{facts.path}/{file_name(segment.base_offset, LOG_SUFFIX)}")
+        position = 0
+        if segment.indexes is not None and facts.recovery_point > segment.base_offset:
+            position = segment.indexes[0].entry_before(facts.recovery_point - segment.base_offset)[0]
+        while position < segment.size:
+            data = await file.read(position, min(WRITTEN_AGAIN_BYTES, segment.size - position))
+            file.write([data], position)
+            position += len(data)
+        files.append(file)
+    await shelf.disk.flush(files, [facts.path])
 
 
 async def _truncate(shelf: LogShelf, path: str, segments: list[Segment], damage: Damage) -> None:

@@ -29,7 +29,11 @@ class FlatMap(Node):
 
     @property
     def value_serde(self) -> Serde[Any]:
-        return serde_of_items(self.function)
+        items = typing.get_args(returned_type(self.function))
+        try:
+            return value_serde(items[0]) if items else JSON
+        except UsageError:
+            return JSON
 
     @property
     def detail(self) -> str:
@@ -41,12 +45,3 @@ class FlatMap(Node):
         code.forks += 1
         with code.block(f"for {item} in {call}:"):
             code.follow(self, msgspec.structs.replace(at, value=item))
-
-
-def serde_of_items(function: Callable[..., Any]) -> Serde[Any]:
-    """How what a function's results hold is written: by its annotation, else as plain JSON."""
-    items = typing.get_args(returned_type(function))
-    try:
-        return value_serde(items[0]) if items else JSON
-    except UsageError:
-        return JSON

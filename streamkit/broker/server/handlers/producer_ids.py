@@ -9,13 +9,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
+
 from streamkit.broker.server.dispatch import RequestContext, Route
+from streamkit.errors import StreamkitError
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
 
 if TYPE_CHECKING:
     from streamkit.broker.server.node import Broker
+
+log = structlog.get_logger(__name__)
 
 NONE = -1
 
@@ -29,7 +34,12 @@ async def init_producer_id(
         return refused(broker, ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
     if (message.producer_id == NONE) != (message.producer_epoch == NONE):
         return refused(broker, ErrorCode.INVALID_REQUEST)
-    return InitProducerIdResponse(producer_id=await broker.producer_ids.take(), producer_epoch=0)
+    try:
+        producer_id = await broker.producer_ids.take()
+    except StreamkitError as error:
+        log.warning("no producer id to give", reason=error.message)
+        return refused(broker, ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)  # as Kafka: ask again
+    return InitProducerIdResponse(producer_id=producer_id, producer_epoch=0)
 
 
 def refused(broker: Broker, code: ErrorCode) -> InitProducerIdResponse:

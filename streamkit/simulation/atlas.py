@@ -1,0 +1,58 @@
+"""Where an intact copy of every acknowledged record is, so that no fault destroys the last one.
+
+Most faults lose nothing that was acknowledged: a crash, a loss of power and a failed flush take only what
+nobody was told of. Three are *lossy*: a wiped disk, bit-rot, and a loss of power in relaxed mode. A replica
+set promises to survive those while fewer than `min.insync.replicas` of its members are affected at a time,
+and the quorum while a majority is whole. A machine counts as damaged until it is in sync again wherever it
+is a replica.
+"""
+
+from __future__ import annotations
+
+from streamkit.simulation.cluster import Cluster
+from streamkit.simulation.machine import Machine
+
+
+class Atlas:
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._damaged: dict[str, int] = {}
+        """Host → the incarnation that was, or will be, the first after the damage."""
+
+    def may_lose(self, machine: Machine) -> bool:
+        """Whether what is on this machine's disk may be destroyed now."""
+        self._forget_the_healed()
+        shape = self._cluster.shape
+        others = [host for host in self._damaged if host != machine.host]
+        if not shape.nodes > 1 or len(others) + 1 >= shape.min_insync_replicas:
+            return False
+        return self._is_spare(machine)
+
+    def may_lose_power(self, machine: Machine) -> bool:
+        """Whether only what nobody was told of may go with the page cache."""
+        return machine.config.flush_mode != "relaxed" or self.may_lose(machine)
+
+    def damaged(self, machine: Machine) -> None:
+        self._damaged[machine.host] = machine.incarnation + (0 if machine.is_up else 1)
+
+    def _is_spare(self, machine: Machine) -> bool:
+        """Everybody else is up and in sync, so that what this machine has is elsewhere too."""
+        others = [one for one in self._cluster.machines.values() if one is not machine]
+        return all(other.is_ready and self._is_in_sync(other) for other in others)
+
+    def _forget_the_healed(self) -> None:
+        for host, incarnation in list(self._damaged.items()):
+            machine = next(one for one in self._cluster.machines.values() if one.host == host)
+            if machine.is_ready and machine.incarnation >= incarnation and self._is_in_sync(machine):
+                del self._damaged[host]
+
+    def _is_in_sync(self, machine: Machine) -> bool:
+        """Whether the machine is in the ISR of all its partitions, as far as the metadata knows."""
+        image = self._cluster.image
+        node_id = machine.config.node_id
+        return image is not None and all(
+            node_id in partition.isr
+            for topic in image.topics.values()
+            for partition in topic.partitions
+            if node_id in partition.replicas
+        )

@@ -1,0 +1,117 @@
+"""Many seeds on several processes, and what they add up to.
+
+A run proves something only if enough happened in it, and all of them together only if every kind of fault
+and every invariant had its turn. Of each twenty seeds one is played twice: the same tape must leave the
+same trace.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+
+import msgspec
+
+from streamkit.simulation.draw import draw_tape
+from streamkit.simulation.faults import MENU
+from streamkit.simulation.run import Report, play
+
+REPEATED_EVERY = 20
+EVALUATED = ("L5", "L6", "L10", "G1", "G2", "G3")
+"""What every whole run must have evaluated."""
+LEAST_FOR_ZEROES = 50
+"""With fewer seeds than this it may be chance that something never happened."""
+
+
+class Assignment(msgspec.Struct, frozen=True):
+    seed: int
+    until_ms: int
+    nodes: int | None
+    repeat: bool
+
+
+class Summary(msgspec.Struct, kw_only=True):
+    seeds: int = 0
+    thin: int = 0
+    """Seeds in which not enough happened."""
+    repeated: int = 0
+    acknowledged: int = 0
+    failed: int = 0
+    unknown: int = 0
+    elections: int = 0
+    virtual_s: float = 0.0
+    faults: dict[str, int] = {}
+    evaluations: dict[str, int] = {}
+    violations: dict[int, list[str]] = {}
+    """Seed → what was found."""
+    never: list[str] = []
+    """What should have happened in so many seeds, and never did."""
+
+    @property
+    def is_good(self) -> bool:
+        return not self.violations and not self.never
+
+
+def play_seed(assignment: Assignment) -> Report:
+    tape = draw_tape(assignment.seed, assignment.until_ms, nodes=assignment.nodes)
+    report = play(tape)
+    if assignment.repeat:
+        again = play(tape)
+        if again.hash != report.hash:
+            report.violations.append(f"nondeterminism: trace {report.hash}, and {again.hash} the second time")
+    gc.collect()  # a run leaves cycles, and none of it while it goes on
+    return report
+
+
+def play_seeds(
+    seeds: Iterable[int], *, until_ms: int, nodes: int | None = None, jobs: int = 2
+) -> Iterator[Report]:
+    """A report for each seed, in their order."""
+    assignments = [
+        Assignment(seed, until_ms, nodes, number % REPEATED_EVERY == 0) for number, seed in enumerate(seeds)
+    ]
+    with _mapper(min(jobs, len(assignments))) as mapped:
+        yield from mapped(play_seed, assignments)
+
+
+@contextmanager
+def _mapper(jobs: int) -> Iterator[Callable[..., Iterable[Report]]]:
+    if jobs <= 1:
+        yield map
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("forkserver")) as pool:
+        try:
+            yield pool.map
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def sum_up(reports: Iterable[Report], *, nodes: int | None = None) -> Summary:
+    summary = Summary()
+    faults: Counter[str] = Counter()
+    evaluations: Counter[str] = Counter()
+    for number, report in enumerate(reports):
+        summary.seeds += 1
+        summary.repeated += number % REPEATED_EVERY == 0
+        summary.thin += not report.counts
+        summary.acknowledged += report.acknowledged
+        summary.failed += report.failed
+        summary.unknown += report.unknown
+        summary.elections += report.elections
+        summary.virtual_s += report.virtual_s
+        faults.update(report.faults)
+        evaluations.update(report.evaluations)
+        if report.violations:
+            summary.violations[report.seed] = report.violations
+    summary.faults = dict(sorted(faults.items()))
+    summary.evaluations = dict(sorted(evaluations.items()))
+    if summary.seeds >= LEAST_FOR_ZEROES:
+        possible = [kind for kind, entry in MENU.items() if nodes is None or entry.nodes <= nodes]
+        summary.never = [f"fault {kind}" for kind in possible if not faults[kind]]
+        summary.never += [f"invariant {name}" for name in EVALUATED if not evaluations[name]]
+    return summary

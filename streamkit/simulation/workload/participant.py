@@ -1,0 +1,107 @@
+"""One client host: it does its operations in order, and may crash in the middle of one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from random import Random
+from typing import Any
+
+from streamkit.simulation.loop import VirtualLoop
+from streamkit.simulation.network import Network
+from streamkit.simulation.owner import Owner
+from streamkit.simulation.tape import Operation
+from streamkit.simulation.workload.client import Address, Client
+from streamkit.simulation.workload.consumer import AssignedConsumer, GroupConsumer
+from streamkit.simulation.workload.history import History
+from streamkit.simulation.workload.producer import Producer
+
+CRASH = "crash"
+
+
+class Participant:
+    def __init__(
+        self,
+        number: int,
+        operations: Sequence[Operation],
+        *,
+        loop: VirtualLoop,
+        network: Network,
+        bootstrap: Sequence[Address],
+        topic: str,
+        partitions: int,
+        group: str,
+        history: History,
+        random: Random,
+    ) -> None:
+        self.host = f"client-{number}"
+        self._operations = [one for one in operations if one.kind != CRASH]
+        self._crashes_ms = [one.at_ms for one in operations if one.kind == CRASH]
+        self._loop = loop
+        self._network = network
+        self._bootstrap = bootstrap
+        self._topic = topic
+        self._partitions = partitions
+        self._group = group
+        self._history = history
+        self._random = random
+        self._incarnation = 0
+        self._values = 0
+        self._dead: list[Owner] = []
+        self._crashed: asyncio.Future[None] = loop.create_future()
+        self._come_up()
+
+    async def run(self, began_s: float) -> None:
+        """All operations, each at its time or as soon as the one before is done."""
+        for at_ms in self._crashes_ms:
+            self._loop.call_at(began_s + at_ms / 1000, self._crash)
+        for operation in self._operations:
+            await asyncio.sleep(began_s + operation.at_ms / 1000 - self._loop.now_s)
+            task = self._owner.run(self._loop.create_task, self._perform(operation))
+            await asyncio.wait((task, self._crashed), return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                task.result()
+
+    def bury(self) -> None:
+        for owner in (*self._dead, self._owner):
+            owner.bury()
+
+    def _perform(self, operation: Operation) -> Coroutine[Any, Any, None]:
+        match operation.kind:
+            case "send":
+                values = tuple(self._next_value() for _ in range(operation.count))
+                return self._producer.send(operation.partition, values)
+            case "poll":
+                return self._consumer.poll(operation.partition)
+            case "seek":
+                return self._consumer.seek(operation.partition)
+            case "member":
+                return self._member.poll()
+        raise ValueError(f"no client knows how to {operation.kind}")
+
+    def _next_value(self) -> str:
+        self._values += 1
+        return f"{self.host}:{self._values}"
+
+    def stop(self) -> None:
+        """The process is gone, whatever it was doing."""
+        self._owner.die()
+        self._dead.append(self._owner)
+        self._network.host_lost(self._owner, has_power=True)
+
+    def _crash(self) -> None:
+        """Its successor knows nothing of it."""
+        self.stop()
+        self._come_up()
+        crashed, self._crashed = self._crashed, self._loop.create_future()
+        crashed.set_result(None)
+
+    def _come_up(self) -> None:
+        self._incarnation += 1
+        name = f"{self.host}.{self._incarnation}"
+        self._owner = Owner(name)
+        port = self._network.port_for(self.host, self._owner)
+        client = Client(name, port, self._bootstrap, self._random)
+        self._producer = Producer(client, self._topic, self._history)
+        self._consumer = AssignedConsumer(client, self._topic, self._partitions, self._history)
+        self._member = GroupConsumer(client, self._topic, self._partitions, self._group, self._history)

@@ -1,0 +1,140 @@
+"""An idempotent producer: one batch for a partition at a time, sent until it is acknowledged or given up.
+
+Whoever gives a batch up does not know what became of it, so the next one comes under a new producer id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from streamkit.net.peer import PeerError, PeerUnreachableError
+from streamkit.protocol.error_codes import ErrorCode
+from streamkit.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
+from streamkit.protocol.messages.produce import (
+    PartitionProduceData,
+    PartitionProduceResponse,
+    ProduceRequest,
+    TopicProduceData,
+)
+from streamkit.protocol.records.record import Record, encode_batch
+from streamkit.simulation.workload.client import REQUEST_TIMEOUT_MS, Client
+from streamkit.simulation.workload.history import History, Outcome, Send
+
+PRODUCE_VERSION = 9
+INIT_PRODUCER_ID_VERSION = 3
+GIVE_UP_S = 12.0
+PADDING_BYTES = 150
+NOT_APPENDED = (
+    ErrorCode.NOT_ENOUGH_REPLICAS,
+    ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+    ErrorCode.LEADER_NOT_AVAILABLE,
+)
+"""Refusals that come before anything is written."""
+TRY_AGAIN = (
+    *NOT_APPENDED,
+    ErrorCode.NOT_LEADER_OR_FOLLOWER,
+    ErrorCode.REQUEST_TIMED_OUT,
+    ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+    ErrorCode.KAFKA_STORAGE_ERROR,
+    ErrorCode.FENCED_LEADER_EPOCH,
+    ErrorCode.UNKNOWN_LEADER_EPOCH,
+    ErrorCode.NETWORK_EXCEPTION,
+)
+
+
+class Producer:
+    def __init__(self, client: Client, topic: str, history: History) -> None:
+        self._client = client
+        self._topic = topic
+        self._history = history
+        self._id = -1
+        self._epoch = -1
+        self._incarnation = 0
+        self._sequences: dict[int, int] = {}
+
+    async def send(self, partition: int, values: tuple[str, ...]) -> None:
+        loop = asyncio.get_running_loop()
+        give_up_s = loop.time() + GIVE_UP_S
+        while self._id < 0:
+            if not await self._become_somebody():
+                await self._client.back_off()
+            if loop.time() > give_up_s:
+                return
+        send = Send(
+            producer=f"{self._client.name}/{self._id}", partition=partition, values=values,
+            began_s=loop.time(),
+        )  # fmt: skip
+        self._history.sends.append(send)
+        await self._until_settled(send, give_up_s)
+        send.ended_s = loop.time()
+        if send.outcome is Outcome.OK:
+            self._sequences[partition] = self._sequences.get(partition, 0) + len(values)
+        else:
+            self._id = -1
+
+    async def _until_settled(self, send: Send, give_up_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        request = self._request(send)
+        maybe_appended = False
+        while loop.time() < give_up_s:
+            leader = await self._client.leader(self._topic, send.partition)
+            if leader is not None:
+                try:
+                    response = await self._client.ask(leader[0], request, PRODUCE_VERSION)
+                except PeerError as error:
+                    maybe_appended |= not isinstance(error, PeerUnreachableError)
+                else:
+                    answer = response.responses[0].partition_responses[0]
+                    if self._is_settled(send, answer):
+                        return
+                    maybe_appended |= answer.error_code not in NOT_APPENDED
+                self._client.mistrust(self._topic, send.partition)
+            await self._client.back_off()
+        if not maybe_appended:
+            send.outcome = Outcome.FAILED
+
+    def _request(self, send: Send) -> ProduceRequest:
+        batch = encode_batch(
+            [
+                Record(timestamp=0, key=b"", value=value.encode().ljust(PADDING_BYTES))
+                for value in send.values
+            ],
+            producer_id=self._id,
+            producer_epoch=self._epoch,
+            base_sequence=self._sequences.get(send.partition, 0),
+        )
+        data = PartitionProduceData(index=send.partition, records=batch)
+        return ProduceRequest(
+            acks=-1,
+            timeout_ms=REQUEST_TIMEOUT_MS,
+            topic_data=[TopicProduceData(name=self._topic, partition_data=[data])],
+        )
+
+    def _is_settled(self, send: Send, answer: PartitionProduceResponse) -> bool:
+        code = answer.error_code
+        if code == ErrorCode.NONE:
+            send.outcome, send.base_offset = Outcome.OK, answer.base_offset
+        elif code == ErrorCode.DUPLICATE_SEQUENCE_NUMBER:
+            send.outcome = Outcome.OK
+        elif code not in TRY_AGAIN:
+            name = ErrorCode(code).name  # type: ignore[call-arg]  # looked up by value
+            self._history.surprises.append(
+                f"{send.producer} was refused by partition {send.partition}: {name} {answer.error_message}"
+            )
+        else:
+            return False
+        return True
+
+    async def _become_somebody(self) -> bool:
+        """Get a producer id."""
+        request = InitProducerIdRequest(transactional_id=None, transaction_timeout_ms=-1)
+        try:
+            response: InitProducerIdResponse = await self._client.ask_anybody(
+                request, INIT_PRODUCER_ID_VERSION
+            )
+        except PeerError:
+            return False
+        if response.error_code == ErrorCode.NONE:
+            self._id, self._epoch = response.producer_id, response.producer_epoch
+            self._sequences.clear()
+        return response.error_code == ErrorCode.NONE

@@ -1,0 +1,42 @@
+"""`make sim-proof`: for each defect the first seed that catches it, and its tape, cut shorter."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from streamkit.simulation.corpus import save
+from streamkit.simulation.draw import draw_tape
+from streamkit.simulation.run import play
+from streamkit.simulation.shrink import cut
+from tests.simulation.mutations import TAPES, Mutation, all_mutations, mutated
+
+SEEDS = 500
+UNTIL_MS = 20_000
+
+
+def prove(name: str, mutation: Mutation) -> bool:
+    began_s = time.monotonic()
+    for seed in range(SEEDS):
+        tape = draw_tape(seed, UNTIL_MS, nodes=mutation.nodes)
+        with mutated(name):
+            violations = play(tape).violations
+        if violations and not play(tape).violations:
+            path = save(TAPES, name, cut(tape, UNTIL_MS))
+            print(
+                f"{mutation.number:>2} {name}: seed {seed}, {time.monotonic() - began_s:.0f} s, {path.name}: "
+                f"{violations[0]}",
+                flush=True,
+            )
+            return True
+    print(f"{mutation.number:>2} {name}: NOT CAUGHT in {SEEDS} seeds", flush=True)
+    return False
+
+
+def main(words: list[str]) -> int:
+    chosen = {name: one for name, one in all_mutations().items() if not words or name in words}
+    caught = [prove(name, one) for name, one in chosen.items()]
+    return 0 if all(caught) else 1
+
+
+sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,57 @@
+"""Defects of one node's log: what it says is on disk is not, or what it knew is forgotten."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from streamkit.broker.storage import opening
+from streamkit.broker.storage.flusher import Flusher
+from streamkit.broker.storage.partition_log import PartitionLog
+from tests.simulation.mutations import mutation, wrapped
+
+
+@mutation(6, nodes=1)
+def acknowledge_before_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An append counts as flushed at once."""
+
+    def make(original: Any) -> Any:
+        def flush(log: PartitionLog, now_ms: int) -> None:
+            original(log, now_ms)
+            log.flushed_offset = log.log_end_offset
+
+        return flush
+
+    wrapped(PartitionLog, "_flush_or_count_as_flushed", make, monkeypatch)
+
+
+@mutation(10, nodes=1)
+def retry_after_a_failed_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flush that failed is tried again, and the second one "succeeds"."""
+
+    def make(original: Any) -> Any:
+        async def make_durable(flusher: Flusher, work: Any) -> None:
+            try:
+                await original(flusher, work)
+            except OSError:
+                await original(flusher, work)
+
+        return make_durable
+
+    wrapped(Flusher, "_make_durable", make, monkeypatch)
+
+
+@mutation(13, nodes=1)
+def sequences_lost_at_a_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start begins at a snapshot and forgets what is in it: the sequences of idempotent producers."""
+
+    def make(original: Any) -> Any:
+        def latest_snapshot(*args: Any, **options: Any) -> tuple[int, dict[int, Any]]:
+            offset, _ = original(*args, **options)
+            return offset, {}
+
+        return latest_snapshot
+
+    monkeypatch.setattr(opening, "read_snapshot", lambda *args: {})
+    wrapped(opening, "latest_snapshot", make, monkeypatch)

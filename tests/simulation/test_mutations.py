@@ -1,0 +1,18 @@
+"""The tester is tested: each known defect is caught by the tape that is kept for it, and only with the
+defect."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamkit.simulation.corpus import SUFFIX, load
+from streamkit.simulation.run import play
+from tests.simulation.mutations import TAPES, all_mutations, mutated
+
+
+@pytest.mark.parametrize("name", all_mutations())
+def test_a_known_defect_is_caught(name: str) -> None:
+    tape = load(TAPES / f"{name}{SUFFIX}")
+    with mutated(name):
+        assert play(tape).violations, f"{all_mutations()[name].meaning} And nobody noticed."
+    assert play(tape).violations == []

@@ -1,0 +1,78 @@
+"""Whole runs: tapes are the runs, seeds draw tapes, and what goes wrong in them is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from streamkit.simulation import corpus
+from streamkit.simulation.disk import Inode
+from streamkit.simulation.draw import draw_tape
+from streamkit.simulation.run import play
+from streamkit.simulation.runner import play_seeds, sum_up
+from streamkit.simulation.shrink import ddmin, fails_alike, shrink
+from streamkit.simulation.tape import Fault, Tape, decode_tape, encode_tape
+
+SHORT_MS = 12_000
+CORPUS = Path(__file__).parent / "corpus"
+
+
+def test_a_few_seeds_of_one_node() -> None:
+    summary = sum_up(play_seeds(range(12), until_ms=SHORT_MS, nodes=1, jobs=1))
+    assert summary.violations == {}
+    assert summary.repeated == 1
+    assert summary.acknowledged > 12 * 100
+    assert all(summary.evaluations.values())
+
+
+def test_a_tape_is_the_run() -> None:
+    tape = draw_tape(3, SHORT_MS, nodes=1)
+    assert decode_tape(encode_tape(tape)) == tape
+    assert play(tape).hash == play(decode_tape(encode_tape(tape))).hash
+    assert play(tape).hash != play(draw_tape(4, SHORT_MS, nodes=1)).hash
+
+
+def test_a_trace_tells_what_happened() -> None:
+    lines: list[str] = []
+    traced = play(draw_tape(3, SHORT_MS, nodes=1), lines.append)
+    assert traced.hash == play(draw_tape(3, SHORT_MS, nodes=1)).hash, "looking must not change anything"
+    assert any("is ready" in line for line in lines)
+    assert any(line.split()[1] == "fault" for line in lines)
+
+
+def with_a_loss_of_power() -> Tape:
+    faults = [
+        Fault(at_ms=at_ms, kind=kind, lasts_ms=100, target="node:1", amount=0.5)
+        for at_ms, kind in ((1000, "reset"), (2000, "clock-jump"), (2500, "power"), (3000, "reset"))
+    ]
+    tape = draw_tape(5, 4500, nodes=1)
+    return msgspec.structs.replace(tape, faults=tuple(faults), operations=tape.operations[:40])
+
+
+@pytest.fixture
+def forgetful_disks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flushes that do nothing: what a drive does that lies about its cache."""
+    settle = Inode.settle
+    monkeypatch.setattr(Inode, "settle", lambda inode, latest, **_: settle(inode, latest, durably=False))
+
+
+def test_a_lost_write_is_found_and_shrunk(forgetful_disks: None) -> None:
+    tape = with_a_loss_of_power()
+    found = play(tape).violations
+    assert any(violation.startswith("lost-write") for violation in found)
+    short = shrink(tape, fails_alike(["lost-write: of any value"]))
+    assert [fault.kind for fault in short.faults] == ["power"]
+    assert len(short.operations) <= 2
+    assert any(violation.startswith("lost-write") for violation in play(short).violations)
+
+
+def test_ddmin_keeps_what_it_takes() -> None:
+    kept = ddmin(tuple(range(40)), lambda items: 7 in items and 31 in items)
+    assert kept == (7, 31)
+
+
+@pytest.mark.parametrize("path", corpus.tapes(CORPUS), ids=lambda path: path.name)
+def test_what_once_failed_does_not_fail_again(path: Path) -> None:
+    assert play(corpus.load(path)).violations == []
