@@ -13,10 +13,12 @@ the newest snapshot but one, so that a replica that is a little behind need not 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -62,13 +64,15 @@ from streamkit.broker.raft.voters import Endpoint, ReplicaKey, Voter, VoterSet
 from streamkit.broker.server.active_controller import MetadataLogError, NotLeaderError
 from streamkit.broker.server.quorum_peers import QuorumPeers
 from streamkit.broker.server.quorum_state import STATE_FILE, decode_state, encode_state
-from streamkit.broker.server.quorum_wire import MAX_FETCH_BYTES, METADATA_TOPIC_ID
+from streamkit.broker.server.quorum_wire import MAX_FETCH_BYTES, METADATA_TOPIC_ID, update_to_wire
 from streamkit.broker.server.snapshots import Snapshot, Snapshots
 from streamkit.broker.server.timers import Timer, Timers
 from streamkit.broker.storage.errors import LogOfflineError
+from streamkit.broker.storage.identity import encode_uuid, uuid_of
 from streamkit.errors import RefusedError
 from streamkit.net.peer import PeerError, PeerTimeoutError
 from streamkit.protocol.error_codes import ErrorCode
+from streamkit.protocol.messages.describe_cluster import DescribeClusterRequest
 from streamkit.protocol.records.batch import Buffer, CorruptBatchError, batches, patch
 from streamkit.protocol.records.record import Record, decode_records, encode_batch
 from streamkit.runtime.contracts.disk import Disk
@@ -82,6 +86,8 @@ if TYPE_CHECKING:
 log_line = structlog.get_logger(__name__)
 
 READ_BYTES: Final = 1024 * 1024
+ASK_AGAIN_S: Final = 0.1
+CONTROLLER_ENDPOINTS: Final = 2
 # `flush.messages=1` keeps every append durable also where `streamkit.flush.mode=relaxed`.
 LOG_CONFIG: Final = TopicConfig(
     flush_messages=1,
@@ -144,6 +150,7 @@ class Quorum:
         self._high_watermark = raft.high_watermark
         self._was_active = False
         self._failure = ""
+        self._is_updating = False
         self._settled = asyncio.Event()
         """Set whenever a drain has ended: something may have changed."""
         self._declare_metrics(metrics)
@@ -392,6 +399,7 @@ class Quorum:
             self._resolve_appends()
             self.on_committed()
         self._tell_leadership()
+        self._update_own_endpoints()
         self._wake(ready.wake_at_ms)
 
     def _resolve_appends(self) -> None:
@@ -487,6 +495,71 @@ class Quorum:
             self._log.delete_records(earlier.end_offset)
         await self.snapshots.remove_before(earlier or snapshot)
         self._post(SnapshotTaken(snapshot, earlier))
+
+    # -- the cluster's id, and this node's address -----------------------------------------------------------
+
+    async def cluster_known(self) -> str:
+        """The id of the cluster, once it is formed and this node knows it.
+
+        It follows from the first voters record, so whoever leads finds the same one; the others ask.
+        """
+        while not self._directory.cluster_id:
+            self._settled.clear()
+            cluster_id = self._founded_cluster_id() or await self._told_cluster_id()
+            if cluster_id:
+                await self._directory.join(cluster_id)
+                log_line.info("cluster_joined", cluster=cluster_id)
+                break
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ASK_AGAIN_S):
+                    await self._settled.wait()
+        return self._directory.cluster_id
+
+    def _founded_cluster_id(self) -> str:
+        first = self._raft.log.first_voters
+        if not self.is_active or first is None or first.offset >= self._high_watermark:
+            return ""
+        digest = hashlib.sha256(b"".join(voter.key.directory_id for voter in first.voters)).digest()
+        return encode_uuid(uuid_of(digest[:16]))
+
+    async def _told_cluster_id(self) -> str:
+        leader = self.leader_endpoint
+        if leader is None:
+            return ""
+        request = DescribeClusterRequest(endpoint_type=CONTROLLER_ENDPOINTS)
+        try:
+            response = await self._peers.link(leader).call(request, 2, self._timeouts.request_ms)
+        except PeerError:
+            return ""
+        return "" if response.error_code else str(response.cluster_id)
+
+    def _update_own_endpoints(self) -> None:
+        """Have the voters record say where this node listens now."""
+        own = self._peers.own_endpoints
+        recorded = self._raft.log.voters
+        voter = None if recorded is None else recorded.voters.get(self.node_id)
+        is_right = voter is None or voter.key != self._raft.key or voter.endpoints == own
+        if is_right or not own or self._is_updating or self.leader_id is None:
+            return
+        if not self._directory.cluster_id:
+            return
+        assert voter is not None
+        self._is_updating = True
+        updated = msgspec.structs.replace(voter, endpoints=own)
+        self._spawn.start(self._update_voter(updated), name="update voter")
+
+    async def _update_voter(self, voter: Voter) -> None:
+        try:
+            leader = self.leader_endpoint
+            if self._raft.role is Role.LEADER:
+                await self.change_voters(UpdateVoterRequest(self.epoch, voter))
+            elif leader is not None:
+                message = update_to_wire(UpdateVoterRequest(self.epoch, voter), self._directory.cluster_id)
+                await self._peers.link(leader).call(message, 0, self._timeouts.request_ms)
+        except PeerError as error:
+            log_line.info("voter_not_updated", reason=str(error))
+        await asyncio.sleep(ASK_AGAIN_S)
+        self._is_updating = False
 
     # -- metrics ---------------------------------------------------------------------------------------------
 

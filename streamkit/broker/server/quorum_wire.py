@@ -12,7 +12,7 @@ from streamkit.broker.raft.voters import Endpoint, ReplicaKey
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages import begin_quorum_epoch as begin
 from streamkit.protocol.messages import end_quorum_epoch as end
-from streamkit.protocol.messages import fetch, fetch_snapshot, vote
+from streamkit.protocol.messages import fetch, fetch_snapshot, update_raft_voter, vote
 from streamkit.protocol.records.batch import Buffer, batches
 from streamkit.protocol.schema import Message
 
@@ -136,6 +136,24 @@ def _fetch_snapshot(
         replica_id=request.replica.id,
         max_bytes=SNAPSHOT_CHUNK_BYTES,
         topics=[topic],
+    )
+
+
+def update_to_wire(
+    request: raft.UpdateVoterRequest, cluster_id: str
+) -> update_raft_voter.UpdateRaftVoterRequest:
+    voter = request.voter
+    return update_raft_voter.UpdateRaftVoterRequest(
+        cluster_id=cluster_id,
+        current_leader_epoch=request.epoch,
+        voter_id=voter.key.id,
+        voter_directory_id=voter.key.directory_id,
+        listeners=[
+            update_raft_voter.Listener(name=one.name, host=one.host, port=one.port) for one in voter.endpoints
+        ],
+        k_raft_version_feature=update_raft_voter.KRaftVersionFeature(
+            min_supported_version=voter.min_kraft_version, max_supported_version=voter.max_kraft_version
+        ),
     )
 
 

@@ -77,12 +77,12 @@ def survive(seed: int, voters: int, observers: int = 0, deeds: int = 60) -> Simu
     return quorum
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_three_voters_survive_faults(seed: int) -> None:
     survive(seed, 3)
 
 
-@pytest.mark.parametrize("seed", range(15))
+@pytest.mark.parametrize("seed", range(6))
 def test_five_voters_and_an_observer_survive_faults(seed: int) -> None:
     survive(1_000 + seed, 5, 1)
 
