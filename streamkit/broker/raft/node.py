@@ -482,6 +482,7 @@ class RaftNode:
         )
         if is_current:
             (self._election.granted if reply.granted else self._election.rejected).add(sender)
+            self._election.unreachable.discard(sender)
             self._election.ask_at_ms.pop(sender, None)
 
     # -- following
@@ -940,6 +941,8 @@ class RaftNode:
             self._asked_peer(event.receiver, is_leaderless=False)
         elif self.role in (Role.PROSPECTIVE, Role.CANDIDATE) and isinstance(request, VoteRequest):
             self._election.ask_at_ms[event.receiver] = retry_at_ms
+            if event.refused:
+                self._election.unreachable.add(event.receiver)
         elif self.role is Role.LEADER and isinstance(request, BeginEpochRequest):
             self._leading.told_ms[event.receiver] = retry_at_ms - self._timeouts.begin_ms
 

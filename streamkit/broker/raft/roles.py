@@ -72,13 +72,16 @@ class Election(msgspec.Struct):
     deadline_ms: float
     granted: set[int]
     rejected: set[int] = msgspec.field(default_factory=set)
+    unreachable: set[int] = msgspec.field(default_factory=set)
+    """Voters at whose address nobody listens: not worth the wait, a later round asks them again."""
     ask_at_ms: dict[int, float] = msgspec.field(default_factory=dict)
 
     def is_won(self, voters: VoterSet) -> bool:
         return sum(1 for voter in voters if voter.key.id in self.granted) >= voters.majority
 
     def is_lost(self, voters: VoterSet) -> bool:
-        return sum(1 for voter in voters if voter.key.id not in self.rejected) < voters.majority
+        hopeless = self.rejected | self.unreachable
+        return sum(1 for voter in voters if voter.key.id not in hopeless) < voters.majority
 
 
 class Download(msgspec.Struct):

@@ -69,7 +69,7 @@ from streamkit.broker.server.snapshots import Snapshot, Snapshots
 from streamkit.broker.server.timers import Timer, Timers
 from streamkit.broker.storage.errors import LogOfflineError
 from streamkit.broker.storage.identity import encode_uuid, uuid_of
-from streamkit.errors import RefusedError
+from streamkit.errors import RefusedError, StreamkitError
 from streamkit.net.peer import PeerError, PeerTimeoutError
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.describe_cluster import DescribeClusterRequest
@@ -149,6 +149,7 @@ class Quorum:
         self._token = 0
         self._high_watermark = raft.high_watermark
         self._was_active = False
+        self._active_epoch = -1
         self._failure = ""
         self._is_updating = False
         self._settled = asyncio.Event()
@@ -180,7 +181,7 @@ class Quorum:
 
     @property
     def is_active(self) -> bool:
-        """This node leads, and the record of its election is committed."""
+        """This node leads, the record of its election is committed, and the cluster has its id."""
         return self._was_active and not self._failure
 
     @property
@@ -239,10 +240,13 @@ class Quorum:
         """The directory can no longer be written: nothing more is decided, voted or answered here."""
         if self._failure:
             return
+        self._end(reason, MetadataLogError(f"the metadata log failed: {reason}"))
+
+    def _end(self, reason: str, error: StreamkitError) -> None:
         self._failure = reason
         for append in self._appends:
             if not append.done.done():
-                append.done.set_exception(MetadataLogError(f"the metadata log failed: {reason}"))
+                append.done.set_exception(error)
         self._appends.clear()
         for reply in self._replies.values():
             reply.cancel()
@@ -307,7 +311,8 @@ class Quorum:
                 await self._settled.wait()
 
     def close(self) -> None:
-        self.failed("the node stops")
+        if not self._failure:
+            self._end("the node stops", NotLeaderError("this node stops"))
         self._peers.close()
 
     # -- the drain -------------------------------------------------------------------------------------------
@@ -417,11 +422,12 @@ class Quorum:
             append = self._appends.popleft()
             if not append.done.done():
                 append.done.set_exception(NotLeaderError("this node no longer leads the quorum"))
-        if raft.is_active != self._was_active:
-            self._was_active = raft.is_active
+        is_active = raft.is_active and bool(self._directory.cluster_id)
+        if is_active != self._was_active or (is_active and raft.epoch != self._active_epoch):
+            self._was_active, self._active_epoch = is_active, raft.epoch
             if len(raft.voters) > 1:
-                log_line.info("quorum_leadership", epoch=raft.epoch, active=raft.is_active)
-            self.on_leadership(raft.is_active)
+                log_line.info("quorum_leadership", epoch=raft.epoch, active=is_active)
+            self.on_leadership(is_active)
 
     def _wake(self, at_ms: float) -> None:
         if at_ms == self._wake_at_ms and self._timer is not None:
@@ -508,6 +514,7 @@ class Quorum:
             cluster_id = self._founded_cluster_id() or await self._told_cluster_id()
             if cluster_id:
                 await self._directory.join(cluster_id)
+                self._tell_leadership()
                 log_line.info("cluster_joined", cluster=cluster_id)
                 break
             with suppress(TimeoutError):
@@ -517,7 +524,7 @@ class Quorum:
 
     def _founded_cluster_id(self) -> str:
         first = self._raft.log.first_voters
-        if not self.is_active or first is None or first.offset >= self._high_watermark:
+        if not self._raft.is_active or first is None or first.offset >= self._high_watermark:
             return ""
         digest = hashlib.sha256(b"".join(voter.key.directory_id for voter in first.voters)).digest()
         return encode_uuid(uuid_of(digest[:16]))

@@ -65,10 +65,21 @@ class Nodes:
         return broker
 
     async def start(self, *ids: int) -> None:
-        """Start these nodes together and wait until all are ready."""
+        """Start these nodes together and wait until all belong to the quorum; as brokers they may not yet."""
         for node_id in ids:
             self.begin(node_id)
-        await asyncio.gather(*(self._starting[node_id] for node_id in ids))
+        await self.joined(*ids)
+
+    async def joined(self, *ids: int) -> None:
+        await until(lambda: all(self._has_joined(self.running[node_id]) for node_id in ids))
+
+    @staticmethod
+    def _has_joined(broker: Broker) -> bool:
+        return (
+            hasattr(broker, "quorum")
+            and bool(broker.directory.cluster_id)
+            and (broker.quorum.leader_id is not None)
+        )
 
     async def ready(self, *ids: int) -> None:
         await asyncio.wait_for(asyncio.gather(*(self._starting[node_id] for node_id in ids)), 20)

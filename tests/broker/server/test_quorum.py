@@ -27,7 +27,8 @@ async def test_three_nodes_started_in_any_order_form_one_cluster(tmp_path: Path)
         assert not nodes.active and nodes.running[3].quorum.epoch == 0
         nodes.begin(1)
         await nodes.ready(1, 3)
-        await nodes.start(2)
+        nodes.begin(2)
+        await nodes.ready(2)
         leader = await nodes.leader()
         brokers = list(nodes.running.values())
         assert len({one.directory.cluster_id for one in brokers}) == 1 and brokers[0].directory.cluster_id
@@ -41,6 +42,7 @@ async def test_three_nodes_started_in_any_order_form_one_cluster(tmp_path: Path)
 async def test_a_killed_leader_is_replaced_and_what_it_committed_stays(tmp_path: Path) -> None:
     async with Nodes(tmp_path) as nodes:
         await nodes.start(1, 2, 3)
+        await nodes.ready(1, 2, 3)
         leader = await nodes.leader()
         epoch, before = leader.quorum.epoch, await values(leader.quorum)
         killed = leader.config.node_id
@@ -51,8 +53,7 @@ async def test_a_killed_leader_is_replaced_and_what_it_committed_stays(tmp_path:
         assert clock() - began_s < 2, "closed connections say at once that the leader is gone"
         assert successor.quorum.epoch > epoch
         assert (await values(successor.quorum))[: len(before)] == before
-        nodes.begin(killed)
-        await nodes.ready(killed)
+        await nodes.start(killed)
         returned = nodes.running[killed]
         assert returned.quorum.leader_id == successor.config.node_id
         await until(lambda: returned.quorum.high_watermark == successor.quorum.high_watermark)
