@@ -102,11 +102,6 @@ class LogView:
         """The newest recorded voters; None while the configured ones count."""
         return self._voters[-1] if self._voters else None
 
-    @property
-    def first_voters(self) -> VotersAt | None:
-        """The voters with which the log began; None for a log whose beginning is gone, or not written yet."""
-        return self._voters[0] if self._voters and self.start_offset == 0 else None
-
     def voters_below(self, offset: int) -> VoterSet | None:
         """The voters as the records below `offset` have them: what a snapshot that ends there holds."""
         found = [entry.voters for entry in self._voters if entry.offset < offset]

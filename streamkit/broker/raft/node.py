@@ -454,7 +454,9 @@ class RaftNode:
         if granted and not request.pre_vote:
             self._state = ElectionState(self.epoch, voted=request.candidate)
             self._become_unattached(self.epoch, self._election_deadline_ms())
-        self._reply(token, VoteReply(self.epoch, self.leader_id, granted))
+        # whoever may stand is not to hear of the leader again that this node gave up
+        leader_id = NO_LEADER if granted else self.leader_id
+        self._reply(token, VoteReply(self.epoch, leader_id, granted))
 
     def _refused_as_voter(self, meant: ReplicaKey) -> ErrorCode:
         """Whether a request means another replica than this one by its voter (R10)."""
@@ -920,7 +922,8 @@ class RaftNode:
                 self._on_voter_change(token, request)
 
     def _on_reply(self, sender: int, request: PeerRequest, reply: Reply) -> None:
-        self._observe(reply.epoch, reply.leader_id)
+        is_consent = isinstance(reply, VoteReply) and reply.granted
+        self._observe(reply.epoch, NO_LEADER if is_consent else reply.leader_id)
         match request, reply:
             case VoteRequest(), VoteReply():
                 self._on_vote_reply(sender, request, reply)

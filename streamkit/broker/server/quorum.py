@@ -13,12 +13,10 @@ the newest snapshot but one, so that a replica that is a little behind need not 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import math
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -68,11 +66,9 @@ from streamkit.broker.server.quorum_wire import MAX_FETCH_BYTES, METADATA_TOPIC_
 from streamkit.broker.server.snapshots import Snapshot, Snapshots
 from streamkit.broker.server.timers import Timer, Timers
 from streamkit.broker.storage.errors import LogOfflineError
-from streamkit.broker.storage.identity import encode_uuid, uuid_of
 from streamkit.errors import RefusedError, StreamkitError
 from streamkit.net.peer import PeerError, PeerTimeoutError
 from streamkit.protocol.error_codes import ErrorCode
-from streamkit.protocol.messages.describe_cluster import DescribeClusterRequest
 from streamkit.protocol.records.batch import Buffer, CorruptBatchError, batches, patch
 from streamkit.protocol.records.record import Record, decode_records, encode_batch
 from streamkit.runtime.contracts.disk import Disk
@@ -87,7 +83,6 @@ log_line = structlog.get_logger(__name__)
 
 READ_BYTES: Final = 1024 * 1024
 ASK_AGAIN_S: Final = 0.1
-CONTROLLER_ENDPOINTS: Final = 2
 # `flush.messages=1` keeps every append durable also where `streamkit.flush.mode=relaxed`.
 LOG_CONFIG: Final = TopicConfig(
     flush_messages=1,
@@ -181,7 +176,7 @@ class Quorum:
 
     @property
     def is_active(self) -> bool:
-        """This node leads, the record of its election is committed, and the cluster has its id."""
+        """This node leads, and the record of its election is committed."""
         return self._was_active and not self._failure
 
     @property
@@ -422,7 +417,7 @@ class Quorum:
             append = self._appends.popleft()
             if not append.done.done():
                 append.done.set_exception(NotLeaderError("this node no longer leads the quorum"))
-        is_active = raft.is_active and bool(self._directory.cluster_id)
+        is_active = raft.is_active
         if is_active != self._was_active or (is_active and raft.epoch != self._active_epoch):
             self._was_active, self._active_epoch = is_active, raft.epoch
             if len(raft.voters) > 1:
@@ -502,43 +497,7 @@ class Quorum:
         await self.snapshots.remove_before(earlier or snapshot)
         self._post(SnapshotTaken(snapshot, earlier))
 
-    # -- the cluster's id, and this node's address -----------------------------------------------------------
-
-    async def cluster_known(self) -> str:
-        """The id of the cluster, once it is formed and this node knows it.
-
-        It follows from the first voters record, so whoever leads finds the same one; the others ask.
-        """
-        while not self._directory.cluster_id:
-            self._settled.clear()
-            cluster_id = self._founded_cluster_id() or await self._told_cluster_id()
-            if cluster_id:
-                await self._directory.join(cluster_id)
-                self._tell_leadership()
-                log_line.info("cluster_joined", cluster=cluster_id)
-                break
-            with suppress(TimeoutError):
-                async with asyncio.timeout(ASK_AGAIN_S):
-                    await self._settled.wait()
-        return self._directory.cluster_id
-
-    def _founded_cluster_id(self) -> str:
-        first = self._raft.log.first_voters
-        if not self._raft.is_active or first is None or first.offset >= self._high_watermark:
-            return ""
-        digest = hashlib.sha256(b"".join(voter.key.directory_id for voter in first.voters)).digest()
-        return encode_uuid(uuid_of(digest[:16]))
-
-    async def _told_cluster_id(self) -> str:
-        leader = self.leader_endpoint
-        if leader is None:
-            return ""
-        request = DescribeClusterRequest(endpoint_type=CONTROLLER_ENDPOINTS)
-        try:
-            response = await self._peers.link(leader).call(request, 2, self._timeouts.request_ms)
-        except PeerError:
-            return ""
-        return "" if response.error_code else str(response.cluster_id)
+    # -- this node's address ---------------------------------------------------------------------------------
 
     def _update_own_endpoints(self) -> None:
         """Have the voters record say where this node listens now."""

@@ -287,6 +287,8 @@ class SimulatedQuorum:
         self.votes: dict[tuple[ReplicaKey, int], ReplicaKey] = {}
         self.written: dict[tuple[int, int], Batch] = {}
         self.committed: dict[int, Batch] = {}
+        self.committed_in: dict[int, int] = {}
+        """Base offset of a committed batch → the epoch in which that was first known."""
         self.committed_end = 0
         self._high_watermarks: dict[tuple[int, int], int] = {}
 
@@ -425,7 +427,7 @@ class SimulatedQuorum:
         assert known <= raft.high_watermark <= disk.end_offset, "the high watermark went back"
         if raft.high_watermark > known:
             self._high_watermarks[node.id, node.incarnation] = raft.high_watermark
-            self._check_committed(node, raft.high_watermark)
+            self._check_committed(node, raft)
             if raft.role is Role.LEADER:
                 self._check_durable(raft)
         if raft.role is Role.LEADER:
@@ -440,16 +442,17 @@ class SimulatedQuorum:
         assert len(uncommitted) <= 1, "R8: two uncommitted changes of the voters"
         for offset in range(max(self.committed_end - 20, node.disk.start.end_offset), self.committed_end):
             batch = self.committed.get(offset)
-            if batch is not None and batch.epoch <= raft.epoch:
+            if batch is not None and self.committed_in[offset] <= raft.epoch:
                 assert batch in node.disk.batches, f"R3: {node.id} leads without the committed {batch}"
 
-    def _check_committed(self, node: SimulatedNode, high_watermark: int) -> None:
+    def _check_committed(self, node: SimulatedNode, raft: RaftNode) -> None:
         """R2, R4: what is committed at an offset is committed there on every node."""
         for batch in node.disk.batches:
-            if batch.next_offset <= high_watermark:
+            if batch.next_offset <= raft.high_watermark:
                 seen = self.committed.setdefault(batch.base_offset, batch)
+                self.committed_in.setdefault(batch.base_offset, raft.epoch)
                 assert seen == batch, f"R4: {batch} and {seen} are both committed"
-        self.committed_end = max(self.committed_end, high_watermark)
+        self.committed_end = max(self.committed_end, raft.high_watermark)
 
     def _check_durable(self, leader: RaftNode) -> None:
         """R6: a majority of the voters has on disk what the leader calls committed."""
