@@ -231,6 +231,10 @@ class MetadataImage:
     def has_elr(self) -> bool:
         return self.features.get(ELR_FEATURE, 0) > 0
 
+    def become(self, other: MetadataImage) -> None:
+        """Hold what `other` holds, which nobody may use any more: this object is the one that is known."""
+        vars(self).update(vars(other))
+
     # --- replay ----------------------------------------------------------------------------------
 
     def replay(self, record: MetadataRecord, offset: int, changes: MetadataChanges) -> None:

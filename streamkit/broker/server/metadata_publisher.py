@@ -4,19 +4,31 @@ Every node has one, whether it decides or not. Records are replayed as soon as t
 all of one turn at once, so nobody sees half of a decision; then each subscriber is awaited, in the order in
 which they subscribed, and only then does `caught_up_to` advance. So whoever waits for an offset finds the
 image, the partitions and the groups of this node as the records below it say.
+
+A node that was away until the log began behind what it knows takes the newest snapshot in place of the
+records between, and makes one itself whenever the log has grown by enough.
 """
 
 from __future__ import annotations
 
 import asyncio
 from bisect import insort
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final, Protocol, TypeAlias
 
 from streamkit.broker.config import DYNAMIC_KEYS, GROUP_KEYS, TOPIC_KEYS
 from streamkit.broker.config_key import InvalidValueError, Key
 from streamkit.broker.controller.image import MetadataChanges, MetadataImage, ResourceType
-from streamkit.broker.controller.records import METADATA_VERSION, METADATA_VERSION_FEATURE, decode_record
+from streamkit.broker.controller.image_changes import changes_between
+from streamkit.broker.controller.records import (
+    METADATA_VERSION,
+    METADATA_VERSION_FEATURE,
+    decode_record,
+    encode_record,
+)
+from streamkit.broker.controller.snapshot import restored
+from streamkit.broker.controller.snapshot import snapshot as make_snapshot
 from streamkit.errors import RefusedError
 from streamkit.protocol.errors import MalformedMessageError
 from streamkit.protocol.records.batch import Buffer
@@ -31,6 +43,22 @@ _KEYS: Final[Mapping[int, Mapping[str, Key]]] = {
 Subscriber: TypeAlias = Callable[[MetadataImage, MetadataChanges], Awaitable[None]]
 
 
+RECORDS_PER_TURN: Final = 2_000
+"""Of a snapshot that is being made: what else the node does goes on between two turns."""
+
+
+class OffsetTrimmedError(Exception):
+    """The log begins later: what was there is in the newest snapshot."""
+
+
+class Snapshot(Protocol):
+    @property
+    def end_offset(self) -> int: ...
+
+    @property
+    def values(self) -> Sequence[Buffer]: ...
+
+
 class CommittedLog(Protocol):
     """What is needed of the quorum here."""
 
@@ -40,7 +68,23 @@ class CommittedLog(Protocol):
         ...
 
     def committed(self, from_offset: int) -> AsyncIterator[tuple[int, Buffer]]:
-        """(offset, value) of the metadata's records from there up to the high watermark."""
+        """(offset, value) of the metadata's records from there up to the high watermark.
+
+        Raises OffsetTrimmedError.
+        """
+        ...
+
+    async def load_snapshot(self) -> Snapshot:
+        """The newest one."""
+        ...
+
+    @property
+    def wants_snapshot(self) -> bool:
+        """The log has grown by enough since the newest."""
+        ...
+
+    async def take_snapshot(self, end_offset: int, values: Sequence[bytes]) -> None:
+        """Keep these records for all below `end_offset`."""
         ...
 
 
@@ -99,14 +143,25 @@ class MetadataPublisher:
         while True:
             self._committed.clear()
             await self.catch_up()
+            if self._quorum.wants_snapshot:
+                await self._take_snapshot()
             await self._committed.wait()
 
     async def _publish(self) -> None:
+        changes: MetadataChanges | None
         end = self._quorum.high_watermark
-        records = [record async for record in self._quorum.committed(self.caught_up_to)]
-        if records:
+        try:
+            records = [record async for record in self._quorum.committed(self.caught_up_to)]
+        except OffsetTrimmedError:
+            snapshot = await self._quorum.load_snapshot()
+            changes, end = self._restore(snapshot), snapshot.end_offset
+        else:
             changes = self._replay(records)
-            end = max(end, records[-1][0] + 1)
+            end = max(end, self.image.offset + 1)
+        if changes is not None:
+            unknown = beyond_this_version(self.image, changes)
+            if unknown:
+                raise unreadable(unknown)
             for subscriber in self._subscribers:
                 await subscriber(self.image, changes)
         # The quorum's own records lie between the metadata's; they are replayed as well, and change nothing.
@@ -117,19 +172,30 @@ class MetadataPublisher:
             if not done.done():
                 done.set_result(None)
 
-    def _replay(self, records: list[tuple[int, Buffer]]) -> MetadataChanges:
+    def _replay(self, records: Sequence[tuple[int, Buffer]]) -> MetadataChanges | None:
+        """What the records changed; None if there are none."""
         changes = MetadataChanges()
-        try:
+        with refusing_what_does_not_fit(self.image):
             for offset, value in records:
                 self.image.replay(decode_record(value), offset, changes)
-        except MalformedMessageError as error:
-            raise unreadable(str(error)) from None
-        except (KeyError, IndexError, AssertionError) as error:
-            raise unreadable(f"what follows offset {self.image.offset} does not fit") from error
-        unknown = beyond_this_version(self.image, changes)
-        if unknown:
-            raise unreadable(unknown)
+        return changes if records else None
+
+    def _restore(self, snapshot: Snapshot) -> MetadataChanges:
+        """Have the image be the snapshot's; what that changed."""
+        with refusing_what_does_not_fit(self.image):
+            restored_image = restored(map(decode_record, snapshot.values), snapshot.end_offset - 1)
+        changes = changes_between(self.image, restored_image)
+        self.image.become(restored_image)
         return changes
+
+    async def _take_snapshot(self) -> None:
+        async with self._publishing:
+            version, values = self.image.metadata_version, []
+            for record in make_snapshot(self.image):
+                values.append(encode_record(record, version))
+                if len(values) % RECORDS_PER_TURN == 0:
+                    await asyncio.sleep(0)
+        await self._quorum.take_snapshot(self.caught_up_to, values)
 
     def _declare_metrics(self, metrics: Registry) -> None:
         brokers = metrics.gauge("brokers", "Registered brokers, by state", ("state",))
@@ -140,6 +206,16 @@ class MetadataPublisher:
             brokers.labels("fenced").value = len(self.image.brokers) - live
 
         metrics.on_scrape.append(observe)
+
+
+@contextmanager
+def refusing_what_does_not_fit(image: MetadataImage) -> Iterator[None]:
+    try:
+        yield
+    except MalformedMessageError as error:
+        raise unreadable(str(error)) from None
+    except (KeyError, IndexError, AssertionError) as error:
+        raise unreadable(f"what follows offset {image.offset} does not fit") from error
 
 
 def unreadable(reason: str) -> RefusedError:

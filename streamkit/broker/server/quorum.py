@@ -60,6 +60,7 @@ from streamkit.broker.raft.ready import (
 from streamkit.broker.raft.roles import NEVER, Role, Timeouts
 from streamkit.broker.raft.voters import Endpoint, ReplicaKey, Voter, VoterSet
 from streamkit.broker.server.active_controller import MetadataLogError, NotLeaderError
+from streamkit.broker.server.metadata_publisher import OffsetTrimmedError
 from streamkit.broker.server.quorum_peers import QuorumPeers
 from streamkit.broker.server.quorum_state import STATE_FILE, decode_state, encode_state
 from streamkit.broker.server.quorum_wire import MAX_FETCH_BYTES, METADATA_TOPIC_ID, update_to_wire
@@ -90,10 +91,6 @@ LOG_CONFIG: Final = TopicConfig(
     message_timestamp_after_max_ms=LONG_MAX,
     retention_ms=-1,
 )
-
-
-class OffsetTrimmedError(Exception):
-    """The log begins later: what was there is in the newest snapshot."""
 
 
 class _Append(msgspec.Struct, frozen=True):

@@ -41,6 +41,10 @@ class Snapshot(msgspec.Struct, frozen=True):
     voters: VoterSet | None
     values: list[bytes]
 
+    @property
+    def end_offset(self) -> int:
+        return self.id.end_offset
+
 
 class Snapshots:
     """Those of one log directory. `appended_bytes` counts what the log took since the newest."""

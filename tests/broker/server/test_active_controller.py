@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 import pytest
 
@@ -12,13 +13,18 @@ from streamkit.broker.config import BrokerConfig
 from streamkit.broker.controller.controller import Controller
 from streamkit.broker.controller.decision import Decision
 from streamkit.broker.controller.image import MetadataChanges, MetadataImage
-from streamkit.broker.controller.records import FeatureLevelRecord, encode_record
+from streamkit.broker.controller.records import FeatureLevelRecord, RegisterBrokerRecord, encode_record
 from streamkit.broker.server.active_controller import ActiveController, NotControllerError, NotLeaderError
-from streamkit.broker.server.metadata_publisher import MetadataPublisher
+from streamkit.broker.server.metadata_publisher import MetadataPublisher, OffsetTrimmedError
 from streamkit.runtime.os.clock import SystemClock
 from streamkit.runtime.os.rng import SystemRng
 from streamkit.runtime.os.spawn import TaskSpawn
 from streamkit.telemetry.instruments import Registry
+
+
+class KeptSnapshot(NamedTuple):
+    end_offset: int
+    values: Sequence[bytes]
 
 
 class MovedQuorum:
@@ -32,6 +38,9 @@ class MovedQuorum:
         self.values: list[bytes] = []
         self.on_committed: Callable[[], None] = lambda: None
         self.commits_at_once = True
+        self.log_start_offset = 0
+        self.snapshot = KeptSnapshot(0, [])
+        self.wants_snapshot = False
         self.appends: list[asyncio.Future[int]] = []
 
     def append(self, values: Sequence[bytes]) -> asyncio.Future[int]:
@@ -49,9 +58,18 @@ class MovedQuorum:
         self.on_committed()
 
     async def committed(self, from_offset: int) -> AsyncIterator[tuple[int, bytes]]:
+        if from_offset < self.log_start_offset:
+            raise OffsetTrimmedError
         for offset in range(from_offset, self.high_watermark):
             await asyncio.sleep(0)
             yield offset, self.values[offset]
+
+    async def load_snapshot(self) -> KeptSnapshot:
+        return self.snapshot
+
+    async def take_snapshot(self, end_offset: int, values: Sequence[bytes]) -> None:
+        self.snapshot = KeptSnapshot(end_offset, values)
+        self.wants_snapshot = False
 
 
 class Node:
@@ -215,3 +233,44 @@ async def test_a_subscriber_begins_on_an_image_that_stands_still_and_misses_noth
         await one.publisher.subscribe(subscriber, begin=begin)
         await one.publisher.reached(1)
         assert heard == [{"late": 1}]
+
+
+# --- snapshots ---------------------------------------------------------------------------------------
+
+
+def broker_record(broker_id: int) -> bytes:
+    return encode_record(RegisterBrokerRecord(broker_id=broker_id, broker_epoch=broker_id))
+
+
+async def test_a_node_that_missed_what_the_log_no_longer_has_goes_on_from_the_snapshot() -> None:
+    heard: list[set[int]] = []
+
+    async def subscriber(image: MetadataImage, changes: MetadataChanges) -> None:
+        heard.append(changes.brokers)
+
+    async with node() as one:
+        one.quorum.append([broker_record(1), broker_record(2)])
+        await one.publisher.subscribe(subscriber)
+        await one.publisher.reached(2)
+        image = one.publisher.image
+        one.quorum.snapshot = KeptSnapshot(9, [broker_record(2), broker_record(3)])
+        one.quorum.log_start_offset = 9
+        one.quorum.values += [b""] * 7 + [broker_record(4)]
+        one.quorum.commit()
+        await one.publisher.reached(10)
+        assert one.publisher.image is image
+        assert (sorted(image.brokers), image.offset) == ([2, 3, 4], 9)
+        assert heard[-2:] == [{1, 3}, {4}]
+
+
+async def test_a_snapshot_is_made_of_what_is_replayed_once_the_log_has_grown_by_enough() -> None:
+    async with node() as one:
+        one.quorum.wants_snapshot = True
+        one.quorum.append([broker_record(1), broker_record(2)])
+        await one.publisher.reached(2)
+        await turns()
+        assert one.quorum.snapshot.end_offset == 2
+        one.quorum.append([broker_record(3)])
+        await one.publisher.reached(3)
+        await turns()
+        assert one.quorum.snapshot.end_offset == 2

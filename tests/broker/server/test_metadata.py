@@ -49,6 +49,7 @@ from streamkit.runtime.os.rng import SystemRng
 from streamkit.runtime.os.spawn import TaskSpawn
 from streamkit.telemetry.instruments import Histogram, Registry
 from tests.broker.controller.cluster import state, topic
+from tests.broker.server.wire import running
 
 CLUSTER_ID = "cluster"
 
@@ -316,3 +317,18 @@ def scrape(metrics: Registry) -> dict[tuple[str, tuple[str, ...]], float]:
         for name, family in metrics.families.items()
         for labels, child in family.children.items()
     }
+
+
+async def test_a_restart_begins_with_the_snapshot_where_the_log_was_trimmed(tmp_path: Path) -> None:
+    between = {"metadata_log_max_record_bytes_between_snapshots": "1000"}
+    async with running(tmp_path, **between) as broker:
+        for n in range(30):
+            await broker.controller_client.create_missing([f"t{n}"])
+        await broker.controller_client.create_missing(["last"])
+        async with asyncio.timeout(10):
+            while not broker.quorum._log.log_start_offset:
+                await broker.controller_client.create_missing([f"more{len(broker.metadata.topics)}"])
+        before = state(broker.metadata)
+    async with running(tmp_path, **between) as broker:
+        after = state(broker.metadata)
+        assert (after["topics"], after["configs"]) == (before["topics"], before["configs"])
