@@ -325,6 +325,14 @@ class BrokerConfig:
         "A broker that was silent for this long is fenced: others lead its partitions (Kafka: 9000).",
         low=1,
     )
+    auto_leader_rebalance_enable: bool = flag(
+        "auto.leader.rebalance.enable",
+        True,
+        "Whether leadership is given back to preferred replicas once they are in sync again.",
+    )
+    leader_imbalance_check_interval_seconds: int = long(
+        "leader.imbalance.check.interval.seconds", 300, "How often that is looked at.", low=1
+    )
     leader_imbalance_per_broker_percentage: int = integer(
         "leader.imbalance.per.broker.percentage",
         10,

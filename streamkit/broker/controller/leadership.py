@@ -188,3 +188,8 @@ def imbalanced(image: MetadataImage) -> int:
     return sum(
         partition.leader not in (NO_LEADER, partition.replicas[0]) for _, _, partition in partitions(image)
     )
+
+
+def leaderless(image: MetadataImage) -> int:
+    """Partitions that nobody leads."""
+    return sum(partition.leader == NO_LEADER for _, _, partition in partitions(image))

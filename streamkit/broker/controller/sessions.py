@@ -61,6 +61,11 @@ class Sessions:
         """The broker said that it goes, or was forgotten."""
         self._contacts.pop(broker_id, None)
 
+    def extend(self, extra_ms: int) -> None:
+        """Nobody could be heard for that long."""
+        for contact in self._contacts.values():
+            contact.valid_until_ms += extra_ms
+
     def is_valid(self, broker_id: int, now_ms: int) -> bool:
         contact = self._contacts.get(broker_id)
         return contact is not None and now_ms < contact.valid_until_ms

@@ -20,7 +20,12 @@ from typing import Protocol, TypeVar
 from streamkit.broker.config import BrokerConfig
 from streamkit.broker.controller.controller import Controller
 from streamkit.broker.controller.decision import Decision
-from streamkit.broker.controller.records import encode_record
+from streamkit.broker.controller.records import (
+    RECOVERING,
+    MetadataRecord,
+    PartitionChangeRecord,
+    encode_record,
+)
 from streamkit.broker.server.metadata_publisher import MetadataPublisher
 from streamkit.errors import StreamkitError
 from streamkit.runtime.contracts.clock import Clock
@@ -89,6 +94,7 @@ class ActiveController:
         self._spawn = spawn
         self._cluster_id = cluster_id
         self._controller: Controller | None = None
+        self._former_leader: int | None = None
         self._epoch = -1
         """The epoch for which `_controller` was made."""
         self._mailbox: list[Callable[[], Awaitable[None]]] = []
@@ -139,6 +145,16 @@ class ActiveController:
         if self._controller is not None:
             self._controller.heard_from(broker_id, broker_epoch)
 
+    def stalled(self, late_ms: int) -> None:
+        """This process did nothing for that long; what brokers said meanwhile is yet to be read."""
+        if self._controller is not None:
+            self._controller.sessions.extend(late_ms)
+
+    def look_around(self) -> None:
+        """Remember who decides, for when it falls silent and this node takes its place."""
+        if self._quorum.leader_id not in (None, self._config.node_id):
+            self._former_leader = self._quorum.leader_id
+
     def failed(self, reason: str) -> None:
         """The directory can no longer be written: nothing more is decided here."""
         self._failure = reason
@@ -161,9 +177,16 @@ class ActiveController:
                 first_offset = await self._quorum.append(values)
             except NotLeaderError as error:
                 raise NotControllerError(error.message) from None
+            self._count_elections(decision.records)
             self._commit_seconds.observe(self._clock.monotonic_s() - began_s)
             await self._publisher.reached(first_offset + len(values))
         return decision.reply
+
+    def _count_elections(self, records: Sequence[MetadataRecord]) -> None:
+        for record in records:
+            if isinstance(record, PartitionChangeRecord) and record.leader >= 0:
+                unclean = record.leader_recovery_state == RECOVERING
+                self._elections.labels("unclean" if unclean else "clean").value += 1
 
     async def _leading(self) -> Controller:
         """The controller of this epoch, on an image to which nothing committed is missing."""
@@ -184,6 +207,7 @@ class ActiveController:
                 clock=self._clock,
                 rng=self._rng,
                 cluster_id=cluster_id,
+                lost_leader=self._former_leader,
             )
             self._epoch = epoch
         return self._controller
@@ -198,6 +222,11 @@ class ActiveController:
         self._commit_seconds = metrics.histogram(
             "quorum_commit_seconds", "From deciding to having it committed"
         ).labels()
+        self._elections = metrics.counter(
+            "leader_elections_total",
+            "Leaders elected for partitions that existed, by whether records may be lost",
+            ("type",),
+        )
         epoch = metrics.gauge("quorum_epoch", "Epoch of the metadata log").labels()
         leader = metrics.gauge("quorum_leader_id", "Node that decides; -1 while none is known").labels()
         active = metrics.gauge("controller_active", "1 on the node that decides, if it still can").labels()

@@ -7,6 +7,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from streamkit import __version__
+from streamkit.broker.controller.leadership import imbalanced, leaderless
 from streamkit.protocol.error_codes import ErrorCode
 
 if TYPE_CHECKING:
@@ -34,7 +35,12 @@ class BrokerMetrics:
             "at_min_isr_partitions", "Led partitions that can lose no in-sync replica"
         ).labels()
         self._offline = registry.gauge(
-            "offline_partitions", "Partitions on this broker that cannot be served"
+            "offline_partitions",
+            "Partitions on this broker that cannot be served; at the active controller, all without leader",
+        ).labels()
+        self._non_preferred = registry.gauge(
+            "non_preferred_partitions",
+            "Partitions whose leader is not the preferred one, as the active controller sees them",
         ).labels()
         self._log_size = registry.gauge(
             "log_size_bytes", "Bytes of a topic's logs on this broker", ("topic",)
@@ -66,7 +72,9 @@ class BrokerMetrics:
         self._under_replicated.value = under_replicated
         self._under_min_isr.value = under_min
         self._at_min_isr.value = at_min
-        self._offline.value = offline
+        decides = self._broker.controller.is_active
+        self._offline.value = offline + (leaderless(image) if decides else 0)
+        self._non_preferred.value = imbalanced(image) if decides else 0
 
     def _set_logs(self) -> None:
         sizes: dict[str, int] = defaultdict(int)

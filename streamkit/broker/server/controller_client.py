@@ -26,6 +26,17 @@ from streamkit.protocol.messages.create_topics import (
 )
 
 
+class RegistrationRefusedError(RefusedError):
+    """The controller does not take this process for the broker; `code` says why."""
+
+    def __init__(self, node_id: int, code: ErrorCode) -> None:
+        super().__init__(
+            f"the controller refuses broker {node_id}: {code.name}",
+            hint="every broker needs a --node-id and a --data-dir of its own",
+        )
+        self.code = code
+
+
 class ControllerClient:
     def __init__(self, channel: ControllerChannel, publisher: MetadataPublisher, node_id: int) -> None:
         self.broker_epoch = -1
@@ -39,15 +50,14 @@ class ControllerClient:
         return self._publisher.image
 
     async def register(self, registration: BrokerRegistrationRequest) -> None:
-        """Make this process the one that the cluster knows as this broker; raises RefusedError.
+        """Make this process the one that the cluster knows as this broker; raises RegistrationRefusedError.
 
         On return it is known here, too.
         """
         response: BrokerRegistrationResponse = await self._channel.ask(registration)
         if response.error_code != ErrorCode.NONE:
-            raise RefusedError(
-                f"the controller refuses broker {self._node_id}: {name_of(response.error_code)}"
-            )
+            code = ErrorCode(response.error_code)  # type: ignore[call-arg]  # looked up by value
+            raise RegistrationRefusedError(self._node_id, code)
         self.broker_epoch = response.broker_epoch
         await self._publisher.reached(response.broker_epoch + 1)
 

@@ -201,9 +201,10 @@ class MetadataPublisher:
         brokers = metrics.gauge("brokers", "Registered brokers, by state", ("state",))
 
         def observe() -> None:
-            live = sum(1 for _ in self.image.live_brokers())
-            brokers.labels("live").value = live
-            brokers.labels("fenced").value = len(self.image.brokers) - live
+            live = [one.is_active for one in self.image.live_brokers()]
+            brokers.labels("live").value = sum(live)
+            brokers.labels("shutting_down").value = len(live) - sum(live)
+            brokers.labels("fenced").value = len(self.image.brokers) - len(live)
 
         metrics.on_scrape.append(observe)
 

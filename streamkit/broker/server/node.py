@@ -24,11 +24,12 @@ from streamkit.broker.config import Listener as ListenerAddress
 from streamkit.broker.controller.image import Endpoint, MetadataChanges, MetadataImage
 from streamkit.broker.raft.voters import Endpoint as VoterEndpoint
 from streamkit.broker.server.active_controller import ActiveController
-from streamkit.broker.server.broker_lifecycle import UNKNOWN_EPOCH, registration_request
+from streamkit.broker.server.broker_lifecycle import BrokerLifecycle
 from streamkit.broker.server.broker_metrics import BrokerMetrics
 from streamkit.broker.server.cluster_identity import cluster_id_from
 from streamkit.broker.server.controller_channel import ControllerChannel, NoControllerError
 from streamkit.broker.server.controller_client import ControllerClient
+from streamkit.broker.server.controller_duties import ControllerDuties
 from streamkit.broker.server.dispatch import Dispatcher, Metrics
 from streamkit.broker.server.fetch_sessions import FetchSessions
 from streamkit.broker.server.group_gauges import GroupGauges
@@ -86,6 +87,7 @@ class Broker:
     partitions: Partitions
     producer_ids: ProducerIds
     groups: GroupHost
+    lifecycle: BrokerLifecycle
 
     def __init__(
         self, config: BrokerConfig, ports: Ports, metrics: Registry, *, on_end: Callable[[], None]
@@ -165,6 +167,7 @@ class Broker:
             cluster_id=lambda: self.directory.cluster_id,
         )
         self.quorum.on_leadership = self.controller.on_leadership
+        ControllerDuties(self.controller, self.config, clock=self.clock, timers=self.timers, spawn=self.spawn)
         self.channel = ControllerChannel(
             self.quorum,
             self.publisher,
@@ -189,13 +192,25 @@ class Broker:
             spawn=self.spawn,
             metrics=self.metrics,
         )
-        await self._register()
+        self.lifecycle = BrokerLifecycle(
+            self.config,
+            self.controller_client,
+            self.channel,
+            self.publisher,
+            directory=self.directory,
+            disk=self._ports.disk,
+            spawn=self.spawn,
+            incarnation_id=self.rng.bytes("incarnations", 16),
+            endpoints=self.endpoints,
+        )
+        await self.lifecycle.register()
         await self.publisher.subscribe(self._metadata_changed, begin=self._open_partitions)
         self._start_timers()
         BrokerMetrics(self)
         GroupGauges(self)
         await self.groups.settled()
         await self._accept(for_controllers=False)
+        await self.lifecycle.go_live()
         self.is_ready = True
 
     async def _join(self) -> None:
@@ -267,18 +282,6 @@ class Broker:
             except OSError as error:
                 raise cannot_listen(address, error) from error
             self.listeners[address.name] = listener
-
-    async def _register(self) -> None:
-        before = self.metadata.brokers.get(self.config.node_id)
-        request = registration_request(
-            self.config,
-            cluster_id=self.directory.cluster_id,
-            incarnation_id=self.rng.bytes("incarnations", 16),
-            endpoints=self.endpoints(),
-            directory_id=self.directory.directory_id,
-            previous_broker_epoch=before.epoch if before and self.directory.was_clean else UNKNOWN_EPOCH,
-        )
-        await self._patiently(lambda: self.controller_client.register(request))
 
     def _controller_endpoint(self) -> VoterEndpoint | None:
         """Where the other nodes find this one as a controller, if they do."""
@@ -407,6 +410,8 @@ class Broker:
         if self._stopped:
             return
         self._stopped = True
+        if hasattr(self, "lifecycle") and self.failure is None:
+            await self.lifecycle.leave()
         if hasattr(self, "quorum"):
             await self.quorum.resign()
         for listener in self.listeners.values():

@@ -162,6 +162,12 @@ class LogDirectory:
                 raise _unreadable(self.path, error) from None
             self.identity = identity
 
+    @property
+    def kept_everything(self) -> bool:
+        """Whether all that the process before this one has acknowledged is here: after a clean stop, and
+        after any stop where nothing is acknowledged before it is on disk."""
+        return self.was_clean or not self.flusher.relaxed
+
     def partitions_on_disk(self) -> list[Partition]:
         """(topic, partition) of every log directory found at the start or made since."""
         return [(topic, int(partition)) for topic, _, partition in (n.rpartition("-") for n in self._found)]
