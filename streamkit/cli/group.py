@@ -31,10 +31,10 @@ def list_(bootstrap: str, as_json: bool) -> None:
     if answer.errors:
         raise explained(answer.errors[0].args[0], bootstrap)
     rows = [
-        {"name": found.group_id, "state": _state(found.state)}
+        {"name": found.group_id, "state": _name(found.state), "type": _name(found.type)}
         for found in sorted(answer.valid, key=lambda found: found.group_id)
     ]
-    print_rows(("name", "state"), rows, as_json=as_json)
+    print_rows(("name", "state", "type"), rows, as_json=as_json)
 
 
 @group.command()
@@ -49,7 +49,7 @@ def describe(name: str, bootstrap: str, as_json: bool) -> None:
     cluster = Cluster(bootstrap)
     found = cluster.only_answer(cluster.admin.describe_consumer_groups([name], request_timeout=REQUEST_S))
     partitions = _partitions(cluster, name, _owners(found.members))
-    state = _state(found.state)
+    state, kind = _name(found.state), _name(found.type)
     if state == "Dead" and not partitions:
         raise NotFoundError(f"there is no group {name!r} at {bootstrap}", hint="streamkit group list")
     members = [
@@ -63,15 +63,17 @@ def describe(name: str, bootstrap: str, as_json: bool) -> None:
     ]
     if as_json:
         lag = sum(row["lag"] or 0 for row in partitions)
-        print_json({"name": name, "state": state, "members": members, "partitions": partitions, "lag": lag})
+        about = {"name": name, "state": state, "type": kind, "assignor": found.partition_assignor}
+        print_json({**about, "members": members, "partitions": partitions, "lag": lag})
         return
-    click.echo(f"group {name}: {state}, {len(members)} members")
+    divided = f" ({found.partition_assignor})" if found.partition_assignor else ""
+    click.echo(f"group {name}: {state}, {kind}{divided}, {len(members)} members")
     print_rows(("topic", "partition", "committed", "end", "lag", "member"), partitions)
 
 
-def _state(state: Any) -> str:
-    """Kafka's name of a group state: `PreparingRebalance`."""
-    return "".join(part.capitalize() for part in state.name.split("_"))
+def _name(constant: Any) -> str:
+    """Kafka's name of a group's state or type: `PreparingRebalance`, `Classic`."""
+    return "".join(part.capitalize() for part in constant.name.split("_"))
 
 
 def _owners(members: Any) -> dict[tuple[str, int], str]:

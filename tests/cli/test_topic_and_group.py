@@ -133,22 +133,27 @@ def test_following_a_topic_until_interrupted(cli: Cli, name: str) -> None:
         assert following.wait(20) == 130
 
 
-def test_a_group_its_members_and_its_lag(cli: Cli, name: str) -> None:
+@pytest.mark.parametrize(("protocol", "assignor"), [("classic", "range"), ("consumer", "uniform")])
+def test_a_group_its_members_and_its_lag(cli: Cli, name: str, protocol: str, assignor: str) -> None:
     cli.out("topic", "create", name, "-p", "2")
     cli.out("topic", "produce", name, "-p", "0", "-v", "a", "-v", "b")
-    settings = {"bootstrap.servers": cli.bootstrap, "group.id": name, "auto.offset.reset": "earliest"}
-    member = Consumer({**settings, "client.id": "test-member", "enable.auto.commit": False})
+    settings = {"bootstrap.servers": cli.bootstrap, "group.id": name, "group.protocol": protocol}
+    member = Consumer(
+        {**settings, "auto.offset.reset": "earliest", "client.id": "test-member", "enable.auto.commit": False}
+    )
     try:
         member.subscribe([name])
         deadline = time.monotonic() + 30
         while len(member.assignment()) < 2 and time.monotonic() < deadline:
             member.poll(0.1)
         member.commit(offsets=[TopicPartition(name, 0, 1)], asynchronous=False)
-        assert {"name": name, "state": "Stable"} in cli.json("group", "list")
+        listed = {"name": name, "state": "Stable", "type": protocol.capitalize()}
+        assert listed in cli.json("group", "list")
         described = cli.json("group", "describe", name)
     finally:
         member.close()
     assert (described["state"], described["lag"]) == ("Stable", 1)
+    assert (described["type"], described["assignor"]) == (protocol.capitalize(), assignor)
     assert [(m["client"], m["partitions"]) for m in described["members"]] == [("test-member", 2)]
     owner = described["members"][0]["member"]
     assert described["partitions"] == [
@@ -156,7 +161,8 @@ def test_a_group_its_members_and_its_lag(cli: Cli, name: str) -> None:
         {"topic": name, "partition": 1, "committed": None, "end": 0, "lag": None, "member": owner},
     ]
     lines = cli.out("group", "describe", name).splitlines()
-    assert lines[0] == f"group {name}: Empty, 0 members"
+    assert lines[0].startswith(f"group {name}: Empty, {protocol.capitalize()}")
+    assert lines[0].endswith("0 members")
     assert lines[2].split() == [name, "0", "1", "2", "1", "-"]
 
 

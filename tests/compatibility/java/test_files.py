@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -38,8 +39,19 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "readers"})
     consumer.commit(offsets=[TopicPartition("events", 0, 17, "so far")], asynchronous=False)
     consumer.close()
+    live_in_a_consumer_group(broker.bootstrap)
     broker.stop()
     return broker.data_dir
+
+
+def live_in_a_consumer_group(bootstrap: str) -> None:
+    """Long enough for a record of each kind."""
+    settings = {"bootstrap.servers": bootstrap, "group.id": "consumers", "group.protocol": "consumer"}
+    consumer = Consumer({**settings, "auto.offset.reset": "earliest", "enable.auto.commit": False})
+    consumer.subscribe(["^ev.*"])
+    while consumer.poll(0.1) is None:
+        pass
+    consumer.close()
 
 
 def dump(*files: Path, how: str = "--deep-iteration") -> str:
@@ -95,3 +107,23 @@ def test_committed_offsets(data_dir: Path) -> None:
     # The client ends what it sends with a zero byte.
     commits = [found["data"] for found in payloads(said) if "commitTimestamp" in str(found)]
     assert [(one["offset"], one["metadata"]) for one in commits] == [(17, "so far\0")]  # type: ignore[index]
+
+
+def test_consumer_groups(data_dir: Path) -> None:
+    """Each record of a group of the new protocol, and how it ends."""
+    logs = [path for path in data_dir.glob("__consumer_offsets-*/*.log") if path.stat().st_size]
+    said = dump(*logs, how="--offsets-decoder")
+    found: dict[int, list[dict[str, Any]]] = {}
+    for key, payload in re.findall(r"key: (\{.*?\}) payload: (.*)$", said, re.MULTILINE):
+        named = json.loads(key)
+        if named["data"].get("groupId") == "consumers":
+            value = json.loads(payload) if payload.startswith("{") else None
+            found.setdefault(int(named["type"]), []).append(value["data"] if value else {})
+    assert found.keys() == {3, 5, 6, 7, 8, 16}
+    assert [one["epoch"] for one in found[3]] == [1, 2]
+    assert found[5][0]["subscribedTopicRegex"] == "^ev.*"
+    assert found[16][0]["topics"] == ["events"]
+    (given,) = found[8][0]["assignedPartitions"]
+    assert (found[8][0]["memberEpoch"], given["partitions"], given["assignmentEpochs"]) == (1, [0], [1])
+    assert [part["partitions"] for part in found[7][0]["topicPartitions"]] == [[0]]
+    assert all(found[kind][-1] == {} for kind in (5, 7, 8, 16)), "the member that left is forgotten"
