@@ -66,7 +66,7 @@ from streamkit.broker.server.quorum_state import STATE_FILE, decode_state, encod
 from streamkit.broker.server.quorum_wire import MAX_FETCH_BYTES, METADATA_TOPIC_ID, update_to_wire
 from streamkit.broker.server.snapshots import Snapshot, Snapshots
 from streamkit.broker.server.timers import Timer, Timers
-from streamkit.broker.storage.errors import LogOfflineError
+from streamkit.broker.storage.errors import LogOfflineError, OffsetOutOfRangeError
 from streamkit.errors import RefusedError, StreamkitError
 from streamkit.net.peer import PeerError, PeerTimeoutError
 from streamkit.protocol.error_codes import ErrorCode
@@ -273,7 +273,7 @@ class Quorum:
                 data = await self._log.read_cold(
                     reply.records_from, max_bytes=min(max_bytes, MAX_FETCH_BYTES), end_offset=end_offset
                 )
-        except LogOfflineError:
+        except (LogOfflineError, OffsetOutOfRangeError):
             return msgspec.structs.replace(reply, error=ErrorCode.KAFKA_STORAGE_ERROR), None
         return reply, data
 
@@ -628,7 +628,7 @@ async def _view(log: PartitionLog, snapshots: Snapshots) -> LogView:
     if newest is None:
         snapshots.appended_bytes = log.size_bytes
     start = log.log_start_offset
-    if newest is not None and log.log_end_offset < newest.end_offset:
+    if newest is not None and not _leads_to(log, newest):
         # the snapshot was complete, and the crash came before the log was begun anew behind it
         await log.restart_at(newest.end_offset)
         start = newest.end_offset
@@ -651,6 +651,14 @@ async def _view(log: PartitionLog, snapshots: Snapshots) -> LogView:
         snapshot=newest,
         start_snapshot=behind,
     )
+
+
+def _leads_to(log: PartitionLog, snapshot: SnapshotId) -> bool:
+    """Whether the log holds the very records that the snapshot's end stands for, or begins behind them."""
+    end_offset = snapshot.end_offset
+    if end_offset == log.log_start_offset:
+        return True
+    return end_offset <= log.log_end_offset and log.epochs.epoch_at(end_offset - 1) == snapshot.epoch
 
 
 async def _recorded_voters(log: PartitionLog) -> list[VotersAt]:

@@ -126,6 +126,8 @@ class SimulatedNode:
         """Lose what is not durable, all of it or from some batch on."""
         self.raft = None
         self.incarnation += 1
+        for sender, request in self.requests.values():
+            self.quorum.tell_lost(self.quorum.nodes[sender], self.id, request, refused=True)
         self.requests.clear()
         disk = self.disk
         keep = [b for b in disk.batches if b.next_offset <= disk.flushed_offset]
@@ -315,25 +317,29 @@ class SimulatedQuorum:
             self.nodes[node_id].start()
 
     def send_request(self, sender: SimulatedNode, to: int, request: PeerRequest) -> None:
-        incarnation = sender.incarnation
-
-        def lost(refused: bool) -> None:
-            def tell() -> None:
-                if sender.incarnation == incarnation:
-                    sender.step(Lost(to, request, refused))
-
-            self.after(1, tell)
-
         if (sender.id, to) not in self.cut and self.nodes[to].raft is None:
-            lost(refused=True)
+            self.tell_lost(sender, to, request, refused=True)
             return
 
         def arrive(node: SimulatedNode) -> None:
+            if node.raft is None:
+                self.tell_lost(sender, to, request, refused=True)
+                return
             self._token += 1
             node.requests[self._token] = sender.id, request
             node.step(Received(self._token, request))
 
         self.deliver(sender.id, to, arrive)
+
+    def tell_lost(self, sender: SimulatedNode, to: int, request: PeerRequest, *, refused: bool) -> None:
+        """The connection on which `request` was sent is closed, or could not be made."""
+        incarnation = sender.incarnation
+
+        def tell() -> None:
+            if sender.incarnation == incarnation and (to, sender.id) not in self.cut:
+                sender.step(Lost(to, request, refused))
+
+        self.after(1, tell)
 
     def deliver(self, sender: int, receiver: int, arrive: Callable[[SimulatedNode], None]) -> None:
         copies = 2 if self.random.random() < self.faults.duplication else 1
@@ -342,7 +348,7 @@ class SimulatedQuorum:
                 continue
 
             def on_arrival() -> None:
-                if (sender, receiver) not in self.cut and self.nodes[receiver].raft is not None:
+                if (sender, receiver) not in self.cut:
                     arrive(self.nodes[receiver])
 
             self.after(self.random.uniform(0.1, self.faults.delay_ms), on_arrival)

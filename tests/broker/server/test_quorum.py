@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from streamkit.broker.controller.records import FeatureLevelRecord, NoOpRecord, encode_record
 from streamkit.broker.raft.messages import AddVoterRequest
 from streamkit.broker.raft.voters import Endpoint, ReplicaKey, Voter
 from streamkit.broker.server.active_controller import NotLeaderError
-from streamkit.broker.server.quorum import Quorum
+from streamkit.broker.server.quorum import OffsetTrimmedError, Quorum
 from streamkit.protocol.error_codes import ErrorCode
 from tests.broker.server.cluster_of_nodes import Nodes, until
 
@@ -144,3 +145,58 @@ async def test_a_node_started_alone_grows_to_three(tmp_path: Path) -> None:
         await nodes.crash(1)
         successor = await nodes.leader()
         assert successor.config.node_id in (2, 3)
+
+
+async def append_some(quorum: Quorum, count: int) -> None:
+    for _ in range(count):
+        await quorum.append([encode_record(NoOpRecord())] * 5)
+
+
+async def test_a_follower_that_was_away_for_long_gets_a_snapshot(tmp_path: Path) -> None:
+    async with Nodes(tmp_path) as nodes:
+        await nodes.start(1, 2, 3)
+        await nodes.ready(1, 2, 3)
+        leader = (await nodes.leader()).quorum
+        away = next(n for n in (1, 2, 3) if n != leader.node_id)
+        await nodes.crash(away)
+        contents = [encode_record(NoOpRecord()), encode_record(FeatureLevelRecord(name="x", feature_level=1))]
+        for _ in range(3):
+            await append_some(leader, 4)
+            await leader.take_snapshot(leader.high_watermark, contents)
+        newest = leader.newest_snapshot()
+        assert newest is not None and newest.end_offset == leader.high_watermark
+        with pytest.raises(OffsetTrimmedError):
+            await values(leader)
+        leader_path = tmp_path / str(leader.node_id)
+        files = sorted(path.name for path in leader_path.rglob("*.checkpoint"))
+        assert len(files) == 2 and files[-1] == f"{newest.end_offset:020}-{newest.epoch:010}.checkpoint"
+        await append_some(leader, 2)
+        await nodes.start(away)
+        returned = nodes.running[away].quorum
+        await until(lambda: returned.high_watermark == leader.high_watermark)
+        assert returned.newest_snapshot() == newest and returned.voters == leader.voters
+        assert (await returned.load_snapshot()).values == contents
+        copies = [next(path.rglob(files[-1])).read_bytes() for path in (leader_path, tmp_path / str(away))]
+        assert copies[0] == copies[1]
+        # and again from its own disk
+        await nodes.crash(away)
+        await nodes.start(away)
+        again = nodes.running[away].quorum
+        await until(lambda: again.high_watermark == leader.high_watermark)
+        assert again.newest_snapshot() == newest and again.voters == leader.voters
+
+
+async def test_a_node_alone_starts_from_its_snapshot(tmp_path: Path) -> None:
+    async with Nodes(tmp_path, voters=1) as nodes:
+        await nodes.start(1)
+        await nodes.ready(1)
+        quorum = nodes.running[1].quorum
+        for _ in range(2):
+            await append_some(quorum, 3)
+            await quorum.take_snapshot(quorum.high_watermark, [encode_record(NoOpRecord())])
+        voters, end = quorum.voters, quorum.high_watermark
+        await nodes.crash(1)
+        nodes.begin(1)
+        await nodes.joined(1)
+        quorum = nodes.running[1].quorum
+        assert quorum.voters == voters and quorum.high_watermark > end and quorum.is_active
