@@ -512,6 +512,50 @@ class BrokerConfig:
         low=1024,
     )
 
+    transaction_max_timeout_ms: int = integer(
+        "transaction.max.timeout.ms",
+        15 * 60_000,
+        "The longest transaction timeout that a producer may ask for.",
+        low=1,
+    )
+    transactional_id_expiration_ms: int = integer(
+        "transactional.id.expiration.ms",
+        7 * DAY_MS,
+        "How long a transactional id without a transaction is remembered.",
+        low=1,
+    )
+    transaction_remove_expired_transaction_cleanup_interval_ms: int = integer(
+        "transaction.remove.expired.transaction.cleanup.interval.ms",
+        HOUR_MS,
+        "How often expired transactional ids are looked for.",
+        low=1,
+    )
+    transaction_state_log_num_partitions: int = integer(
+        "transaction.state.log.num.partitions",
+        50,
+        "Partitions of `__transaction_state`; fixed once the topic exists.",
+        low=1,
+    )
+    transaction_state_log_replication_factor: int = integer(
+        "transaction.state.log.replication.factor",
+        3,
+        "Replicas of `__transaction_state`, or as many as there are brokers if those are fewer.",
+        low=1,
+        type=ConfigType.SHORT,
+    )
+    transaction_state_log_min_isr: int = integer(
+        "transaction.state.log.min.isr",
+        2,
+        "In-sync replicas that a write to `__transaction_state` needs, or all of them if those are fewer.",
+        low=1,
+    )
+    transaction_state_log_segment_bytes: int = integer(
+        "transaction.state.log.segment.bytes",
+        100 * 1024**2,
+        "Segment size of `__transaction_state`, small so that it loads fast once it is compacted.",
+        low=1024,
+    )
+
     topic_defaults: TopicConfig = field(default_factory=TopicConfig)
     group_defaults: GroupConfig = field(default_factory=GroupConfig)
     given: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)

@@ -5,8 +5,8 @@ in the same plan; nothing opens records, except for a topic whose `compression.t
 The checks are Kafka's, in Kafka's order (UnifiedLog, LogValidator, ProducerAppendInfo):
 
     length, version, checksum                                            → CORRUPT_MESSAGE
-    more than one batch, a base offset, count ≠ offsets, a control
-      batch, a producer id without a sequence                            → INVALID_RECORD
+    more than one batch, a base offset, count ≠ offsets, a producer id
+      without a sequence, a control batch that is no marker              → INVALID_RECORD
     larger than max.message.bytes                                        → MESSAGE_TOO_LARGE
     larger than a segment                                                → RECORD_LIST_TOO_LARGE
     timestamps outside [now - before.max, now + after.max]               → INVALID_TIMESTAMP
@@ -65,7 +65,7 @@ EXPANSION = 8
 
 
 class Origin(Enum):
-    """Who made a batch: clients are not trusted with control batches, our own coordinators are."""
+    """Who writes to a partition: clients, or our own coordinators, whose batches are as they made them."""
 
     CLIENT = "client"
     COORDINATOR = "coordinator"
@@ -143,7 +143,10 @@ def plan_append(
                     _check_timestamps(header, now_ms, config)
             producer_id = header.producer_id
             entry = marker = None
-            if producer_id != NO_PRODUCER_ID:
+            if producer_id == NO_PRODUCER_ID:
+                if header.is_control and origin is Origin.CLIENT:
+                    raise _RefusedError(ErrorCode.INVALID_RECORD, "a control batch that is no marker")
+            else:
                 entry = changed.get(producer_id) or producers.get(producer_id)
                 if header.is_control:
                     marker = _checked_marker(batch, header, entry)
@@ -227,7 +230,7 @@ def _check_client_batch(header: BatchHeader, available: int) -> None:
     elif header.codec > Codec.ZSTD:
         problem = f"there is no codec {header.codec}"
     elif header.is_control:
-        problem = "clients write no control batches"
+        return  # a marker, which the broker wrote: no client's control batch comes as far as here
     elif header.producer_id != NO_PRODUCER_ID and header.base_sequence < 0:
         problem = f"producer {header.producer_id} gives no sequence"
     else:

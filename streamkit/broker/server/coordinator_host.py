@@ -48,6 +48,7 @@ class InternalTopic(NamedTuple):
     partitions: int
     replication_factor: int
     segment_bytes: int
+    min_insync_replicas: int = 1
 
 
 class CoordinatorHost(ABC, Generic[S]):
@@ -171,6 +172,7 @@ class CoordinatorHost(ABC, Generic[S]):
                 "cleanup.policy": "compact",
                 "compression.type": "producer",
                 "segment.bytes": str(topic.segment_bytes),
+                "min.insync.replicas": str(min(topic.min_insync_replicas, replication_factor)),
             },
         )
         if code != ErrorCode.NONE:

@@ -25,6 +25,7 @@ from streamkit.broker.controller.image import Endpoint, MetadataChanges, Metadat
 from streamkit.broker.raft.voters import Endpoint as VoterEndpoint
 from streamkit.broker.server.active_controller import ActiveController
 from streamkit.broker.server.broker_lifecycle import BrokerLifecycle
+from streamkit.broker.server.broker_links import BrokerLinks
 from streamkit.broker.server.broker_metrics import BrokerMetrics
 from streamkit.broker.server.cluster_identity import cluster_id_from
 from streamkit.broker.server.controller_channel import ControllerChannel, NoControllerError
@@ -35,6 +36,8 @@ from streamkit.broker.server.fetch_sessions import FetchSessions
 from streamkit.broker.server.group_gauges import GroupGauges
 from streamkit.broker.server.group_host import GroupHost
 from streamkit.broker.server.handlers.cluster import CONTROLLERS
+from streamkit.broker.server.marker_sender import MarkerSender
+from streamkit.broker.server.marker_writer import MarkerWriter
 from streamkit.broker.server.metadata_answers import MetadataAnswers
 from streamkit.broker.server.metadata_publisher import MetadataPublisher
 from streamkit.broker.server.partitions import Partitions
@@ -42,6 +45,8 @@ from streamkit.broker.server.producer_ids import ProducerIds
 from streamkit.broker.server.quorum import Quorum
 from streamkit.broker.server.routes import CONTROLLER_ROUTES, ROUTES
 from streamkit.broker.server.timers import Timers
+from streamkit.broker.server.transaction_gate import TransactionGate
+from streamkit.broker.server.transaction_host import TransactionHost
 from streamkit.broker.storage.errors import LogOfflineError
 from streamkit.broker.storage.log_directory import LogDirectory
 from streamkit.errors import RefusedError, StreamkitError
@@ -88,6 +93,10 @@ class Broker:
     producer_ids: ProducerIds
     groups: GroupHost
     lifecycle: BrokerLifecycle
+    transactions: TransactionHost
+    gate: TransactionGate
+    markers: MarkerWriter
+    links: BrokerLinks
 
     def __init__(
         self, config: BrokerConfig, ports: Ports, metrics: Registry, *, on_end: Callable[[], None]
@@ -192,6 +201,7 @@ class Broker:
             spawn=self.spawn,
             metrics=self.metrics,
         )
+        self._make_transactions()
         self.lifecycle = BrokerLifecycle(
             self.config,
             self.controller_client,
@@ -209,6 +219,7 @@ class Broker:
         BrokerMetrics(self)
         GroupGauges(self)
         await self.groups.settled()
+        await self.transactions.settled()
         await self._accept(for_controllers=False)
         await self.lifecycle.go_live()
         self.is_ready = True
@@ -250,6 +261,23 @@ class Broker:
                 await self.listeners[address.name].accept()
             except OSError as error:
                 raise cannot_listen(address, error) from error
+
+    def _make_transactions(self) -> None:
+        config, between_brokers = self.config, self.config.endpoints()[0].name
+        node_id, network = config.node_id, self._ports.network
+        self.links = BrokerLinks(network, lambda: self.metadata, node_id=node_id, listener=between_brokers)
+        self.markers = MarkerWriter(self.partitions, self.groups, self.clock)
+        self.transactions = TransactionHost(
+            config,
+            cluster=self.controller_client,
+            leads=self.partitions.get,
+            sender=MarkerSender(lambda: self.metadata, self.markers, self.links, self.spawn, node_id=node_id),
+            clock=self.clock,
+            timers=self.timers,
+            spawn=self.spawn,
+            metrics=self.metrics,
+        )
+        self.gate = TransactionGate(self.transactions, self.links, node_id=node_id)
 
     def unready_because(self) -> list[str]:
         if self.failure is not None:
@@ -307,6 +335,7 @@ class Broker:
     async def _open_partitions(self, image: MetadataImage) -> None:
         await self.partitions.open_all(image)
         self.groups.refresh()
+        self.transactions.refresh()
 
     async def _metadata_changed(self, image: MetadataImage, changes: MetadataChanges) -> None:
         await self.partitions.apply(image, changes)
@@ -314,6 +343,7 @@ class Broker:
             deleted_topics=[topic.name for topic in changes.deleted],
             changed_topics=[topic.name for topic, _ in changes.new_partitions],
         )
+        self.transactions.refresh([topic.name for topic in changes.deleted])
 
     def _directory_failed(self, reason: str) -> None:
         hint = "check the disk, then start again"
@@ -423,8 +453,10 @@ class Broker:
             await self.directory.flusher.settle()
         for listener in self.listeners.values():
             await listener.close()
-        if hasattr(self, "groups"):
+        if hasattr(self, "transactions"):
             self.groups.close()
+            self.transactions.close()
+            self.links.close()
         if hasattr(self, "channel"):
             self.channel.close()
         if hasattr(self, "quorum"):

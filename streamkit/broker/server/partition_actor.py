@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 log_line = structlog.get_logger(__name__)
 
 READ_BYTES = 1024 * 1024
+A_TRANSACTION_BYTES = 1 << 31
+"""What readers are told when a transaction ends: all that it wrote may be new to them."""
 CONVERTED_PER_TURN = 4
 """Batches that are compressed anew take milliseconds each."""
 
@@ -103,8 +105,14 @@ class PartitionActor:
 
     @property
     def last_stable_offset(self) -> int:
-        """Equal to the high watermark as long as there are no transactions."""
-        return self.leader.high_watermark
+        """Where a reader of committed transactions ends."""
+        stable = self.log.transactions.last_stable_offset(self.leader.high_watermark)
+        return max(stable, self.log.log_start_offset)
+
+    @property
+    def has_mail(self) -> bool:
+        """Whether a drain is due."""
+        return bool(self._mailbox)
 
     # -- writing ---------------------------------------------------------------------------------------------
 
@@ -174,8 +182,11 @@ class PartitionActor:
         if leader.high_watermark == before:
             return
         self.log.high_watermark = leader.high_watermark
+        ended = self.log.transactions.committed(leader.high_watermark)
         if self._readers:
             appended, self._uncommitted_bytes = self._uncommitted_bytes, 0
+            if ended:
+                appended = A_TRANSACTION_BYTES
             for reader in tuple(self._readers):
                 reader.committed(appended)
 

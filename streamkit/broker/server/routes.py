@@ -18,12 +18,13 @@ from streamkit.broker.server.handlers import (
     envelope,
     fetch,
     groups,
+    markers,
     offsets,
     partitions,
     produce,
-    producer_ids,
     quorum,
     topics,
+    transactions,
 )
 from streamkit.broker.server.passing_on import pass_on
 
@@ -32,7 +33,8 @@ _FOR_CLIENTS: tuple[Route, ...] = (
     *fetch.ROUTES,
     *offsets.ROUTES,
     *api_versions.ROUTES,
-    *producer_ids.ROUTES,
+    *transactions.ROUTES,
+    *markers.ROUTES,
     *groups.ROUTES,
     *consumer_groups.ROUTES,
     *cluster.ROUTES,

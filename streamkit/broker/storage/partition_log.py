@@ -20,7 +20,7 @@ from __future__ import annotations
 import errno
 import os
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -401,11 +401,11 @@ class PartitionLog:
             pass
         return _EMPTY
 
-    def aborted_transactions(self, offset: int, end_offset: int) -> list[AbortedTransaction]:
+    def aborted_transactions(self, offset: int, end_offset: int) -> Iterator[AbortedTransaction]:
         """Those with records in [offset, end_offset)."""
         first = max(bisect_right(self.segments, offset, key=_base_offset) - 1, 0)
         rows = (self._aborted_in(segment) for segment in self.segments[first:])
-        return list(overlapping(rows, offset, end_offset))
+        return overlapping(rows, offset, end_offset)
 
     def _aborted_in(self, segment: Segment) -> list[AbortedTransaction]:
         if segment.aborted is None:

@@ -97,7 +97,7 @@ TRANSACTIONAL = batch(b"x", producer_id=1, producer_epoch=0, base_sequence=0, tr
         pytest.param(batch(b"a", control=True), 9, 87, id="trap 15 a control batch"),
         pytest.param(batch(b"a", timestamp=1 << 60), 9, 32, id="trap 15 a timestamp far ahead"),
         pytest.param(batch(bytes(2_000)), 9, 10, id="trap 16 over max.message.bytes"),
-        pytest.param(TRANSACTIONAL, 9, 48, id="a transaction"),
+        pytest.param(TRANSACTIONAL, 9, 53, id="a transaction without a transactional id"),
     ],
 )
 async def test_a_bad_batch_is_refused_and_nothing_is_written(

@@ -29,15 +29,6 @@ async def test_trap_22_an_empty_transactional_id_is_invalid(tmp_path: Path) -> N
         assert (await ask(wire, transactional_id="")).error_code == 42
 
 
-async def test_a_transactional_id_is_refused_for_good(tmp_path: Path) -> None:
-    from streamkit.protocol.error_codes import ErrorCode
-
-    async with running(tmp_path) as broker, connected(broker) as wire:
-        refused = await ask(wire, transactional_id="tx")
-        assert refused.error_code and refused.producer_id == -1
-        assert not next(code for code in ErrorCode if code == refused.error_code).retriable
-
-
 @pytest.mark.parametrize("known", [{"producer_id": 7}, {"producer_epoch": 0}])
 async def test_trap_23_an_id_and_an_epoch_come_together(tmp_path: Path, known: dict[str, int]) -> None:
     async with running(tmp_path) as broker, connected(broker) as wire:

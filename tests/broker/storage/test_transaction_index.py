@@ -52,7 +52,7 @@ def check(log: PartitionLog) -> None:
 async def test_aborted_transactions_are_found_over_segments(bench: Bench) -> None:
     _, log = await filled(bench)
     check(log)
-    last = log.aborted_transactions(60, 63)
+    last = list(log.aborted_transactions(60, 63))
     assert last == [AbortedTransaction(5, 61, 62, 60)]
 
 

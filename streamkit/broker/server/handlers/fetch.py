@@ -24,6 +24,7 @@ from streamkit.broker.storage.errors import LogOfflineError, OffsetOutOfRangeErr
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.fetch import (
+    AbortedTransaction,
     EpochEndOffset,
     FetchableTopicResponse,
     FetchRequest,
@@ -32,7 +33,7 @@ from streamkit.protocol.messages.fetch import (
     NodeEndpoint,
     PartitionData,
 )
-from streamkit.protocol.records.batch import Buffer
+from streamkit.protocol.records.batch import Buffer, batches
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -93,6 +94,7 @@ class Read(msgspec.Struct, gc=False):
     actor: PartitionActor | None = None
     error: ErrorCode = ErrorCode.NONE
     high_watermark: int = -1
+    last_stable: int = -1
     log_start: int = -1
     records: Buffer = b""
     diverging: EpochEndOffset | None = None
@@ -101,7 +103,7 @@ class Read(msgspec.Struct, gc=False):
 
     def fail(self, error: ErrorCode) -> None:
         self.error = error
-        self.high_watermark = self.log_start = -1
+        self.high_watermark = self.last_stable = self.log_start = -1
         self.records, self.cold_bytes = b"", 0
 
     @property
@@ -224,7 +226,14 @@ class PendingFetch:
         if error is not ErrorCode.NONE:
             return Read(wanted, actor, error)
         log = actor.log
-        read = Read(wanted, actor, ErrorCode.NONE, actor.high_watermark, log.log_start_offset)
+        read = Read(
+            wanted,
+            actor,
+            ErrorCode.NONE,
+            actor.high_watermark,
+            actor.last_stable_offset,
+            log.log_start_offset,
+        )
         if wanted.last_fetched_epoch != NO_EPOCH:
             epoch, end_offset = log.epochs.end_offset_for(wanted.last_fetched_epoch, log.log_end_offset)
             if epoch != wanted.last_fetched_epoch or end_offset < wanted.fetch_offset:
@@ -316,12 +325,27 @@ class PendingFetch:
         return PartitionData(
             partition_index=read.wanted.partition,
             high_watermark=read.high_watermark,
-            last_stable_offset=read.high_watermark,
+            last_stable_offset=read.last_stable,
             log_start_offset=read.log_start,
-            aborted_transactions=[] if self._read_committed else None,
+            aborted_transactions=self._aborted(read),
             diverging_epoch=NOT_DIVERGING if read.diverging is None else read.diverging,
             records=read.records,
         )
+
+    def _aborted(self, read: Read) -> list[AbortedTransaction] | None:
+        """Of the records in the answer, those to leave out; None for who reads everything."""
+        if not self._read_committed:
+            return None
+        if read.actor is None or not len(read.records):
+            return []
+        log, offset = read.actor.log, read.wanted.fetch_offset
+        if next(log.aborted_transactions(offset, read.last_stable), None) is None:
+            return []
+        *_, (last, _) = batches(read.records)
+        return [
+            AbortedTransaction(producer_id=one.producer_id, first_offset=one.first_offset)
+            for one in log.aborted_transactions(offset, last.next_offset)
+        ]
 
     def _failed_partition(self, read: Read, endpoints: dict[int, NodeEndpoint]) -> PartitionData:
         self._broker.count_failure(ApiKey.FETCH, read.error)

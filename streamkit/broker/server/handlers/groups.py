@@ -111,14 +111,11 @@ async def find_coordinator(
 
 
 async def _find(broker: Broker, request: RequestContext, key_type: int, key: str) -> Coordinator:
-    if key_type == TRANSACTION_KEY_TYPE:
-        # Of the codes that clients do not retry for ever, the one that fits least badly.
-        code = ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
-        return _not_found(key, code, "This broker does not support transactions yet.")
-    if key_type != GROUP_KEY_TYPE:
+    if key_type not in (GROUP_KEY_TYPE, TRANSACTION_KEY_TYPE):
         return _not_found(key, ErrorCode.INVALID_REQUEST, f"Key type {key_type} is not supported.")
     try:
-        node_id = await broker.groups.find(key)
+        host = broker.groups if key_type == GROUP_KEY_TYPE else broker.transactions
+        node_id = await host.find(key)
     except Refusal as refusal:
         return _not_found(key, refusal.code, "The coordinator is not available.")
     registration = broker.metadata.brokers.get(node_id)
@@ -253,9 +250,10 @@ def _uncommitted(topic: OffsetCommitRequestTopic, code: ErrorCode) -> OffsetComm
 async def offset_fetch(
     broker: Broker, request: RequestContext, message: OffsetFetchRequest
 ) -> OffsetFetchResponse:
-    """`require_stable` asks for nothing yet: without transactions every committed offset is stable."""
     if request.version >= BATCHED_FETCH_VERSION:
-        fetches = [_fetch_group(broker, request.version, group) for group in message.groups]
+        fetches = [
+            _fetch_group(broker, request.version, group, message.require_stable) for group in message.groups
+        ]
         return OffsetFetchResponse(groups=list(await asyncio.gather(*fetches)))
     topics = message.topics
     wanted = OffsetFetchRequestGroup(
@@ -264,7 +262,7 @@ async def offset_fetch(
         if topics is None
         else [OffsetFetchRequestTopics(name=t.name, partition_indexes=t.partition_indexes) for t in topics],
     )
-    group = await _fetch_group(broker, request.version, wanted)
+    group = await _fetch_group(broker, request.version, wanted, message.require_stable)
     if group.error_code and request.version < FETCH_ERROR_VERSION:
         group = _failed_everywhere(wanted, group.error_code)
     return OffsetFetchResponse(
@@ -277,7 +275,7 @@ async def offset_fetch(
 
 
 async def _fetch_group(
-    broker: Broker, version: int, wanted: OffsetFetchRequestGroup
+    broker: Broker, version: int, wanted: OffsetFetchRequestGroup, require_stable: bool
 ) -> OffsetFetchResponseGroup:
     asked = replace(wanted, topics=_named(broker, version, wanted.topics))
     try:
@@ -285,7 +283,7 @@ async def _fetch_group(
             broker,
             wanted.group_id,
             OffsetFetchResponseGroup,
-            lambda shard, token, decision: shard.fetch(asked, token, decision),
+            lambda shard, token, decision: shard.fetch(asked, token, decision, require_stable=require_stable),
         )
     except Refusal as refusal:
         # Consumers do not expect COORDINATOR_NOT_AVAILABLE here.

@@ -7,10 +7,14 @@ librdkafka takes their absence for a broker that cannot compress.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from streamkit.broker.coordination.shard import Producer
+from streamkit.broker.coordination.transaction.coordinator import PartitionsCall
 from streamkit.broker.log.append import AppendResult
+from streamkit.broker.log.transactions import Verification
 from streamkit.broker.server.dispatch import LATER, Later, RequestContext, Route
+from streamkit.broker.server.partition_actor import PartitionActor
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.produce import (
@@ -22,7 +26,14 @@ from streamkit.protocol.messages.produce import (
     TopicProduceData,
     TopicProduceResponse,
 )
-from streamkit.protocol.records.batch import CODEC_MASK, HEADER_SIZE, MAGIC, TRANSACTIONAL_BIT
+from streamkit.protocol.records.batch import (
+    CODEC_MASK,
+    CONTROL_BIT,
+    HEADER_SIZE,
+    MAGIC,
+    TRANSACTIONAL_BIT,
+    parse_header,
+)
 from streamkit.protocol.records.compression import Codec
 from streamkit.protocol.schema import Records
 
@@ -35,6 +46,16 @@ PART_BYTES = 256
 VALID_ACKS = (0, 1, -1)
 FIRST_VERSION_BY_ID = 13
 FIRST_VERSION_WITH_ZSTD = 7
+FIRST_VERSION_WITH_ABORTABLE = 11
+FIRST_VERSION_THAT_ADDS = 12
+"""To a transaction: no AddPartitionsToTxn goes before it (KIP-890)."""
+RETRIABLE_IN_THE_COORDINATOR = (
+    ErrorCode.CONCURRENT_TRANSACTIONS,
+    ErrorCode.NETWORK_EXCEPTION,
+    ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
+    ErrorCode.COORDINATOR_NOT_AVAILABLE,
+    ErrorCode.NOT_COORDINATOR,
+)
 MAGIC_POSITION = 16
 LOW_ATTRIBUTES_POSITION = 22
 SUCCESS = ErrorCode.NONE
@@ -49,10 +70,20 @@ def produce(broker: Broker, request: RequestContext, message: ProduceRequest) ->
     return LATER
 
 
+class Unadmitted(NamedTuple):
+    """A batch that would open a transaction in its partition."""
+
+    place: int
+    actor: PartitionActor
+    records: memoryview
+    producer: Producer
+    verification: Verification
+
+
 class PendingProduce:
     """One request while its partitions work on it. A place counts its partitions in the request's order."""
 
-    __slots__ = ("_broker", "_message", "_open", "_request", "_results")
+    __slots__ = ("_broker", "_message", "_open", "_request", "_results", "_unadmitted")
 
     def __init__(self, broker: Broker, request: RequestContext, message: ProduceRequest) -> None:
         self._broker = broker
@@ -62,6 +93,7 @@ class PendingProduce:
         for topic in message.topic_data:
             self._open += len(topic.partition_data)
         self._results = [UNANSWERED] * self._open
+        self._unadmitted: list[Unadmitted] = []
         parts = self._open + len(message.topic_data)
         if parts > FEW_PARTS:
             request.weigh(parts * PART_BYTES)
@@ -81,11 +113,53 @@ class PendingProduce:
                     self.done(place, AppendResult(ErrorCode.INVALID_TOPIC_EXCEPTION))
                 elif (refusal := flaw(records, version)) is not None:
                     self.done(place, refusal)
+                elif is_transactional(records):  # type: ignore[arg-type]  # flaw() looked
+                    self._produce_in_transaction(actor, records, place)  # type: ignore[arg-type]
                 else:
-                    actor.produce(records, acks, self, place)  # type: ignore[arg-type]  # flaw() looked
+                    actor.produce(records, acks, self, place)  # type: ignore[arg-type]
                 place += 1
         if not place:
             self._finish()
+        if self._unadmitted:
+            self._broker.spawn.start(self._admit(self._unadmitted), name="admit")
+
+    def _produce_in_transaction(self, actor: PartitionActor, records: memoryview, place: int) -> None:
+        """Hand the batch over if its transaction is open there; else the coordinator is asked first."""
+        if self._message.transactional_id is None:
+            self.done(place, AppendResult(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED))
+            return
+        header, log = parse_header(records), actor.log
+        producer = Producer(header.producer_id, header.producer_epoch)
+        if not log.transactions.needs_verification(log.producers.get(producer.producer_id), producer.epoch):
+            actor.produce(records, self._message.acks, self, place)
+            return
+        verification = log.transactions.verify(*producer, header.base_sequence)
+        self._unadmitted.append(Unadmitted(place, actor, records, producer, verification))
+
+    async def _admit(self, waiting: list[Unadmitted]) -> None:
+        """Ask about all partitions of one producer together, then hand over what may be written."""
+        by_producer: dict[Producer, list[Unadmitted]] = {}
+        for one in waiting:
+            by_producer.setdefault(one.producer, []).append(one)
+        for producer, batches in by_producer.items():
+            places = [(one.actor.log.topic, one.actor.log.partition) for one in batches]
+            call = PartitionsCall(self._message.transactional_id or "", producer, places)
+            gate, adds = self._broker.gate, self._request.version >= FIRST_VERSION_THAT_ADDS
+            codes = await (gate.add(call) if adds else gate.verify(call))
+            for one, asked in zip(batches, places, strict=True):
+                self._admitted(one, codes[asked])
+
+    def _admitted(self, one: Unadmitted, code: ErrorCode) -> None:
+        log, transactions = one.actor.log, one.actor.log.transactions
+        if code is not ErrorCode.NONE:
+            self.done(one.place, not_admitted(code, self._request.version))
+        elif transactions.grant(*one.producer, one.verification) or not transactions.needs_verification(
+            log.producers.get(one.producer.producer_id), one.producer.epoch
+        ):
+            one.actor.produce(one.records, self._message.acks, self, one.place)
+        else:
+            reason = "the transaction ended while the batch was on its way"
+            self.done(one.place, AppendResult(ErrorCode.INVALID_TXN_STATE, message=reason))
 
     def refuse(self, code: ErrorCode) -> None:
         """The same error for every partition."""
@@ -181,6 +255,10 @@ class PendingProduce:
 UNANSWERED = AppendResult(ErrorCode.UNKNOWN_SERVER_ERROR)
 
 
+def is_transactional(batch: memoryview) -> bool:
+    return bool(batch[LOW_ATTRIBUTES_POSITION] & TRANSACTIONAL_BIT)
+
+
 def flaw(records: Records, version: int) -> AppendResult | None:
     """What is wrong with a partition's bytes for this version, before its log judges them."""
     if not isinstance(records, memoryview) or len(records) < HEADER_SIZE:
@@ -188,13 +266,27 @@ def flaw(records: Records, version: int) -> AppendResult | None:
     if records[MAGIC_POSITION] != MAGIC:
         return AppendResult(ErrorCode.INVALID_RECORD, message=f"magic {records[MAGIC_POSITION]}, not {MAGIC}")
     attributes = records[LOW_ATTRIBUTES_POSITION]
+    if attributes & CONTROL_BIT:
+        return AppendResult(ErrorCode.INVALID_RECORD, message="clients write no control batches")
     if attributes & CODEC_MASK == Codec.ZSTD and version < FIRST_VERSION_WITH_ZSTD:
         return AppendResult(
             ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, message=f"zstd needs version {FIRST_VERSION_WITH_ZSTD}"
         )
-    if attributes & TRANSACTIONAL_BIT:
-        return AppendResult(ErrorCode.INVALID_TXN_STATE, message="this broker has no transactions")
     return None
+
+
+def not_admitted(code: ErrorCode, version: int) -> AppendResult:
+    """What a producer is told whose coordinator did not agree, in a word that this version acts upon."""
+    told: ErrorCode = code
+    if code is ErrorCode.CONCURRENT_TRANSACTIONS and version >= FIRST_VERSION_THAT_ADDS:
+        pass
+    elif code in RETRIABLE_IN_THE_COORDINATOR:
+        told = ErrorCode.NOT_ENOUGH_REPLICAS
+    elif code is ErrorCode.PRODUCER_FENCED:
+        told = ErrorCode.INVALID_PRODUCER_EPOCH
+    elif code is ErrorCode.TRANSACTION_ABORTABLE and version < FIRST_VERSION_WITH_ABORTABLE:
+        told = ErrorCode.INVALID_TXN_STATE
+    return AppendResult(told, message=f"the transaction's coordinator says {code.name}")
 
 
 ROUTES = (Route(ApiKey.PRODUCE, 3, 13, produce, pipelined=True, advertised_from=0),)
