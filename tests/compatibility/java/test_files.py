@@ -121,7 +121,7 @@ def test_consumer_groups(data_dir: Path) -> None:
             found.setdefault(int(named["type"]), []).append(value["data"] if value else {})
     assert found.keys() == {3, 5, 6, 7, 8, 16}
     assert [one["epoch"] for one in found[3]] == [1, 2]
-    assert found[5][0]["subscribedTopicRegex"] == "^ev.*"
+    assert found[5][0]["subscribedTopicRegex"] == "(^ev.*)"
     assert found[16][0]["topics"] == ["events"]
     (given,) = found[8][0]["assignedPartitions"]
     assert (found[8][0]["memberEpoch"], given["partitions"], given["assignmentEpochs"]) == (1, [0], [1])

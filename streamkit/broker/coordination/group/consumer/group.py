@@ -266,12 +266,8 @@ class ConsumerGroup:
         member = self.member(claim.member_id)
         if not member.uses_classic_protocol and not claim.knows_member_epochs:
             raise Refusal(ErrorCode.UNSUPPORTED_VERSION)
-        if claim.epoch == member.epoch:
-            return
-        if member.uses_classic_protocol:
-            raise Refusal(ErrorCode.ILLEGAL_GENERATION)
-        if claim.epoch > member.epoch or not _owned_since(member, claim):
-            raise Refusal(ErrorCode.STALE_MEMBER_EPOCH)
+        if claim.epoch > member.epoch or (claim.epoch < member.epoch and not _owned_since(member, claim)):
+            raise Refusal(_another_epoch(member))
 
     def check_fetch(self, member_id: str | None, epoch: int) -> None:
         """Whoever says that it is a member has to be one, in this epoch."""
@@ -279,9 +275,7 @@ class ConsumerGroup:
             return
         member = self.member(member_id or "")
         if epoch != member.epoch:
-            raise Refusal(
-                ErrorCode.ILLEGAL_GENERATION if member.uses_classic_protocol else ErrorCode.STALE_MEMBER_EPOCH
-            )
+            raise Refusal(_another_epoch(member))
 
     def check_delete_offsets(self) -> None:
         """Offsets of single topics may go as soon as nobody wants the topic."""
@@ -299,7 +293,11 @@ class ConsumerGroup:
 
 def _owned_since(member: ConsumerMember, claim: CommitClaim) -> bool:
     """Whether the member has had all these partitions since the epoch that it names, or longer."""
+    since = {**member.assigned, **member.revoking}
     never = claim.epoch + 1
-    return all(
-        member.assigned.get(Partition(*partition), never) <= claim.epoch for partition in claim.partitions
-    )
+    return all(since.get(Partition(*partition), never) <= claim.epoch for partition in claim.partitions)
+
+
+def _another_epoch(member: ConsumerMember) -> ErrorCode:
+    """In the words of the member's protocol."""
+    return ErrorCode.ILLEGAL_GENERATION if member.uses_classic_protocol else ErrorCode.STALE_MEMBER_EPOCH

@@ -189,9 +189,12 @@ def _joining_static(draft: Draft, instance_id: str, member_id: str) -> ConsumerM
 
 
 def _check_epoch(member: ConsumerMember, call: HeartbeatCall) -> None:
-    """The member's own epoch; or the one before, if the answer that said the new one may have been lost."""
+    """The member's own epoch; or the one before, if the answer that said the new one may have been lost.
+
+    One that joins anew has dropped everything, and is told again what it has.
+    """
     epoch = call.request.member_epoch
-    if epoch == member.epoch:
+    if call.joins or epoch == member.epoch:
         return
     owned = call.owned
     lost_an_answer = epoch == member.previous_epoch and owned is not None and owned <= member.assigned.keys()

@@ -211,6 +211,25 @@ class TestEpochs:
         )
         assert answer.error_code == ErrorCode.FENCED_MEMBER_EPOCH, "it still has what is not its own"
 
+    def test_a_member_that_joins_anew_is_told_again_what_it_has(self, coordinator: Coordinator) -> None:
+        one, two = Player(coordinator, "a"), Player(coordinator, "b")
+        settle(one, two)
+        epoch, had = one.epoch, set(one.owned)
+        one.forget()
+        one.beat()
+        assert (one.epoch, one.owned) == (epoch, had)
+
+    def test_joining_anew_gives_up_what_was_to_be_given_up(self, coordinator: Coordinator) -> None:
+        one, two = Player(coordinator, "a"), Player(coordinator, "b")
+        one.beat()
+        one.lets_go = False
+        two.beat()
+        one.beat()
+        one.forget()
+        one.lets_go = True
+        settle(one, two)
+        assert len(one.owned) == len(two.owned) == 3
+
     def test_commits_need_the_members_epoch(self, coordinator: Coordinator) -> None:
         """G2."""
         one = Player(coordinator, "a")
@@ -235,6 +254,17 @@ class TestEpochs:
         assert refused == ErrorCode.STALE_MEMBER_EPOCH
         refused = coordinator.commit(1, member_id="b", generation=1, partition=gone)
         assert refused == ErrorCode.STALE_MEMBER_EPOCH
+
+    def test_and_what_it_is_about_to_give_up(self, coordinator: Coordinator) -> None:
+        one, two, three = (Player(coordinator, member_id) for member_id in "abc")
+        one.beat()
+        settle(one, two)
+        one.lets_go = False
+        settle(two, three, rounds=4)
+        one.beat()
+        assert group_of(coordinator).members["a"].revoking
+        gone = next(p.number for p in group_of(coordinator).members["a"].revoking)
+        assert coordinator.commit(1, member_id="a", generation=1, partition=gone) == NONE
 
     def test_reading_offsets_as_a_member_needs_its_epoch(self, coordinator: Coordinator) -> None:
         one = Player(coordinator, "a")

@@ -148,7 +148,7 @@ class TestUp:
         stale = old.generation - 1
         assert coordinator.heartbeat(old.member_id, stale) == ErrorCode.ILLEGAL_GENERATION
         assert coordinator.sync(old.member_id, stale).code == ErrorCode.ILLEGAL_GENERATION
-        refused = coordinator.commit(1, member_id=old.member_id, generation=stale)
+        refused = coordinator.commit(1, member_id=old.member_id, generation=stale, partition=3)
         assert refused == ErrorCode.ILLEGAL_GENERATION
         taken = coordinator.commit(1, member_id=old.member_id, generation=old.generation, version=7)
         assert taken == NONE
