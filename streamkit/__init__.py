@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from streamkit.processing.operators.tables import Change as Change
     from streamkit.processing.record import Record as Record
     from streamkit.processing.serde import Serde as Serde
+    from streamkit.processing.state.processes import Context as Context
     from streamkit.processing.stream import Stream as Stream
     from streamkit.processing.stream import Topic as Topic
     from streamkit.processing.table import Table as Table
@@ -73,6 +74,7 @@ _HOMES = {
     "operators.tables": ("Change",),
     "record": ("Record",),
     "serde": ("Serde",),
+    "state.processes": ("Context",),
     "stream": ("Stream", "Topic"),
     "table": ("Table",),
     "table_stream": ("TableStream",),

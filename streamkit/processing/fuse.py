@@ -53,6 +53,7 @@ class Counts(msgspec.Struct):
     records: int = 0
     done: int = 0  # records that an agent finished without an error
     late: int = 0
+    duplicates: int = 0
     null_keys: int = 0
     skipped: int = 0
     dead_letters: int = 0

@@ -172,6 +172,7 @@ def _tally(runner: TaskRunner) -> Tally[tuple[str, ...]]:
         tally["records", name, "retried"] += counts.retries
         tally["records", name, "failed"] += counts.failed
         tally["records", name, "null_key"] += counts.null_keys
+        tally["records", name, "duplicate"] += counts.duplicates
         tally["records", name, "dead_letter"] += counts.dead_letters
     for (name, error), count in task.dead_letters.items():
         tally["dead", name, error] += count

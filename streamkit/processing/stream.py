@@ -19,18 +19,21 @@ from streamkit.errors import UsageError
 from streamkit.processing.aggregations import Aggregation
 from streamkit.processing.error_policy import OnError
 from streamkit.processing.operators.branch import Arm, Branch
+from streamkit.processing.operators.deduplicate import Deduplicate
 from streamkit.processing.operators.filter import Filter
 from streamkit.processing.operators.flat_map import FlatMap
 from streamkit.processing.operators.group_by import GroupBy
 from streamkit.processing.operators.map import Map, returned_type
 from streamkit.processing.operators.merge import Merge
 from streamkit.processing.operators.peek import Peek
+from streamkit.processing.operators.process import Process
 from streamkit.processing.operators.sink import Sink
 from streamkit.processing.operators.stream_join import LateRight, StreamJoin
 from streamkit.processing.operators.tables import Lookup, ToTable
 from streamkit.processing.operators.window import Late, Window
 from streamkit.processing.record import Record
 from streamkit.processing.serde import Serde, key_serde, value_serde
+from streamkit.processing.state.processes import Context
 from streamkit.processing.state.views import How
 from streamkit.processing.topology import Node, TopicSpec, repartition_topic
 from streamkit.processing.units import Duration, duration_ms
@@ -51,6 +54,7 @@ else:
 R = TypeVar("R")
 W = TypeVar("W")
 L = TypeVar("L")
+S = TypeVar("S")
 Within = Duration | tuple[Duration, Duration]
 K2 = TypeVar("K2")
 
@@ -207,6 +211,47 @@ class Stream(Generic[K, V]):
             _all, key=str, value=self.node.value_serde, partitions=1, name=self._name("all", name)
         )
         return whole.window(window)
+
+    # -- state --------------------------------------------------------------------------------------
+
+    def process(
+        self,
+        function: Callable[[V, Context[K, S]], Iterable[R] | None],
+        *,
+        state: type[S] | Serde[S] = dict,  # type: ignore[assignment]
+        on_timer: Callable[[Context[K, S]], Iterable[R] | None] | None = None,
+        name: str | None = None,
+    ) -> Stream[K, R]:
+        """Any code over a key's records: `function(value, context)` returns what leaves, or None.
+
+        `context.state` is the key's, None at first, written as the type `state`; `context.set_timer` has
+        `on_timer(context)` called when event time or wall time has come so far.
+        """
+        check_keyed(self.node, "process()")
+        node = Process(
+            name=self._name("process", name),
+            parents=(self.node,),
+            function=function,
+            state=value_serde(state),
+            on_timer=on_timer,
+        )
+        return self._then(node)
+
+    def deduplicate(
+        self, within: Duration, *, by: Callable[[V], object] | None = None, name: str | None = None
+    ) -> Stream[K, V]:
+        """Drop records whose key and `by(value)` were let through less than `within` of event time away.
+
+        What comes later than `within` behind the watermark is not recognised any more.
+        """
+        check_keyed(self.node, "deduplicate()")
+        node = Deduplicate(
+            name=self._name("deduplicate", name),
+            parents=(self.node,),
+            within_ms=duration_ms(within),
+            by=by,
+        )
+        return self._then(node)
 
     # -- joins --------------------------------------------------------------------------------------
 

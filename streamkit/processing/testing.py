@@ -329,7 +329,9 @@ class TopologyDriver:
                 if batch and task.failure is None:
                     self._route(task.process(Batch(topic, partition, batch), self.now_ms))
                     moved = moved or task.position(place) > start
-            self._route(task.tick(self.now_ms, task.places))
+            output = task.tick(self.now_ms, task.places)
+            self._route(output)
+            moved = moved or bool(output.sinks)
         return moved
 
     def _commit(self) -> bool:

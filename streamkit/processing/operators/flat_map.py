@@ -29,11 +29,7 @@ class FlatMap(Node):
 
     @property
     def value_serde(self) -> Serde[Any]:
-        items = typing.get_args(returned_type(self.function))
-        try:
-            return value_serde(items[0]) if items else JSON
-        except UsageError:
-            return JSON
+        return serde_of_items(self.function)
 
     @property
     def detail(self) -> str:
@@ -45,3 +41,12 @@ class FlatMap(Node):
         code.forks += 1
         with code.block(f"for {item} in {call}:"):
             code.follow(self, msgspec.structs.replace(at, value=item))
+
+
+def serde_of_items(function: Callable[..., Any]) -> Serde[Any]:
+    """How what a function's results hold is written: by its annotation, else as plain JSON."""
+    items = typing.get_args(returned_type(function))
+    try:
+        return value_serde(items[0]) if items else JSON
+    except UsageError:
+        return JSON

@@ -1,0 +1,60 @@
+"""`deduplicate(within, by=…)`: of records with one key and identity, the first in a stretch of time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from streamkit.processing.function_fingerprint import function_fingerprint
+from streamkit.processing.operators.map import function_name
+from streamkit.processing.state.operator_state import OperatorState
+from streamkit.processing.state.seen import Seen
+from streamkit.processing.state.store import Store
+from streamkit.processing.topology import Stateful
+
+if TYPE_CHECKING:
+    from streamkit.processing.fuse import At, Code
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Deduplicate(Stateful):
+    """`by=None`: the key alone is the identity."""
+
+    kind: ClassVar[str] = "deduplicate"
+    needs_time: ClassVar[bool] = True
+    within_ms: int
+    by: Callable[..., Any] | None = None
+
+    def make_state(self, store: Store) -> OperatorState:
+        return Seen(self.within_ms, self.key_serde, store)
+
+    @property
+    def state_name(self) -> str:
+        return f"seen {'' if self.by is None else function_fingerprint(self.by)}"
+
+    @property
+    def functions(self) -> tuple[Callable[..., Any], ...]:
+        return () if self.by is None else (self.by,)
+
+    @property
+    def detail(self) -> str:
+        by = "key" if self.by is None else function_name(self.by)
+        return f"by {by}, within {self.within_ms} ms"
+
+    def generate(self, code: Code, at: At) -> None:
+        counts = code.bind(code.runtime.counts(self), "counts")
+        seen, name = code.bind(code.runtime.state(self), "seen"), code.variable("name")
+        at = code.time(code.key(at))
+        with code.block(f"if {at.key} is None:"):
+            code.line(f"{counts}.null_keys += 1")
+        with code.block("else:"):
+            identity = "None"
+            if self.by is not None:
+                identity, at = code.call(self, self.by, at)
+            code.line(f"{name} = {seen}.name({at.key}, {identity})")
+            with code.block(f"if {seen}.is_new({name}, {at.time}):"):
+                code.follow(self, at)
+                code.line(f"{seen}.keep({name}, {at.time})")
+            with code.block("else:"):
+                code.line(f"{counts}.duplicates += 1")

@@ -1,0 +1,83 @@
+"""`process(function, state=…, on_timer=…)`: any code over a key's records, with its own state and timers.
+
+The function gets the value and a `Context`, and returns the values that leave, or None. Results of a record
+keep its event time and headers; those of a timer have the time that it was set for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+
+from streamkit.processing.operators.flat_map import serde_of_items
+from streamkit.processing.operators.map import function_name
+from streamkit.processing.serde import Serde
+from streamkit.processing.state.operator_state import OperatorState
+from streamkit.processing.state.processes import ProcessState
+from streamkit.processing.state.store import Store
+from streamkit.processing.topology import Stateful
+
+if TYPE_CHECKING:
+    from streamkit.processing.fuse import At, Code
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Process(Stateful):
+    kind: ClassVar[str] = "process"
+    needs_time: ClassVar[bool] = True
+    function: Callable[..., Any]
+    state: Serde[Any]
+    on_timer: Callable[..., Any] | None = None
+
+    def make_state(self, store: Store) -> OperatorState:
+        return ProcessState(self.key_serde, self.state, store)
+
+    @property
+    def computes(self) -> bool:
+        return self.on_timer is not None
+
+    @property
+    def state_name(self) -> str:
+        return f"process {self.state.name}"
+
+    @property
+    def value_serde(self) -> Serde[Any]:
+        return serde_of_items(self.function)
+
+    @property
+    def functions(self) -> tuple[Callable[..., Any], ...]:
+        return (self.function,) if self.on_timer is None else (self.function, self.on_timer)
+
+    @property
+    def detail(self) -> str:
+        timers = "" if self.on_timer is None else f", timers {function_name(self.on_timer)}"
+        return f"{function_name(self.function)}{timers}"
+
+    def generate(self, code: Code, at: At) -> None:
+        counts = code.bind(code.runtime.counts(self), "counts")
+        state, context = code.bind(code.runtime.state(self), "state"), code.variable("context")
+        at = code.time(code.key(at))
+        with code.block(f"if {at.key} is None:"):
+            code.line(f"{counts}.null_keys += 1")
+        with code.block("else:"):
+            code.line(f"{context} = {state}.context({at.key}, {at.time})")
+            call = code.apply(self, self.function, at, at.value, context)
+            self._results(code, at, call, state, context)
+
+    def generate_computed(self, code: Code, at: At) -> None:
+        assert self.on_timer is not None
+        state, context = code.bind(code.runtime.state(self), "state"), code.variable("context")
+        code.line(f"{context} = {at.value}")
+        self._results(code, at, code.apply(self, self.on_timer, at, context), state, context)
+
+    def _results(self, code: Code, at: At, call: str, state: str, context: str) -> None:
+        """All of them are known before the first leaves; the state is kept after the last has left."""
+        results, result = code.variable("results"), code.variable("v")
+        code.line(f"{results} = {call}")
+        code.forks += 1
+        with code.block(f"if {results} is not None:"), code.block(f"for {result} in list({results}):"):
+            code.follow(self, msgspec.structs.replace(at, value=result))
+        code.line(f"{state}.keep({context})")

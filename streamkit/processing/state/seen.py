@@ -1,0 +1,73 @@
+"""What `deduplicate` remembers: when each (key, identity) was let through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from heapq import heappop, heappush
+from typing import Any
+
+import msgspec
+
+from streamkit.processing.aggregations import plain
+from streamkit.processing.serde import Serde
+from streamkit.processing.state.operator_state import Computed
+from streamkit.processing.state.store import Change, Store
+
+_json = msgspec.json.Encoder().encode
+_pack = msgspec.msgpack.Encoder().encode
+
+
+class Seen:
+    """Name → event time of the record let through last; forgotten `within_ms` behind the watermark."""
+
+    def __init__(self, within_ms: int, key: Serde[Any], store: Store) -> None:
+        self.store = store
+        self._within_ms = within_ms
+        self._key = key
+        self._times: dict[bytes, int] = {}
+        self._leaving: list[tuple[int, bytes]] = []  # heap
+        self._touched: dict[bytes, None] = {}
+
+    def name(self, key: Any, identity: Any) -> bytes:
+        """What is equal for equal keys and identities."""
+        return _pack((self._key.encode(key), _json(plain(identity))))
+
+    def is_new(self, name: bytes, time_ms: int) -> bool:
+        known = self._times.get(name)
+        return known is None or abs(time_ms - known) >= self._within_ms
+
+    def keep(self, name: bytes, time_ms: int) -> None:
+        self._times[name] = time_ms
+        self._touched[name] = None
+        heappush(self._leaving, (time_ms, name))
+
+    def advance(self, watermark_ms: int, now_ms: int) -> Iterable[Computed]:
+        while self._leaving and self._leaving[0][0] + self._within_ms <= watermark_ms:
+            time_ms, name = heappop(self._leaving)
+            if self._times.get(name) == time_ms:
+                del self._times[name]
+                self._touched[name] = None
+        return ()
+
+    def due_ms(self) -> int | None:
+        return None
+
+    def changes(self) -> list[Change]:
+        changed: list[Change] = []
+        for name in self._touched:
+            time_ms = self._times.get(name)
+            after = None if time_ms is None else b"%d" % time_ms
+            if after != self.store.get(name):
+                changed.append((name, after))
+        self._touched.clear()
+        return changed
+
+    def written(self) -> None:
+        """Nothing: what is remembered stays in memory."""
+
+    def load(self, watermark_ms: int) -> None:
+        self._times = {name: int(time_ms) for name, time_ms in self.store.items()}
+        self._leaving = sorted((time_ms, name) for name, time_ms in self._times.items())
+
+    def __len__(self) -> int:
+        return len(self._times)
