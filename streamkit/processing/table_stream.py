@@ -13,16 +13,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
+from streamkit.errors import UsageError
+from streamkit.processing.operators.foreign_key import ForeignKeyTable, Respond, Subscribe
 from streamkit.processing.operators.sink import Sink
 from streamkit.processing.operators.tables import Change, Changes, TableJoin
 from streamkit.processing.state.views import How
 from streamkit.processing.stream import Stream, check_joinable
-from streamkit.processing.topology import TableNode, TopicSpec
+from streamkit.processing.topology import TableNode, TopicSpec, repartition_topic
 
 if TYPE_CHECKING:
     from streamkit.processing.app import App
 
 K = TypeVar("K")
+K2 = TypeVar("K2")
 V = TypeVar("V")
 W = TypeVar("W")
 R = TypeVar("R")
@@ -67,22 +70,81 @@ class TableStream(Generic[K, V]):
         how: Literal["outer"],
         name: str | None = None,
     ) -> TableStream[K, R]: ...
+    @overload
     def join(
         self,
-        other: TableStream[K, Any],
+        other: TableStream[K2, W],
+        function: Callable[[V, W], R],
+        *,
+        on: Callable[[V], K2 | None],
+        how: Literal["inner"] = "inner",
+        name: str | None = None,
+    ) -> TableStream[K, R]: ...
+    @overload
+    def join(
+        self,
+        other: TableStream[K2, W],
+        function: Callable[[V, W | None], R],
+        *,
+        on: Callable[[V], K2 | None],
+        how: Literal["left"],
+        name: str | None = None,
+    ) -> TableStream[K, R]: ...
+    def join(
+        self,
+        other: TableStream[Any, Any],
         function: Callable[..., Any],
         *,
+        on: Callable[[Any], Any] | None = None,
         how: How = "inner",
         name: str | None = None,
     ) -> TableStream[Any, Any]:
         """A table with `function(mine, theirs)` for each key that both have; `how="left"`: that mine has;
         `"outer"`: that one of them has. It changes with either.
+
+        `on`: the key of their row, from mine (a foreign key, wherever that row's partition is).
         """
+        if on is not None:
+            return self._join_on(other, function, on, how, name)
         check_joinable(self.node, other.node)
         name = self._app.operator_name(self.node, "join", name)
         node = TableJoin(name=name, parents=(self.node, other.node), function=function, how=how)
         self._app.add(node)
         return TableStream(self._app, node)
+
+    def _join_on(
+        self,
+        other: TableStream[Any, Any],
+        function: Callable[..., Any],
+        on: Callable[[Any], Any],
+        how: How,
+        name: str | None,
+    ) -> TableStream[Any, Any]:
+        if how == "outer":
+            raise UsageError("a join on a foreign key knows how='inner' and how='left'")
+        name = self._app.operator_name(self.node, "join", name)
+        subscribe = Subscribe(
+            name=f"{name}-subscribe",
+            parents=(self.node,),
+            topic=repartition_topic(self._app.id, f"{name}-subscribe"),
+            as_many_as=other.node,
+            key=other.node.key_serde,
+            on=on,
+        )
+        respond = Respond(
+            name=f"{name}-respond",
+            parents=(subscribe, other.node),
+            topic=repartition_topic(self._app.id, f"{name}-respond"),
+            as_many_as=self.node,
+            key=self.node.key_serde,
+            function=function,
+            how=how,
+            left=self.node,
+        )
+        table = ForeignKeyTable(name=name, parents=(respond,))
+        for node in (subscribe, respond, table):
+            self._app.add(node)
+        return TableStream(self._app, table)
 
     def changes(self, *, name: str | None = None) -> Stream[K, Change[V]]:
         """What happens to the table: `Change(new, old)` for each row that comes, changes or goes."""

@@ -145,6 +145,7 @@ class Border(Entry):
         return self.topic
 
     topic: str
+    as_many_as: Node | None = None  # the topic has as many partitions as this operator's input
 
     @property
     def delay_ms(self) -> int:
@@ -360,7 +361,8 @@ def _plan(topology: Topology, found: Mapping[str, int]) -> Plan:
         _check_copartitioned(sub, counts)
         for node in sub.nodes:
             if isinstance(node, Border):
-                counts[node.reads] = node.partitions or partitions
+                like = None if node.as_many_as is None else _partitions_at(node.as_many_as, counts)
+                counts[node.reads] = node.partitions or like or partitions
         planned.append(replace(sub, partitions=partitions))
     planned.sort(key=lambda sub: sub.index)
     return Plan(
@@ -369,6 +371,15 @@ def _plan(topology: Topology, found: Mapping[str, int]) -> Plan:
         topics=tuple(_topics(topology, planned, counts)),
         partition_counts=counts,
     )
+
+
+def _partitions_at(node: Node, counts: Mapping[str, int]) -> int:
+    """How many tasks run this operator's subtopology."""
+    if isinstance(node, Border):
+        return node.partitions or _partitions_at(node.as_many_as or node.parents[0], counts)
+    if isinstance(node, Entry):
+        return counts[node.reads]
+    return max(_partitions_at(parent, counts) for parent in node.parents)
 
 
 def _upstream_first(subs: Iterable[Subtopology]) -> list[Subtopology]:

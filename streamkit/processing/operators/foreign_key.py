@@ -1,0 +1,182 @@
+"""`table.join(other, function, on=…)`: each row with the row of another table that one of its fields names.
+
+The rows of one parent may be in any partition, so each travels to its parent's and the joined row travels
+back: two repartition topics, three operators (see `state.foreign_keys` for what each keeps and says).
+
+    left table ─► Subscribe ═topic═► Respond ═topic═► ForeignKeyTable
+                                        ▲
+                     right table ───────┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+
+from streamkit.processing.function_fingerprint import function_fingerprint
+from streamkit.processing.fuse import At
+from streamkit.processing.operators.map import function_name, serde_of_result
+from streamkit.processing.serde import Serde
+from streamkit.processing.state.foreign_keys import (
+    Results,
+    Subscriptions,
+    Versions,
+    decode_answer,
+    decode_subscription,
+)
+from streamkit.processing.state.operator_state import OperatorState
+from streamkit.processing.state.store import Store
+from streamkit.processing.state.views import How, TableView, joined
+from streamkit.processing.topology import Border, Node, Stateful, TableNode
+from streamkit.processing.watermark import with_stream_time, without_ours
+
+if TYPE_CHECKING:
+    from streamkit.processing.fuse import Code, Runtime
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Messenger(Border, Stateful):
+    """Writes messages of its state to its topic; they come in again as `decode` makes them."""
+
+    needs_time: ClassVar[bool] = True
+    decode: ClassVar[Callable[[bytes], Any]]
+    key: Serde[Any]
+
+    @property
+    def keyed(self) -> bool:
+        return True
+
+    @property
+    def key_serde(self) -> Serde[Any]:
+        return self.key
+
+    def _send(self, code: Code, at: At, messages: str) -> None:
+        put = code.outlet(code.runtime.outlet(self.topic))
+        headers, key, data = code.variable("headers"), code.variable("key"), code.variable("data")
+        stream_time = at.stream_time or at.time
+        travels = f"{code.bind(with_stream_time, 'with_time')}(None, {stream_time})"
+        code.line(f"{headers} = {travels} if {stream_time} > {at.time} else None")
+        with code.block(f"for {key}, {data} in {messages}:"):
+            code.line(f"{put}(({data}, {key}, {at.time}, {headers}, None))")
+
+    def generate_entry(self, code: Code) -> None:
+        v, ts, s, headers = (code.variable(hint) for hint in ("v", "ts", "s", "headers"))
+        code.line(f"{ts} = {s} = m.timestamp()[1]")
+        code.line(f"{headers} = m.headers()")
+        with code.block(f"if {headers} is not None:"):
+            code.line(f"{headers}, {s}, mark = {code.bind(without_ours, 'without_ours')}({headers}, {s})")
+            with code.block("if mark is not None:"):
+                code.line("chain.heard(mark)")
+                code.line("continue")
+        code.line(f"{v} = {code.bind(type(self).decode, 'decode')}(m.value())")
+        code.follow(self, At(value=v, key_serde=self.key, time=ts, stream_time=s, headers="None"))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Subscribe(Messenger):
+    """Tells right rows which left rows point at them. `key` is the right table's."""
+
+    kind: ClassVar[str] = "subscribe"
+    decode: ClassVar[Callable[[bytes], Any]] = decode_subscription
+    on: Callable[[Any], Any]
+
+    def make_state(self, store: Store) -> OperatorState:
+        left = self.parents[0]
+        return Versions(self.on, left.key_serde, left.value_serde, self.key, store)
+
+    @property
+    def state_name(self) -> str:
+        return f"versions {function_fingerprint(self.on)}"
+
+    @property
+    def functions(self) -> tuple[Callable[..., Any], ...]:
+        return (self.on,)
+
+    @property
+    def detail(self) -> str:
+        return f"{function_name(self.on)}, through {self.topic}"
+
+    def generate(self, code: Code, at: At) -> None:
+        versions = code.bind(code.runtime.state(self), "versions")
+        at = code.time(code.key(at))
+        self._send(code, at, f"{versions}.messages({at.key}, {at.value}, {at.old})")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Respond(Messenger):
+    """Answers left rows: parents are `Subscribe` and the right table. `key` is the left table's."""
+
+    kind: ClassVar[str] = "respond"
+    decode: ClassVar[Callable[[bytes], Any]] = decode_answer
+    function: Callable[[Any, Any], Any]
+    how: How
+    left: Node
+
+    def make_state(self, store: Store) -> OperatorState:
+        join = joined(self.function, self.how)
+        state = Subscriptions(join, self.left.value_serde, self.parents[1].key_serde, store)
+        state.encode_result = self.value_serde.encode
+        return state
+
+    @property
+    def state_name(self) -> str:
+        return f"subscriptions {self.left.value_serde.name}"
+
+    @property
+    def value_serde(self) -> Serde[Any]:
+        return serde_of_result(self.function)
+
+    @property
+    def functions(self) -> tuple[Callable[..., Any], ...]:
+        return (self.function,)
+
+    @property
+    def detail(self) -> str:
+        return f"{self.how}, {function_name(self.function)}, through {self.topic}"
+
+    def generate_from(self, code: Code, at: At, parent: Node) -> None:
+        pointing = code.bind(code.runtime.state(self), "pointing")
+        at = code.time(at)
+        if parent is self.parents[0]:
+            rows = code.bind(code.runtime.view(self.parents[1]), "rows")
+            self._send(code, at, f"{pointing}.subscribed(m.key(), {at.value}, {rows})")
+        else:
+            at = code.key(at)
+            self._send(code, at, f"{pointing}.changed({at.key}, {at.value})")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ForeignKeyTable(Stateful, TableNode):
+    """The joined rows, by the left table's key."""
+
+    kind: ClassVar[str] = "foreign-key-join"
+    needs_time: ClassVar[bool] = True
+
+    def make_state(self, store: Store) -> OperatorState:
+        return Results(self.key_serde, self.value_serde, store)
+
+    def make_view(self, runtime: Runtime) -> TableView:
+        view: TableView = runtime.state(self)
+        return view
+
+    @property
+    def state_name(self) -> str:
+        return f"results {self.value_serde.name}"
+
+    @property
+    def detail(self) -> str:
+        return "the latest answer for each row"
+
+    def generate(self, code: Code, at: At) -> None:
+        results = code.bind(code.runtime.state(self), "results")
+        at = code.key(at)
+        new, old = code.variable("v"), code.variable("old")
+        with code.block(f"if {results}.is_current({at.key}, {at.value}):"):
+            code.line(f"{old} = {results}.get({at.key})")
+            code.line(f"{new} = {results}.result({at.value})")
+            with code.block(f"if {new} is not None or {old} is not None:"):
+                code.follow(self, msgspec.structs.replace(at, value=new, old=old))
+            code.line(f"{results}.keep({at.key}, {at.value}, {new}, {at.stream_time})")
