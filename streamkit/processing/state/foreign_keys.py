@@ -181,8 +181,8 @@ class Subscriptions:
 class Results:
     """Key of a left row → (version, result).
 
-    A result that is gone keeps its version until no older answer can be on its way: until the watermark of all
-    right tasks has passed it.
+    A result that is gone keeps its version until no older answer can be on its way: until the watermark of
+    all right tasks has passed it.
     """
 
     def __init__(self, key: Serde[Any], value: Serde[Any], store: Store) -> None:
