@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.support.broker_cluster import BrokerCluster
 from tests.support.broker_process import BrokerProcess
 
 
@@ -39,6 +40,28 @@ def new_broker(tmp_path: Path) -> Iterator[Callable[..., BrokerProcess]]:
     yield make
     for process in made:
         process.kill()
+
+
+@pytest.fixture
+def new_cluster(tmp_path: Path) -> Iterator[Callable[..., BrokerCluster]]:
+    """A factory of clusters (not started): `new_cluster(voters, *options)`."""
+    made: list[BrokerCluster] = []
+
+    def make(voters: int, *options: str) -> BrokerCluster:
+        made.append(BrokerCluster(tmp_path / f"cluster-{len(made)}", voters, *options))
+        return made[-1]
+
+    yield make
+    for cluster in made:
+        cluster.kill()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerCluster]:
+    """Three brokers for all tests that harm none of them; use fresh names of topics and groups."""
+    brokers = BrokerCluster(tmp_path_factory.mktemp("cluster"), 3).start()
+    yield brokers
+    brokers.kill()
 
 
 @pytest.fixture
