@@ -79,11 +79,13 @@ def become_consumer(classic: ClassicGroup, cluster: Cluster, decision: Decision)
 
 
 def _check_upgrade(classic: ClassicGroup) -> None:
+    """Whatever speaks against it has to be found here: afterwards nobody is refused."""
     config = classic.config
+    if len(classic.members) >= config.group_consumer_max_size:
+        raise Refusal(ErrorCode.GROUP_MAX_SIZE_REACHED)
     if (
         config.group_consumer_migration_policy not in UPGRADING_POLICIES
         or classic.protocol_type != CONSUMER_PROTOCOL
-        or len(classic.members) > config.group_consumer_max_size
     ):
         raise Refusal(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {classic.group_id} is not a consumer group.")
 

@@ -162,6 +162,17 @@ class TestUp:
         assert Player(coordinator, "n").beat().error_code == ErrorCode.GROUP_ID_NOT_FOUND
         assert old.beat() == NONE and isinstance(coordinator.shard.groups[GROUP], ClassicGroup)
 
+    def test_not_if_there_is_no_room_for_the_newcomer(self) -> None:
+        coordinator = Coordinator(group_consumer_max_size=1)
+        coordinator.cluster.make("topic", 4)
+        old = classic_group(coordinator)
+        promised = coordinator.join(offers=owning()).joined.member_id
+        parked = coordinator.join(promised, offers=owning())
+        assert Player(coordinator, "n").beat().error_code == ErrorCode.GROUP_MAX_SIZE_REACHED
+        assert parked.waits
+        coordinator.join(old.member_id, offers=owning())
+        assert parked.joined.error_code == NONE
+
     def test_not_a_group_that_is_none_of_consumers(self, coordinator: Coordinator) -> None:
         coordinator.stable(protocol_type="connect", offers=protocols(default=b""))
         assert Player(coordinator, "n").beat().error_code == ErrorCode.GROUP_ID_NOT_FOUND
