@@ -199,7 +199,8 @@ class Brokers:
             return self._shutting_down(broker, request)
         if request.want_fence:
             return self._answer(self._fenced(broker), is_fenced=True, is_caught_up=has_replayed_registration)
-        if broker.fenced and has_replayed_registration:
+        # A process that began to go does not come back: only the next one's registration ends its shutdown.
+        if broker.fenced and has_replayed_registration and not broker.in_controlled_shutdown:
             records: list[MetadataRecord] = [_change(broker, fenced=UNFENCE)]
             records += with_broker(self.image, self.config, broker_id)
             return self._answer(records, is_fenced=False, is_caught_up=True)

@@ -301,6 +301,17 @@ def test_leaders_move_before_a_broker_goes(cluster: Cluster) -> None:
     assert cluster.image.is_active(1)
 
 
+def test_one_that_began_to_go_and_was_missed_is_not_unfenced_again(cluster: Cluster) -> None:
+    cluster.beat(1, want_shut_down=True)
+    cluster.clock.ms += SESSION_MS
+    cluster.beat(2)
+    cluster.beat(3)
+    assert cluster.apply(cluster.controller.fence_expired()) == 1
+    assert cluster.beat(1).is_fenced
+    assert cluster.beat(1, want_shut_down=True).should_shut_down
+    cluster.start(1, process=1)
+
+
 def test_a_broker_that_holds_nothing_goes_at_once() -> None:
     cluster = Cluster(brokers=2)
     assert cluster.beat(1, want_shut_down=True).should_shut_down
