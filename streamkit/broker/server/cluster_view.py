@@ -71,17 +71,15 @@ class ClusterView:
     def described_partition(
         self, index: int, partition: PartitionRegistration
     ) -> DescribeTopicPartitionsResponsePartition:
-        """A partition as DescribeTopicPartitions tells it; there are no eligible leaders beside the
-        ISR yet.
-        """
+        """A partition as DescribeTopicPartitions tells it."""
         return DescribeTopicPartitionsResponsePartition(
             partition_index=index,
             leader_id=self._leader(partition),
             leader_epoch=partition.leader_epoch,
             replica_nodes=list(partition.replicas),
             isr_nodes=list(partition.isr),
-            eligible_leader_replicas=[],
-            last_known_elr=[],
+            eligible_leader_replicas=list(partition.elr),
+            last_known_elr=list(partition.last_known_elr),
             offline_replicas=self._offline(partition.replicas),
         )
 
