@@ -125,6 +125,7 @@ class SimulatedNode:
     def crash(self) -> None:
         """Lose what is not durable, all of it or from some batch on."""
         self.raft = None
+        self.wake_ms = -1
         self.incarnation += 1
         for sender, request in self.requests.values():
             self.quorum.tell_lost(self.quorum.nodes[sender], self.id, request, refused=True)
@@ -465,7 +466,11 @@ class SimulatedQuorum:
         holders = 0
         for voter in leader.voters:
             node = self.nodes[voter.key.id]
-            if voter.is_same_replica(node.key) and node.disk.flushed_offset >= leader.high_watermark:
+            replica = leader.replicas.of_voter(voter.key)
+            if voter.key.has_directory and voter.key != node.key:
+                # its disk was lost since: what it had said of it was true
+                holders += replica is not None and replica.end_offset >= leader.high_watermark
+            elif voter.is_same_replica(node.key) and node.disk.flushed_offset >= leader.high_watermark:
                 last = [b for b in node.disk.batches if b.next_offset <= leader.high_watermark]
                 has_it = not last or self.committed.get(last[-1].base_offset) == last[-1]
                 holders += has_it

@@ -33,6 +33,17 @@ def lost_voters(quorum: SimulatedQuorum) -> list[ReplicaKey]:
     return [v.key for v in leader.raft.voters if v.key != quorum.nodes[v.key.id].key]
 
 
+def are_all_intact(quorum: SimulatedQuorum) -> bool:
+    """Whether a disk may be lost: every node runs, and none has voters in mind that lost theirs."""
+    for node in quorum.nodes.values():
+        recorded = None if node.raft is None else node.raft.log.voters
+        if node.raft is None or recorded is None or recorded.offset >= node.raft.high_watermark:
+            return False
+        if any(voter.key != quorum.nodes[voter.key.id].key for voter in recorded.voters):
+            return False
+    return True
+
+
 def change(quorum: SimulatedQuorum) -> None:
     """One random change of the voters, or a disk that is lost; a majority stays intact."""
     leader, rng = quorum.leader, quorum.random
@@ -45,7 +56,7 @@ def change(quorum: SimulatedQuorum) -> None:
             quorum.admin(AddVoterRequest(Voter(rng.choice(outside).key), 3_000))
         case 1 if len(voters) > 3:
             quorum.admin(RemoveVoterRequest(lost[0] if lost else rng.choice(list(voters)).key))
-        case 2 if not lost:
+        case 2 if are_all_intact(quorum):
             node = quorum.nodes[rng.choice(list(quorum.nodes))]
             if node is not leader:
                 if node.raft is not None:
