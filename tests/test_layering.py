@@ -51,6 +51,7 @@ PURE = (
     "streamkit.processing.claims",
     "streamkit.processing.explain",
     "streamkit.processing.inflight",
+    "streamkit.processing.intake",
     "streamkit.processing.partitioner",
     "streamkit.processing.record",
     "streamkit.processing.state",

@@ -281,9 +281,14 @@ class Member:
         self._awake.clear()
         (self.metrics.blocked if blocked else self.metrics.idle).value += perf_counter() - began
 
+    @property
+    def _queued(self) -> int:
+        """Records that wait for their turn; those that wait for more records must not keep them away."""
+        return sum(runner.queued for runner in self._runners.values() if not runner.waits_for_input)
+
     def _make_room(self) -> None:
         """Give the source room for as many rounds as were received, unless too much still waits."""
-        if self._rounds_owed and sum(r.queued for r in self._runners.values()) < QUEUED_RECORDS:
+        if self._rounds_owed and self._queued < QUEUED_RECORDS:
             for _ in range(self._rounds_owed):
                 self._source.taken()
             self._rounds_owed = 0

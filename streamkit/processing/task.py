@@ -32,6 +32,7 @@ import orjson
 from streamkit.processing.checkpoint import Checkpoint, CommitMetadata
 from streamkit.processing.fuse import Compiled, Counts, SinkRecord
 from streamkit.processing.inflight import HEADERS, KEY, RAW, STREAM_TIME, TIME, VALUE, Item, Place
+from streamkit.processing.operators.tables import Lookup
 from streamkit.processing.record import RawRecord
 from streamkit.processing.serde import UNDECLARED_KEY
 from streamkit.processing.settlement import Settlement, TaskFailure
@@ -40,7 +41,7 @@ from streamkit.processing.state.store import Store
 from streamkit.processing.table import Lease, Scope
 from streamkit.processing.task_assembly import AgentPort, Assembly, Chain
 from streamkit.processing.task_commits import Commits
-from streamkit.processing.topology import Border, Node, Plan, Stateful, Subtopology
+from streamkit.processing.topology import Border, Node, Plan, Stateful, Subtopology, ancestors
 from streamkit.processing.watermark import NEVER
 
 
@@ -87,6 +88,17 @@ class Task:
         """The source partitions of this task."""
         counts = self._plan.partition_counts
         return tuple((topic, self.partition) for topic in self._chains if self.partition < counts[topic])
+
+    @property
+    def places_looked_up(self) -> frozenset[Place] | None:
+        """Those whose rows others look up: they are read in the order of time. None: no order matters."""
+        lookups = [node for node in self.sub.nodes if isinstance(node, Lookup)]
+        if not lookups:
+            return None
+        tables = {parent.name for node in lookups for parent in ancestors(node.parents[1])}
+        streams = {parent.name for node in lookups for parent in ancestors(node.parents[0])}
+        entries = [entry for entry in self.sub.entries if entry.name in tables - streams]
+        return frozenset((entry.reads, self.partition) for entry in entries)
 
     def resume(self, place: Place, metadata: str | None, offset: int | None = None) -> CommitMetadata:
         """Take up the clocks of a committed offset; returns what was committed with it."""

@@ -11,12 +11,12 @@ needs the task at its barrier.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from time import perf_counter
 
 from streamkit.processing.agents import AgentRunner
 from streamkit.processing.inflight import Place
+from streamkit.processing.intake import Intake
 from streamkit.processing.sink import Sink
 from streamkit.processing.source import Arrival
 from streamkit.processing.task import Batch, Task, TaskOutput
@@ -39,9 +39,7 @@ class TaskRunner:
         self._sink = sink
         self._wake = wake
         self._agents = AgentRunner(task, self._agents_moved)
-        self._intake: deque[Arrival] = deque()
-        self._start = 0  # index of the first record of the intake's head that is still to be processed
-        self._queued = 0
+        self._intake = Intake(task.places, task.places_looked_up)
         self._stalled = False  # the task refused records at the last slice: a retry is due at `wake_at_ms`
         self._moved = False  # agents finished something since the last `drain`
         self._ends: dict[Place, int] = {}  # partitions read to this end, with nothing after it so far
@@ -64,7 +62,6 @@ class TaskRunner:
         """Take no more records and forget those that were not begun."""
         self.intake_open = False
         self._intake.clear()
-        self._queued = 0
         self._ends.clear()
 
     async def close(self) -> None:
@@ -79,7 +76,7 @@ class TaskRunner:
     @property
     def queued(self) -> int:
         """Records in the intake."""
-        return self._queued
+        return self._intake.queued
 
     def offer(self, arrival: Arrival) -> None:
         """Records from the source."""
@@ -89,12 +86,16 @@ class TaskRunner:
         if arrival.records:
             self._ends.pop(place, None)
         if arrival.records or arrival.end_offset is not None:
-            self._intake.append(arrival)
-            self._queued += len(arrival.records)
+            self._intake.offer(arrival)
+
+    @property
+    def waits_for_input(self) -> bool:
+        """Records are held back until another partition of the task has some."""
+        return self.ready and self._intake.queued > 0 and self._intake.turn(self._ends) is None
 
     def can_run(self, now_ms: int) -> bool:
         """Is there a slice to run now?"""
-        if not self.ready or not self._intake:
+        if not self.ready or self._intake.turn(self._ends) is None:
             return False
         if self.at_barrier and (self.task.in_flight or self.task.can_checkpoint()):
             return False
@@ -104,23 +105,19 @@ class TaskRunner:
 
     def run_slice(self, now_ms: int) -> None:
         """Process about a millisecond's worth of records."""
-        arrival = self._intake[0]
-        start = self._start
-        records = arrival.records[start : start + self._slice_records]
-        consumed = 0
+        place = self._intake.turn(self._ends)
+        assert place is not None
+        records, consumed = self._intake.records(place, self._slice_records), 0
         if records:
             began = perf_counter()
-            output = self.task.process(Batch(arrival.topic, arrival.partition, records), now_ms)
+            output = self.task.process(Batch(*place, records), now_ms)
             self._take(output)
             self._adapt(len(records), perf_counter() - began)
             consumed = output.consumed
             self._admitted += consumed
             self._stalled = consumed < len(records)
-        self._queued -= consumed
-        self._start += consumed
-        if self._start >= len(arrival.records):
-            self._intake.popleft()
-            self._start = 0
+        arrival = self._intake.took(place, consumed)
+        if arrival is not None:
             self._reached_end(arrival)
         if self.task.agents:
             self._agents.wake()
@@ -137,7 +134,7 @@ class TaskRunner:
         """Partitions of which everything up to their last known end is processed, and that end."""
         if not self.ready:
             return {}
-        waiting = {(arrival.topic, arrival.partition) for arrival in self._intake}
+        waiting = self._intake.places
         return {place: end for place, end in self._ends.items() if place not in waiting}
 
     def drain(self) -> None:

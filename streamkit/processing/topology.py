@@ -12,7 +12,7 @@ partition p of its state. Nodes that share a table live in one subtopology, sinc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -284,6 +284,14 @@ class Plan:
         return next(sub for sub in self.subtopologies if topic in sub.topics)
 
 
+def ancestors(node: Node) -> Iterator[Node]:
+    """The operator and everything before it in its task."""
+    yield node
+    if not isinstance(node, Border):
+        for parent in node.parents:
+            yield from ancestors(parent)
+
+
 def changelog_topic(app_id: str, store: str) -> str:
     return f"{app_id}-{store}-changelog"
 
@@ -406,7 +414,8 @@ def _check_copartitioned(sub: Subtopology, counts: Mapping[str, int]) -> None:
         listed = ", ".join(f"{topic} ({count} partitions)" for topic, count in distinct.items())
         raise UsageError(
             f"state needs co-partitioned topics, but these meet at {sub.stores[0]}: {listed}",
-            hint="give them equal partition counts, or put a group_by before the state",
+            hint="give them equal partition counts, or move one where the other is: "
+            "stream.group_by(lambda value, record: record.key, partitions=...)",
         )
     for table in sub.tables:
         actual = next(iter(distinct.values()))
