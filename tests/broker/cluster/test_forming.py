@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from streamkit.protocol.messages.describe_quorum import (
     DescribeQuorumRequestPartitionData,
     DescribeQuorumRequestTopicData,
 )
+from streamkit.protocol.messages.find_coordinator import FindCoordinatorRequest
 from streamkit.protocol.messages.init_producer_id import InitProducerIdRequest
 from streamkit.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
 from tests.support.broker_cluster import BrokerCluster, Node
@@ -174,3 +176,42 @@ async def test_a_node_outside_the_voters_is_a_broker_only(
     quorum = (await joined.ask(THE_QUORUM, 2)).topics[0].partitions[0]
     assert [one.replica_id for one in quorum.current_voters] == [1]
     assert [one.replica_id for one in quorum.observers] == [7]
+
+
+async def test_internal_topics_wait_for_the_third_broker(
+    new_cluster: Callable[..., BrokerCluster], name: str
+) -> None:
+    cluster = new_cluster(3).start(1, 2)
+    of_group = FindCoordinatorRequest(coordinator_keys=[name])
+    for node in (cluster[1], cluster[2]):
+        answer = await node.ask(of_group, 4)
+        assert answer.coordinators[0].error_code == ErrorCode.COORDINATOR_NOT_AVAILABLE
+        assert (await described(node, "__consumer_offsets")).error_code == (
+            ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        )
+    cluster.start(3)
+    found = await until(
+        partial(cluster[1].ask, of_group, 4), lambda seen: seen.coordinators[0].error_code == ErrorCode.NONE
+    )
+    assert found.coordinators[0].node_id in (1, 2, 3)
+    topic = await until(partial(described, cluster[3], "__consumer_offsets"), exists)
+    assert {len(one.replica_nodes) for one in topic.partitions} == {3}
+
+
+async def test_a_controller_that_is_silent_is_replaced_and_knows_it_when_it_wakes_up(
+    new_cluster: Callable[..., BrokerCluster],
+) -> None:
+    cluster = new_cluster(3).start()
+    silent = await cluster.leader()
+    assert silent.process is not None
+    silent.process.send_signal(signal.SIGSTOP)
+    others = [node for node in cluster.running if node is not silent]
+    try:
+        for node in others:
+            assert await created(node, f"meanwhile-{node.node_id}", replicas=1) == ErrorCode.NONE
+    finally:
+        silent.process.send_signal(signal.SIGCONT)
+    assert await created(silent, "awake", replicas=1) == ErrorCode.NONE
+    for node in others:
+        assert exists(await until(partial(described, node, "awake"), exists))
+        assert exists(await described(silent, f"meanwhile-{node.node_id}"))
