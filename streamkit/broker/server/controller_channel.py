@@ -9,6 +9,9 @@ no more, when it cannot be reached, and when the quorum has another leader befor
 give up at a deadline. So a request may be carried out twice, the first time without anybody hearing of it;
 that is Kafka's way, too, and a request that comes a second time is answered by what it finds.
 
+Each kind of request has a connection of its own, as answers come in the order of the requests: a heartbeat
+must not wait for the answer to a client that creates a thousand partitions.
+
 What a controller answers to a client is true there. Before this node gives the answer, it asks how far the
 controller has committed and replays that much itself.
 """
@@ -84,7 +87,8 @@ class ControllerChannel:
         self._dispatcher = dispatcher
         self._network = network
         self._client_id = f"broker-{node_id}"
-        self._links: dict[tuple[str, int], Link] = {}
+        self._links: dict[tuple[str, int, int], Link] = {}
+        """By address and kind of request."""
 
     # -- asking ----------------------------------------------------------------------------------------------
 
@@ -95,8 +99,8 @@ class ControllerChannel:
         if self._dispatcher.routes[message.KEY].by_controller:
             return await self.pass_on(request, message, timeout_ms=timeout_ms)
 
-        async def remotely(link: Link, left_ms: float) -> Message:
-            response: Any = await link.call(message, version, left_ms)
+        async def remotely(endpoint: tuple[str, int], left_ms: float) -> Message:
+            response: Any = await self._call(endpoint, message, version, left_ms)
             if response.error_code == ErrorCode.NOT_CONTROLLER:
                 raise NotControllerError("the node that was asked does not decide")
             return response  # type: ignore[no-any-return]
@@ -110,8 +114,8 @@ class ControllerChannel:
     ) -> Message:
         """What the active controller answers to a client, once it is true here; raises NoControllerError."""
 
-        async def remotely(link: Link, left_ms: float) -> Message:
-            response: EnvelopeResponse = await link.call(envelope(request, message), 0, left_ms)
+        async def remotely(endpoint: tuple[str, int], left_ms: float) -> Message:
+            response: EnvelopeResponse = await self._call(endpoint, envelope(request, message), 0, left_ms)
             return opened(response, request, message)
 
         deadline_s = self._now_s() + timeout_ms / 1000
@@ -129,7 +133,7 @@ class ControllerChannel:
             async with asyncio.timeout(max(timeout_ms, 0) / 1000):
                 response = await self._until_answered(
                     lambda: self._dispatcher.perform(WHERE_IS_THE_END_REQUEST, WHERE_IS_THE_END),
-                    committed_end,
+                    self._committed_end,
                     timeout_ms,
                 )
                 await self._publisher.reached(response.topics[0].partitions[0].high_watermark)
@@ -138,12 +142,20 @@ class ControllerChannel:
                 f"this node did not catch up with the controller within {timeout_ms:.0f} ms"
             ) from None
 
+    async def _committed_end(self, endpoint: tuple[str, int], left_ms: float) -> Any:
+        version = WHERE_IS_THE_END_REQUEST.version
+        response = await self._call(endpoint, WHERE_IS_THE_END, version, left_ms)
+        code = response.error_code or response.topics[0].partitions[0].error_code
+        if code != ErrorCode.NONE:
+            raise NotControllerError("the node that was asked does not lead the quorum")
+        return response
+
     # -- finding the controller ------------------------------------------------------------------------------
 
     async def _until_answered(
         self,
         here: Callable[[], Awaitable[Any]],
-        remotely: Callable[[Link, float], Awaitable[Any]],
+        remotely: Callable[[tuple[str, int], float], Awaitable[Any]],
         timeout_ms: float,
     ) -> Any:
         deadline_s = self._now_s() + timeout_ms / 1000
@@ -154,7 +166,7 @@ class ControllerChannel:
                     return await here()
                 endpoint = self._quorum.leader_endpoint
                 if endpoint is not None:
-                    return await self._while_it_leads(remotely(self._link(endpoint), left_s * 1000))
+                    return await self._while_it_leads(remotely(endpoint, left_s * 1000))
             except (NotControllerError, PeerError) as error:
                 why = str(error)
             await asyncio.sleep(min(backoff_s, max(deadline_s - self._now_s(), 0)))
@@ -175,11 +187,14 @@ class ControllerChannel:
         finally:
             calling.cancel()
 
-    def _link(self, endpoint: tuple[str, int]) -> Link:
-        link = self._links.get(endpoint)
+    async def _call(
+        self, endpoint: tuple[str, int], message: Message, version: int, timeout_ms: float
+    ) -> Any:
+        key = (*endpoint, message.KEY)
+        link = self._links.get(key)
         if link is None:
-            link = self._links[endpoint] = Link(self._network, *endpoint, client_id=self._client_id)
-        return link
+            link = self._links[key] = Link(self._network, *endpoint, client_id=self._client_id)
+        return await link.call(message, version, timeout_ms)
 
     def close(self) -> None:
         for link in self._links.values():
@@ -244,10 +259,3 @@ WHERE_IS_THE_END: Final = DescribeQuorumRequest(
 WHERE_IS_THE_END_REQUEST: Final = InnerRequest(
     RequestHeader(api_key=WHERE_IS_THE_END.KEY, api_version=2, correlation_id=0)
 )
-
-
-async def committed_end(link: Link, left_ms: float) -> Any:
-    response = await link.call(WHERE_IS_THE_END, WHERE_IS_THE_END_REQUEST.version, left_ms)
-    if response.error_code != ErrorCode.NONE or response.topics[0].partitions[0].error_code != ErrorCode.NONE:
-        raise NotControllerError("the node that was asked does not lead the quorum")
-    return response

@@ -21,6 +21,7 @@ from streamkit.protocol.codec import encode
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.framing import RequestHeader, decode_response, encode_request
 from streamkit.protocol.messages.allocate_producer_ids import AllocateProducerIdsRequest
+from streamkit.protocol.messages.broker_heartbeat import BrokerHeartbeatRequest
 from streamkit.protocol.messages.create_topics import (
     CreatableTopic,
     CreateTopicsRequest,
@@ -193,6 +194,28 @@ async def test_a_controller_that_is_silent_is_left_when_another_is_elected(tmp_p
         answer = await asyncio.wait_for(asking, 10)
         assert answer.topics[0].error_code == ErrorCode.NONE
         assert "orders" in new.metadata.topics
+        channel.close()
+
+
+async def test_a_heartbeat_does_not_wait_for_a_clients_slow_request(tmp_path: Path) -> None:
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(broker: Broker, request: object, message: object) -> Message:
+        arrived.set()
+        await go_on.wait()
+        raise NotControllerError("not me")
+
+    async with running(tmp_path, listeners=BOTH) as broker:
+        channel = Far(of_controller(broker)).channel(broker)
+        replaced(broker, ApiKey.ENVELOPE, slow)
+        asking = asyncio.ensure_future(channel.ask(wanted("orders"), timeout_ms=60_000))
+        await asyncio.wait_for(arrived.wait(), 10)
+        epoch = broker.controller_client.broker_epoch
+        beat = await channel.ask(BrokerHeartbeatRequest(broker_id=1, broker_epoch=epoch), timeout_ms=10_000)
+        assert beat.error_code == ErrorCode.NONE
+        assert not asking.done()
+        asking.cancel()
+        go_on.set()
         channel.close()
 
 
