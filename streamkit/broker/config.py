@@ -339,6 +339,42 @@ class BrokerConfig:
         "How much of the leadership that a broker is preferred for it may miss before it is given back.",
         low=0,
     )
+    replica_lag_time_max_ms: int = integer(
+        "replica.lag.time.max.ms",
+        30_000,
+        "A follower that has not been at its leader's end for so long leaves the ISR.",
+        low=1,
+    )
+    num_replica_fetchers: int = integer(
+        "num.replica.fetchers",
+        1,
+        "Connections to each leader over which this broker fetches what it replicates.",
+        low=1,
+    )
+    replica_fetch_max_bytes: int = integer(
+        "replica.fetch.max.bytes", 1024 * 1024, "The most that one fetch asks of one partition.", low=1
+    )
+    replica_fetch_response_max_bytes: int = integer(
+        "replica.fetch.response.max.bytes", 10 * 1024 * 1024, "The most that one fetch asks in all.", low=1
+    )
+    replica_fetch_wait_max_ms: int = integer(
+        "replica.fetch.wait.max.ms", 500, "How long a leader may hold a fetch that finds nothing new.", low=1
+    )
+    replica_fetch_backoff_ms: int = integer(
+        "replica.fetch.backoff.ms", 1000, "How long a follower waits after a fetch that failed."
+    )
+    replica_socket_timeout_ms: int = integer(
+        "replica.socket.timeout.ms",
+        30_000,
+        "A leader that does not answer a fetch for so long is taken for lost.",
+        low=1,
+    )
+    replica_selector_class: str = string(
+        "replica.selector.class",
+        "",
+        "Who tells consumers from which replica to read: empty, always the leader; "
+        "`org.apache.kafka.common.replica.RackAwareReplicaSelector`, one in the consumer's rack.",
+    )
 
     auto_create_topics_enable: bool = flag(
         "auto.create.topics.enable",

@@ -59,20 +59,23 @@ class BrokerMetrics:
         self._set_logs()
 
     def _set_partitions(self) -> None:
-        under_replicated = under_min = at_min = offline = 0
-        image = self._broker.metadata
+        under_replicated = under_min = at_min = offline = leaders = 0
         for actor in self._broker.partitions:
-            registration = image.partition(actor.log.topic, actor.log.partition)
-            in_sync, wanted = len(actor.leader.isr), actor.log.config.min_insync_replicas
-            under_replicated += registration is not None and in_sync < len(registration.replicas)
+            offline += actor.refusal(-1) is ErrorCode.KAFKA_STORAGE_ERROR
+            leader = actor.leader
+            if leader is None:
+                continue
+            leaders += 1
+            in_sync, wanted = len(leader.isr), leader.effective_min_isr
+            under_replicated += in_sync <= len(leader.followers)
             under_min += in_sync < wanted
             at_min += in_sync == wanted
-            offline += actor.refusal(-1) is ErrorCode.KAFKA_STORAGE_ERROR
-        self._partitions.labels("leader").value = len(self._broker.partitions)
+        self._partitions.labels("leader").value = leaders
+        self._partitions.labels("follower").value = len(self._broker.partitions) - leaders
         self._under_replicated.value = under_replicated
         self._under_min_isr.value = under_min
         self._at_min_isr.value = at_min
-        decides = self._broker.controller.is_active
+        image, decides = self._broker.metadata, self._broker.controller.is_active
         self._offline.value = offline + (leaderless(image) if decides else 0)
         self._non_preferred.value = imbalanced(image) if decides else 0
 

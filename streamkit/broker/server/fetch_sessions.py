@@ -22,6 +22,7 @@ FINAL_EPOCH = -1
 MAX_EPOCH = 2**31 - 1
 MAX_SESSION_ID = 2**31 - 1
 EVICTION_MS = 120_000
+UNTOLD = 2**63 - 1
 
 TopicKey: TypeAlias = str | bytes
 PartitionKey: TypeAlias = tuple[TopicKey, int]
@@ -36,6 +37,9 @@ class Wanted(msgspec.Struct, gc=False, kw_only=True):
     max_bytes: int
     current_leader_epoch: int
     last_fetched_epoch: int
+    log_start_offset: int = -1
+    high_watermark: int = UNTOLD
+    """What the fetcher knows of it; only followers say."""
     sent_high_watermark: int = -1
     sent_log_start: int = -1
 
@@ -71,6 +75,8 @@ class FetchSession:
                 known.max_bytes = wanted.max_bytes
                 known.current_leader_epoch = wanted.current_leader_epoch
                 known.last_fetched_epoch = wanted.last_fetched_epoch
+                known.log_start_offset = wanted.log_start_offset
+                known.high_watermark = wanted.high_watermark
         for key in forgotten:
             self.partitions.pop(key, None)
 

@@ -106,7 +106,7 @@ class GroupGauges:
         if actor is None:
             return None
         try:
-            async for batch in actor.read_committed_batches(position.offset):
+            async for batch in actor.batches_below_high_watermark(position.offset):
                 for record in decode_records(batch):
                     if record.offset >= position.offset:
                         return record.timestamp

@@ -60,7 +60,7 @@ class MarkerWriter:
         self, topic: str, partition: int, end: TransactionEnd, transaction_version: int
     ) -> Awaitable[ErrorCode]:
         """Put the marker into the partition's queue now; what became of it comes later."""
-        actor = self._partitions.get(topic, partition)
+        actor = self._partitions.led(topic, partition)
         if actor is None:
             return _known(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         while actor.has_mail:

@@ -36,6 +36,7 @@ from streamkit.broker.server.fetch_sessions import FetchSessions
 from streamkit.broker.server.group_gauges import GroupGauges
 from streamkit.broker.server.group_host import GroupHost
 from streamkit.broker.server.handlers.cluster import CONTROLLERS
+from streamkit.broker.server.isr_changes import IsrChanges
 from streamkit.broker.server.marker_sender import MarkerSender
 from streamkit.broker.server.marker_writer import MarkerWriter
 from streamkit.broker.server.metadata_answers import MetadataAnswers
@@ -43,6 +44,7 @@ from streamkit.broker.server.metadata_publisher import MetadataPublisher
 from streamkit.broker.server.partitions import Partitions
 from streamkit.broker.server.producer_ids import ProducerIds
 from streamkit.broker.server.quorum import Quorum
+from streamkit.broker.server.replica_fetcher import ReplicaFetchers
 from streamkit.broker.server.routes import CONTROLLER_ROUTES, ROUTES
 from streamkit.broker.server.timers import Timers
 from streamkit.broker.server.transaction_gate import TransactionGate
@@ -89,6 +91,7 @@ class Broker:
     channel: ControllerChannel
     controller_client: ControllerClient
     metadata_answers: MetadataAnswers
+    fetchers: ReplicaFetchers
     partitions: Partitions
     producer_ids: ProducerIds
     groups: GroupHost
@@ -190,12 +193,34 @@ class Broker:
         self.metadata_answers = MetadataAnswers(
             self.metadata, cluster_id=self.directory.cluster_id, leader_id=lambda: self.quorum.leader_id
         )
-        self.partitions = Partitions(self.config, self.directory, self.metrics)
+        self.fetchers = ReplicaFetchers(
+            self.config,
+            network=self._ports.network,
+            spawn=self.spawn,
+            flusher=self.directory.flusher,
+            metrics=self.metrics,
+            image=lambda: self.metadata,
+            broker_epoch=lambda: self.controller_client.broker_epoch,
+        )
+        isr_changes = IsrChanges(
+            self.channel.ask,
+            node_id=self.config.node_id,
+            broker_epoch=lambda: self.controller_client.broker_epoch,
+            spawn=self.spawn,
+        )
+        self.partitions = Partitions(
+            self.config,
+            self.directory,
+            self.metrics,
+            clock=self.clock,
+            fetchers=self.fetchers,
+            proposals=isr_changes,
+        )
         self.producer_ids = ProducerIds(self.controller_client.allocate_producer_ids)
         self.groups = GroupHost(
             self.config,
             cluster=self.controller_client,
-            leads=self.partitions.get,
+            leads=self.partitions.led,
             clock=self.clock,
             timers=self.timers,
             spawn=self.spawn,
@@ -270,7 +295,7 @@ class Broker:
         self.transactions = TransactionHost(
             config,
             cluster=self.controller_client,
-            leads=self.partitions.get,
+            leads=self.partitions.led,
             sender=MarkerSender(lambda: self.metadata, self.markers, self.links, self.spawn, node_id=node_id),
             clock=self.clock,
             timers=self.timers,
@@ -328,6 +353,7 @@ class Broker:
         config, every = self.config, self.timers.every
         every(SWEEP_MS, self._sweep)
         every(config.log_flush_offset_checkpoint_interval_ms, self._in_background(self._checkpoint))
+        every(max(config.replica_lag_time_max_ms // 2, 1), self.partitions.tick)
         every(config.log_retention_check_interval_ms, self._in_background(self._apply_retention))
 
     # -- what happens ----------------------------------------------------------------------------------------
@@ -448,6 +474,7 @@ class Broker:
             listener.stop_serving()
         self.timers.close()
         if hasattr(self, "partitions"):
+            self.fetchers.close()
             for actor in self.partitions:
                 actor.drain()
             await self.directory.flusher.settle()

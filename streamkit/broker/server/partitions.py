@@ -1,13 +1,17 @@
-"""The partitions that this broker leads, following the cluster's metadata: opened, reconfigured, deleted.
+"""The replicas that this broker holds, following the cluster's metadata.
 
-The metadata log awaits `apply` before it answers whoever asked for a change, so a client that was told of a
-new topic finds its partitions served.
+Of each partition that names this broker among its replicas there is an actor; it leads or follows as the
+registration says. A replica that was reassigned away is deleted, like one of a deleted topic.
+
+The publisher awaits `apply` before it goes on, so a client that was told of a new topic finds its partitions
+served. A follower's log is written by the replica fetchers alone: they are made to let go of it before the
+role changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -22,9 +26,11 @@ from streamkit.broker.controller.image import (
 )
 from streamkit.broker.controller.topic_names import CLUSTER_METADATA, INTERNAL_TOPICS
 from streamkit.broker.log.append import Origin
-from streamkit.broker.replication.partition import PartitionLeader
-from streamkit.broker.server.partition_actor import Answer, PartitionActor, TopicTraffic
+from streamkit.broker.replication.follower import PartitionFollower
+from streamkit.broker.replication.leader import UNKNOWN, PartitionLeader
+from streamkit.broker.server.partition_actor import PartitionActor, TopicTraffic
 from streamkit.protocol.error_codes import ErrorCode
+from streamkit.runtime.contracts.clock import Clock
 from streamkit.telemetry.instruments import Registry
 
 if TYPE_CHECKING:
@@ -33,10 +39,45 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
+class Fetchers(Protocol):
+    """Who fetches what this broker follows."""
+
+    async def follow(self, actor: PartitionActor) -> None:
+        """Fetch for this actor from the leader that it follows, from now on."""
+        ...
+
+    async def let_go(self, actor: PartitionActor) -> None:
+        """Do not touch its log any more; on return nobody does."""
+        ...
+
+    def leader_changed(self, broker_id: int) -> None:
+        """A broker has come back, or is found elsewhere."""
+        ...
+
+
+class Proposals(Protocol):
+    """Who asks the controller for another ISR."""
+
+    def propose(self, actor: PartitionActor) -> None: ...
+
+
 class Partitions:
-    def __init__(self, config: BrokerConfig, directory: LogDirectory, metrics: Registry) -> None:
+    def __init__(
+        self,
+        config: BrokerConfig,
+        directory: LogDirectory,
+        metrics: Registry,
+        *,
+        clock: Clock,
+        fetchers: Fetchers,
+        proposals: Proposals,
+    ) -> None:
         self._config = config
         self._directory = directory
+        self._clock = clock
+        self._fetchers = fetchers
+        self._proposals = proposals
+        self._image = MetadataImage()
         self.by_name: dict[tuple[str | None, int], PartitionActor] = {}
         """(topic, partition) → actor; for whoever asks often. No topic (None) has no actor."""
         self._bytes_in = metrics.counter("broker_bytes_in_total", "Bytes of batches appended", ("topic",))
@@ -46,6 +87,11 @@ class Partitions:
     def get(self, topic: str | None, partition: int) -> PartitionActor | None:
         return self.by_name.get((topic, partition))
 
+    def led(self, topic: str, partition: int) -> PartitionActor | None:
+        """The actor of a partition that this broker leads."""
+        actor = self.get(topic, partition)
+        return actor if actor is not None and actor.leader is not None else None
+
     def __iter__(self) -> Iterator[PartitionActor]:
         return iter(tuple(self.by_name.values()))
 
@@ -53,78 +99,137 @@ class Partitions:
         return len(self.by_name)
 
     async def open_all(self, image: MetadataImage) -> None:
-        """At start: every partition that the metadata says this broker leads; what it disowns is
-        deleted.
-        """
+        """At start: every replica that the metadata says this broker holds; what it disowns is deleted."""
+        self._image = image
         if image.topics:
             await self._directory.delete_strays(
                 [
                     (name, partition)
                     for name, partition in self._directory.partitions_on_disk()
-                    if name != CLUSTER_METADATA and image.partition(name, partition) is None
+                    if name != CLUSTER_METADATA and not self._holds(image.partition(name, partition))
                 ]
             )
         for topic in image.topics.values():
             for partition in range(len(topic.partitions)):
-                await self._open(image, topic, partition)
+                await self._reconcile(image, topic, partition)
 
     async def apply(self, image: MetadataImage, changes: MetadataChanges) -> None:
         """Make what is served here what `image` says, as far as `changes` touch it."""
+        self._image = image
         if changes.deleted:
-            await self._delete(changes.deleted)
-        for topic, partition in changes.new_partitions:
-            if image.topics.get(topic.name) is topic:
-                await self._open(image, topic, partition)
-        for topic, partition in changes.changed_partitions:
-            actor = self.get(topic.name, partition)
-            if actor is not None:
-                actor.leader.leader_epoch = topic.partitions[partition].leader_epoch
+            await self._delete_topics(changes.deleted)
+        for topic, partition in dict.fromkeys(_touched(changes)):
+            if image.topics.get(topic) is not None:
+                await self._reconcile(image, image.topics[topic], partition)
+        if changes.brokers:
+            for broker_id in sorted(changes.brokers):
+                self._fetchers.leader_changed(broker_id)
         if any(resource.type == ResourceType.BROKER for resource in changes.configs):
             self._configure(image, image.topics)
         else:
             self._configure(image, [name for kind, name in changes.configs if kind == ResourceType.TOPIC])
+
+    def tick(self) -> None:
+        """Look for followers that have fallen behind; at half of `replica.lag.time.max.ms`."""
+        now_ms = self._clock.monotonic_ms()
+        for actor in self:
+            actor.tick(now_ms)
 
     def fail(self, code: ErrorCode) -> None:
         """None of the partitions can be served any more."""
         for actor in self:
             actor.end(code)
 
-    async def _open(self, image: MetadataImage, topic: TopicImage, partition: int) -> None:
+    def _holds(self, registration: PartitionRegistration | None) -> bool:
+        return registration is not None and self._config.node_id in registration.replicas
+
+    async def _reconcile(self, image: MetadataImage, topic: TopicImage, partition: int) -> None:
+        """Give this broker's replica the role that its registration says, or delete it."""
         registration = topic.partitions[partition]
-        if registration.leader != self._config.node_id:
+        actor = self.get(topic.name, partition)
+        if not self._holds(registration):
+            if actor is not None:
+                await self._delete([actor], ErrorCode.NOT_LEADER_OR_FOLLOWER)
             return
+        if actor is None:
+            actor = await self._open(image, topic, partition)
+        if registration.leader == self._config.node_id:
+            await self._lead(actor, registration)
+        else:
+            await self._follow(actor, registration)
+
+    async def _open(self, image: MetadataImage, topic: TopicImage, partition: int) -> PartitionActor:
         opened = await self._directory.open_partition(
             topic.name, topic.topic_id, partition, topic_config(image, self._config, topic.name)
         )
-        self.by_name[topic.name, partition] = PartitionActor(
+        actor = self.by_name[topic.name, partition] = PartitionActor(
             opened,
-            self._leader(registration, opened.flushed_offset, opened.high_watermark),
             traffic=self._traffic(topic.name),
             origin=Origin.COORDINATOR if topic.name in INTERNAL_TOPICS else Origin.CLIENT,
         )
+        actor.on_proposal = self._proposals.propose
+        return actor
 
-    def _leader(
-        self, registration: PartitionRegistration, flushed_offset: int, high_watermark: int
-    ) -> PartitionLeader[Answer]:
-        return PartitionLeader(
-            node_id=self._config.node_id,
-            leader_epoch=registration.leader_epoch,
-            isr=registration.isr,
-            flushed_offset=flushed_offset,
-            high_watermark=high_watermark,
+    async def _lead(self, actor: PartitionActor, registration: PartitionRegistration) -> None:
+        leader, log = actor.leader, actor.log
+        if leader is not None and leader.leader_epoch == registration.leader_epoch:
+            actor.isr_decided(
+                isr=registration.isr,
+                partition_epoch=registration.partition_epoch,
+                replicas=registration.replicas,
+            )
+            return
+        if actor.follower is not None:
+            await self._fetchers.let_go(actor)
+        actor.lead(
+            PartitionLeader(
+                node_id=self._config.node_id,
+                leader_epoch=registration.leader_epoch,
+                partition_epoch=registration.partition_epoch,
+                isr=registration.isr,
+                replicas=registration.replicas,
+                start_offset=log.log_end_offset,
+                flushed_offset=log.flushed_offset,
+                high_watermark=log.high_watermark,
+                min_insync_replicas=log.config.min_insync_replicas,
+                lag_time_max_ms=self._config.replica_lag_time_max_ms,
+                is_eligible=self._is_eligible,
+                now_ms=self._clock.monotonic_ms(),
+            )
         )
 
-    async def _delete(self, topics: Iterable[TopicImage]) -> None:
-        logs = []
+    async def _follow(self, actor: PartitionActor, registration: PartitionRegistration) -> None:
+        now = actor.follower
+        if now is not None:
+            if (now.leader_id, now.leader_epoch) == (registration.leader, registration.leader_epoch):
+                return
+            await self._fetchers.let_go(actor)
+        actor.follow(PartitionFollower(leader_id=registration.leader, leader_epoch=registration.leader_epoch))
+        await self._fetchers.follow(actor)
+
+    def _is_eligible(self, broker_id: int, broker_epoch: int) -> bool:
+        """Whether a broker may be in sync: it is alive, and the process that fetched is the present one."""
+        broker = self._image.brokers.get(broker_id)
+        return broker is not None and not broker.fenced and broker_epoch in (UNKNOWN, broker.epoch)
+
+    async def _delete_topics(self, topics: Iterable[TopicImage]) -> None:
+        actors = []
         for topic in topics:
             for partition in range(len(topic.partitions)):
-                actor = self.by_name.pop((topic.name, partition), None)
-                if actor is not None:
-                    actor.end(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
-                    logs.append(actor.log)
+                actor = self.get(topic.name, partition)
+                if actor is not None and actor.log.topic_id == topic.topic_id:
+                    actors.append(actor)
             for family in (self._bytes_in, self._bytes_out, self._records_in):
                 family.forget(topic.name)
-        await self._directory.delete_partitions(logs)
+        await self._delete(actors, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+
+    async def _delete(self, actors: Sequence[PartitionActor], code: ErrorCode) -> None:
+        for actor in actors:
+            del self.by_name[actor.log.topic, actor.log.partition]
+            if actor.follower is not None:
+                await self._fetchers.let_go(actor)
+            actor.end(code)
+        await self._directory.delete_partitions([actor.log for actor in actors])
 
     def _configure(self, image: MetadataImage, topics: Iterable[str]) -> None:
         for name in topics:
@@ -135,9 +240,14 @@ class Partitions:
             for partition in range(len(topic.partitions)):
                 actor = self.get(name, partition)
                 if actor is not None:
-                    actor.log.config = config
+                    actor.configure(config)
 
     def _traffic(self, topic: str) -> TopicTraffic:
         return TopicTraffic(
             self._bytes_in.labels(topic), self._bytes_out.labels(topic), self._records_in.labels(topic)
         )
+
+
+def _touched(changes: MetadataChanges) -> Iterator[tuple[str, int]]:
+    for topic, partition in (*changes.new_partitions, *changes.changed_partitions):
+        yield topic.name, partition

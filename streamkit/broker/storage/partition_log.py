@@ -186,6 +186,14 @@ class PartitionLog:
                 self._flush_or_count_as_flushed(now_ms)
         return plan.results
 
+    def begin_epoch(self, leader_epoch: int) -> None:
+        """Whoever owns this log leads from here on, in this epoch; written down with the epoch's first batch.
+
+        Until then a crash loses only what a leader that wrote nothing knew.
+        """
+        if leader_epoch > self.epochs.latest and self.epochs.assign(leader_epoch, self.log_end_offset):
+            self._replace_later(EPOCHS_FILE, encode_epochs(self.epochs.entries))
+
     def append_replicated(self, batches: Sequence[Buffer]) -> None:
         """Write batches as the leader wrote them, offsets and epochs kept; each buffer is one batch.
 
@@ -615,6 +623,12 @@ class PartitionLog:
         self._delete_oldest(self._count_before(self.log_start_offset))
         return self.log_start_offset
 
+    def follow_log_start(self, leaders_start: int) -> None:
+        """What the leader's log no longer has is not kept here either, as far as it is committed."""
+        offset = min(leaders_start, self.high_watermark)
+        if offset > self.log_start_offset:
+            self.delete_records(offset)
+
     async def apply_retention(self) -> int:
         """Delete what retention no longer keeps; how many segments that were."""
         if self.offline_reason or self._truncating or self.config.cleanup_policy != ("delete",):
@@ -688,7 +702,7 @@ class PartitionLog:
 
         Nobody is promised what goes: the recovery point is lowered, durably, before any of it does. What
         the log knows of epochs and producers is then what the remaining batches say. An `offset` at or
-        behind the end changes nothing; one before the log's start leaves an empty log that starts there.
+        behind the end removes nothing; one before the log's start leaves an empty log that starts there.
         Raises `LogOfflineError`.
         """
         if offset < self.log_start_offset:
@@ -723,6 +737,7 @@ class PartitionLog:
 
     async def _truncate(self, offset: int) -> None:
         if offset >= self.log_end_offset:
+            self._forget_epochs_from(self.log_end_offset)
             return
         number = bisect_right(self.segments, offset, key=_base_offset) - 1
         shortened = self.segments[number]
@@ -757,13 +772,17 @@ class PartitionLog:
         self.flushed_offset = min(self.flushed_offset, end_offset)
         self.recovery_point = min(self.recovery_point, end_offset)
         self.high_watermark = min(self.high_watermark, end_offset)
-        if self.epochs.truncate_end(end_offset):
-            self._replace_later(EPOCHS_FILE, encode_epochs(self.epochs.entries))
-            self._shelf.flusher.dirty(self)
+        self._forget_epochs_from(end_offset)
         self._shelf.flusher.moves += 1
         await self._shelf.checkpoint()
         if self.offline_reason:
             raise LogOfflineError(self.offline_reason)
+
+    def _forget_epochs_from(self, end_offset: int) -> None:
+        """Also an epoch that began at the log's end and in which nothing was written."""
+        if self.epochs.truncate_end(end_offset):
+            self._replace_later(EPOCHS_FILE, encode_epochs(self.epochs.entries))
+            self._shelf.flusher.dirty(self)
 
     async def _remove_newest_first(self, segments: list[Segment]) -> None:
         """One by one, each durably gone before the next: a crash between two leaves no hole."""

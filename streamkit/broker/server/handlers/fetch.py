@@ -8,6 +8,10 @@ it waits.
 What a response may hold is shared out in the request's order (a session turns its order, KIP-227): the
 first partition that has records gives at least one whole batch, however large, the others what still fits.
 Bytes that are not in the page cache are read by the disk's own threads while the fetch waits for them.
+
+A follower's fetch (it names its broker) says what the follower has on disk, reads to the log's end, and wakes
+up for every append, and when the high watermark has moved past the one that the follower knows. A consumer
+that names its rack may be sent to a replica there (KIP-392), which serves it below its own high watermark.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from streamkit.broker.replication.leader import FollowerFetch
 from streamkit.broker.server.dispatch import LATER, Later, RequestContext, Route, reply_when_done
 from streamkit.broker.server.fetch_sessions import FetchContext, PartitionKey, TopicKey, Wanted
 from streamkit.broker.server.partition_actor import PartitionActor
@@ -47,6 +52,8 @@ READ_COMMITTED = 1
 CONSUMER = -1
 DEBUGGER = -2
 NO_EPOCH = -1
+NO_REPLICA = -1
+FIRST_VERSION_WITH_RACKS = 11
 
 
 def fetch(
@@ -77,6 +84,8 @@ def wanted_partitions(message: FetchRequest, *, by_id: bool) -> Iterator[Wanted]
                 max_bytes=one.partition_max_bytes,
                 current_leader_epoch=one.current_leader_epoch,
                 last_fetched_epoch=one.last_fetched_epoch,
+                log_start_offset=one.log_start_offset,
+                high_watermark=one.high_watermark,
             )
 
 
@@ -100,6 +109,8 @@ class Read(msgspec.Struct, gc=False):
     diverging: EpochEndOffset | None = None
     cold_bytes: int = 0
     at_least_one: bool = False
+    preferred_replica: int = NO_REPLICA
+    leader_epoch: int = NO_EPOCH
 
     def fail(self, error: ErrorCode) -> None:
         self.error = error
@@ -125,12 +136,18 @@ class PendingFetch:
         self._max_wait_ms = message.max_wait_ms
         late = request.version >= FIRST_VERSION_WITH_REPLICA_STATE
         self._replica_id = message.replica_state.replica_id if late else message.replica_id
+        self._replica_epoch = message.replica_state.replica_epoch if late else NO_EPOCH
+        self._is_follower = self._replica_id >= 0
+        self._may_read_followers = request.version >= FIRST_VERSION_WITH_RACKS
+        self._rack = message.rack_id if broker.config.replica_selector_class else ""
         self._read_committed = message.isolation_level == READ_COMMITTED
         self._watched: list[PartitionActor] = []
         self._timer: Timer | None = None
         self._seen_bytes = 0
 
     def start(self) -> FetchResponse | Awaitable[FetchResponse] | Later:
+        if self._is_follower:
+            self._note_progress()
         reads = self._look()
         if self._is_enough(reads):
             return self._answer(reads)
@@ -145,13 +162,21 @@ class PendingFetch:
             self._max_wait_ms <= 0
             or not reads
             or self._seen_bytes >= self._min_bytes
-            or any(read.error is not ErrorCode.NONE or read.diverging is not None for read in reads)
+            or any(self._is_urgent(read) for read in reads)
+        )
+
+    def _is_urgent(self, read: Read) -> bool:
+        return (
+            read.error is not ErrorCode.NONE
+            or read.diverging is not None
+            or read.preferred_replica != NO_REPLICA
+            or (self._is_follower and read.high_watermark > read.wanted.high_watermark)
         )
 
     def _park(self, reads: list[Read]) -> None:
         self._watched = [read.actor for read in reads if read.actor is not None]
         for actor in self._watched:
-            actor.watch(self)
+            actor.watch(self, is_follower=self._is_follower)
         self._timer = self._broker.timers.after(self._max_wait_ms, self._time_is_over)
         self._request.on_abandoned = self._unpark
 
@@ -163,10 +188,10 @@ class PendingFetch:
             self._timer.cancel()
             self._timer = None
 
-    def committed(self, appended_bytes: int) -> None:
-        """A watched partition has more to read; about `appended_bytes`, which a second look makes exact."""
-        self._seen_bytes += appended_bytes
-        if self._seen_bytes >= self._min_bytes:
+    def more(self, bytes_: int) -> None:
+        """A watched partition has more to read; about so many bytes, which a second look makes exact."""
+        self._seen_bytes += bytes_
+        if self._seen_bytes >= self._min_bytes or self._is_follower:
             self._look_again(at_last=False)
 
     def ended(self) -> None:
@@ -220,9 +245,7 @@ class PendingFetch:
         if actor is None:
             return Read(wanted, error=self._broker.why_missing(name, wanted.partition))
         actor.drain()
-        error = actor.refusal(wanted.current_leader_epoch)
-        if error is ErrorCode.NONE and self._replica_id not in (CONSUMER, DEBUGGER):
-            error = ErrorCode.NOT_LEADER_OR_FOLLOWER
+        error = self._refusal(actor, wanted)
         if error is not ErrorCode.NONE:
             return Read(wanted, actor, error)
         log = actor.log
@@ -234,6 +257,7 @@ class PendingFetch:
             actor.last_stable_offset,
             log.log_start_offset,
         )
+        read.leader_epoch = actor.leader_epoch
         if wanted.last_fetched_epoch != NO_EPOCH:
             epoch, end_offset = log.epochs.end_offset_for(wanted.last_fetched_epoch, log.log_end_offset)
             if epoch != wanted.last_fetched_epoch or end_offset < wanted.fetch_offset:
@@ -241,11 +265,64 @@ class PendingFetch:
                 return read
         if not log.log_start_offset <= wanted.fetch_offset <= log.log_end_offset:
             return Read(wanted, actor, ErrorCode.OFFSET_OUT_OF_RANGE)
+        if self._rack and actor.leader is not None and not self._is_follower:
+            read.preferred_replica = self._preferred_replica(actor, wanted)
         return read
+
+    def _refusal(self, actor: PartitionActor, wanted: Wanted) -> ErrorCode:
+        error = actor.refusal(wanted.current_leader_epoch)
+        if error is not ErrorCode.NONE:
+            return error
+        if actor.leader is not None:
+            stranger = self._is_follower and self._replica_id not in actor.leader.followers
+            return ErrorCode.UNKNOWN_LEADER_EPOCH if stranger else ErrorCode.NONE
+        if self._replica_id == CONSUMER and self._may_read_followers and actor.follower is not None:
+            return ErrorCode.NONE
+        return ErrorCode.NOT_LEADER_OR_FOLLOWER
+
+    def _preferred_replica(self, actor: PartitionActor, wanted: Wanted) -> int:
+        """An in-sync replica in the consumer's rack that has what it fetches; none if that is the leader."""
+        leader, brokers = actor.leader, self._broker.metadata.brokers
+        assert leader is not None, "only a leader knows its followers"
+
+        def is_near(broker_id: int) -> bool:
+            broker = brokers.get(broker_id)
+            return broker is not None and not broker.fenced and broker.rack == self._rack
+
+        if is_near(leader.node_id):
+            return NO_REPLICA
+        fit = [
+            (follower.end_offset, follower.caught_up_ms, -follower.broker_id)
+            for follower in leader.followers.values()
+            if follower.broker_id in leader.isr
+            and is_near(follower.broker_id)
+            and follower.log_start_offset <= wanted.fetch_offset <= follower.end_offset
+        ]
+        return -max(fit)[2] if fit else NO_REPLICA
+
+    # -- following -------------------------------------------------------------------------------------------
+
+    def _note_progress(self) -> None:
+        """Everything below the offsets that a follower fetches from is on its disk."""
+        now_ms = self._broker.clock.monotonic_ms()
+        for wanted in self._context.wanted:
+            read = self._check(wanted)
+            if read.actor is None or read.error is not ErrorCode.NONE or read.diverging is not None:
+                continue
+            read.actor.fetched(
+                FollowerFetch(
+                    broker_id=self._replica_id,
+                    broker_epoch=self._replica_epoch,
+                    offset=wanted.fetch_offset,
+                    log_start_offset=wanted.log_start_offset,
+                    leader_end_offset=read.actor.log.log_end_offset,
+                    now_ms=now_ms,
+                )
+            )
 
     def _read(self, read: Read, actor: PartitionActor, max_bytes: int, *, at_least_one: bool) -> None:
         offset, end = read.wanted.fetch_offset, self._end_offset(actor)
-        if offset >= end or not (max_bytes or at_least_one):
+        if read.preferred_replica != NO_REPLICA or offset >= end or not (max_bytes or at_least_one):
             return
         try:
             records = actor.log.read(offset, max_bytes=max_bytes, end_offset=end, at_least_one=at_least_one)
@@ -277,9 +354,11 @@ class PendingFetch:
             read.fail(ErrorCode.OFFSET_OUT_OF_RANGE)
         except LogOfflineError:
             read.fail(ErrorCode.KAFKA_STORAGE_ERROR)
+        if actor.leader_epoch != read.leader_epoch and read.error is not ErrorCode.KAFKA_STORAGE_ERROR:
+            read.fail(ErrorCode.NOT_LEADER_OR_FOLLOWER)  # what was read may have been truncated meanwhile
 
     def _end_offset(self, actor: PartitionActor) -> int:
-        if self._replica_id == DEBUGGER:
+        if self._replica_id != CONSUMER:
             return actor.log.log_end_offset
         return actor.last_stable_offset if self._read_committed else actor.high_watermark
 
@@ -298,7 +377,9 @@ class PendingFetch:
                     error=read.error,
                     high_watermark=read.high_watermark,
                     log_start=read.log_start,
-                    has_records=read.size > 0 or read.diverging is not None,
+                    has_records=read.size > 0
+                    or read.diverging is not None
+                    or read.preferred_replica != NO_REPLICA,
                 )
                 if self._context.incremental and not news:
                     continue
@@ -328,6 +409,7 @@ class PendingFetch:
             last_stable_offset=read.last_stable,
             log_start_offset=read.log_start,
             aborted_transactions=self._aborted(read),
+            preferred_read_replica=read.preferred_replica,
             diverging_epoch=NOT_DIVERGING if read.diverging is None else read.diverging,
             records=read.records,
         )

@@ -46,7 +46,9 @@ FIRST_VERSIONS: Final = {
 }
 READ_COMMITTED = 1
 PARTITIONS_PER_TURN = 100
-DEBUGGER = -2
+CONSUMER = -1
+BEGINNINGS = (EARLIEST, EARLIEST_LOCAL)
+FIRST_VERSION_WITH_OFFSET_NOT_AVAILABLE = 5
 
 
 class Position(msgspec.Struct, frozen=True, gc=False):
@@ -86,15 +88,23 @@ async def list_offset(
         broker.count_failure(ApiKey.LIST_OFFSETS, error)
         return ListOffsetsPartitionResponse(partition_index=wanted.partition_index, error_code=error)
     end = actor.last_stable_offset if message.isolation_level == READ_COMMITTED else actor.high_watermark
-    if message.replica_id == DEBUGGER:
+    if message.replica_id != CONSUMER:
         end = actor.log.log_end_offset
+    elif not actor.is_established and wanted.timestamp not in BEGINNINGS:
+        # what its predecessors committed may be more than a new leader knows of yet
+        late = request.version >= FIRST_VERSION_WITH_OFFSET_NOT_AVAILABLE
+        error = ErrorCode.OFFSET_NOT_AVAILABLE if late else ErrorCode.LEADER_NOT_AVAILABLE
+        broker.count_failure(ApiKey.LIST_OFFSETS, error)
+        return ListOffsetsPartitionResponse(partition_index=wanted.partition_index, error_code=error)
+    epoch = actor.leader_epoch
     try:
         found = await find(actor, wanted.timestamp, end)
+        error = actor.refusal(epoch) if actor.leader is not None else ErrorCode.NOT_LEADER_OR_FOLLOWER
     except LogOfflineError:
-        broker.count_failure(ApiKey.LIST_OFFSETS, ErrorCode.KAFKA_STORAGE_ERROR)
-        return ListOffsetsPartitionResponse(
-            partition_index=wanted.partition_index, error_code=ErrorCode.KAFKA_STORAGE_ERROR
-        )
+        error = ErrorCode.KAFKA_STORAGE_ERROR
+    if error is not ErrorCode.NONE:
+        broker.count_failure(ApiKey.LIST_OFFSETS, error)
+        return ListOffsetsPartitionResponse(partition_index=wanted.partition_index, error_code=error)
     return ListOffsetsPartitionResponse(
         partition_index=wanted.partition_index,
         timestamp=found.timestamp,
@@ -152,6 +162,8 @@ def readable(
     if actor is None:
         return None, broker.why_missing(topic, partition)
     error = actor.refusal(current_leader_epoch)
+    if error is ErrorCode.NONE and actor.leader is None:
+        error = ErrorCode.NOT_LEADER_OR_FOLLOWER
     if error is not ErrorCode.NONE:
         return None, error
     actor.drain()

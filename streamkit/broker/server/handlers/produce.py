@@ -39,6 +39,7 @@ from streamkit.protocol.schema import Records
 
 if TYPE_CHECKING:
     from streamkit.broker.server.node import Broker
+    from streamkit.broker.server.timers import Timer
 
 FEW_PARTS = 64
 PART_BYTES = 256
@@ -83,12 +84,13 @@ class Unadmitted(NamedTuple):
 class PendingProduce:
     """One request while its partitions work on it. A place counts its partitions in the request's order."""
 
-    __slots__ = ("_broker", "_message", "_open", "_request", "_results", "_unadmitted")
+    __slots__ = ("_broker", "_message", "_open", "_request", "_results", "_timer", "_unadmitted")
 
     def __init__(self, broker: Broker, request: RequestContext, message: ProduceRequest) -> None:
         self._broker = broker
         self._request = request
         self._message = message
+        self._timer: Timer | None = None
         self._open = 0
         for topic in message.topic_data:
             self._open += len(topic.partition_data)
@@ -174,6 +176,18 @@ class PendingProduce:
         if not self._open:
             self._finish()
 
+    def waits(self) -> None:
+        """A partition waits for its followers, as long as the client has patience."""
+        if self._timer is None:
+            self._timer = self._broker.timers.after(self._message.timeout_ms, self._time_is_over)
+
+    def _time_is_over(self) -> None:
+        """Answer now. What is still under way may succeed; nobody hears of it."""
+        timed_out = AppendResult(ErrorCode.REQUEST_TIMED_OUT)
+        self._results = [timed_out if one is UNANSWERED else one for one in self._results]
+        self._open = ANSWERED
+        self._finish()
+
     def _topic_name(self, topic: TopicProduceData) -> str | None:
         if self._request.version < FIRST_VERSION_BY_ID:
             return topic.name
@@ -186,6 +200,8 @@ class PendingProduce:
 
     def _finish(self) -> None:
         """Answer; called out of an actor's drain, which no error of this request may end."""
+        if self._timer is not None:
+            self._timer.cancel()
         try:
             if self._message.acks == 0:
                 self._finish_silently()
@@ -252,6 +268,8 @@ class PendingProduce:
         )
 
 
+ANSWERED = -1
+"""More of it is counted down without an end."""
 UNANSWERED = AppendResult(ErrorCode.UNKNOWN_SERVER_ERROR)
 
 

@@ -116,7 +116,7 @@ def _records_deleted(
 
 
 def _delete_up_to(broker: Broker, topic: str, partition: int, offset: int) -> tuple[ErrorCode, int]:
-    actor = broker.partitions.get(topic, partition)
+    actor = broker.partitions.led(topic, partition)
     if actor is None:
         return broker.why_missing(topic, partition), NO_WATERMARK
     if topic in INTERNAL_TOPICS:

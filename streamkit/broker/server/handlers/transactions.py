@@ -261,7 +261,7 @@ async def _admitted(broker: Broker, request: RequestContext, message: TxnOffsetC
     if not message.group_id:
         return ErrorCode.INVALID_GROUP_ID
     partition = broker.groups.partition_of(message.group_id)
-    actor = None if partition is None else broker.partitions.get(CONSUMER_OFFSETS, partition)
+    actor = None if partition is None else broker.partitions.led(CONSUMER_OFFSETS, partition)
     if actor is None or partition is None:
         return ErrorCode.NOT_COORDINATOR
     transactions, epoch = actor.log.transactions, message.producer_epoch

@@ -64,6 +64,11 @@ class StubPartitions:
             return None
         return StubActor(StubLog(self._broker, topic))
 
+    def led(self, topic: str, partition: int) -> StubActor | None:
+        if self._broker.metadata.partition(topic, partition) is None:
+            return None
+        return StubActor(StubLog(self._broker, topic))
+
 
 class StubDirectory:
     cluster_id = "a-cluster"
