@@ -15,12 +15,13 @@ from streamkit.protocol.schema import ZERO_UUID, Int16, Int32, Int64, Message, U
 
 class LeaderChangeVoter(Message):
     voter_id: Int32 = 0
-    voter_directory_id: Uuid = ZERO_UUID
 
 
-@schema("1", flexible="0+")
+@schema("0", flexible="0+")
 class LeaderChangeMessage(Message):
-    version: Int16 = 1
+    """Version 0 alone: there is a version 1 with directory ids, but Kafka's readers expect this one."""
+
+    version: Int16 = 0
     leader_id: Int32 = 0
     voters: list[LeaderChangeVoter] = []
     granting_voters: list[LeaderChangeVoter] = []
@@ -100,7 +101,7 @@ def _value(record: ControlRecord) -> tuple[ControlType, bytes]:
                 voters=_leader_change_voters(record.voters),
                 granting_voters=_leader_change_voters(record.granting),
             )
-            return ControlType.LEADER_CHANGE, encode(change, 1)
+            return ControlType.LEADER_CHANGE, encode(change, 0)
         case KRaftVersion():
             return ControlType.KRAFT_VERSION, encode(KRaftVersionRecord(k_raft_version=record.version), 0)
         case Voters():
@@ -108,7 +109,7 @@ def _value(record: ControlRecord) -> tuple[ControlType, bytes]:
 
 
 def _leader_change_voters(keys: Sequence[ReplicaKey]) -> list[LeaderChangeVoter]:
-    return [LeaderChangeVoter(voter_id=key.id, voter_directory_id=key.directory_id) for key in keys]
+    return [LeaderChangeVoter(voter_id=key.id) for key in keys]
 
 
 def _record(voters: VoterSet) -> VotersRecord:

@@ -24,7 +24,8 @@ SMALL_SEGMENTS = {"segment.bytes": "1048576", "segment.index.bytes": "4096", "in
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a broker left behind: a topic of many segments, a group with commits."""
-    broker = BrokerProcess(tmp_path_factory.mktemp("dumped") / "data").start()
+    often = "metadata.log.max.record.bytes.between.snapshots=1"
+    broker = BrokerProcess(tmp_path_factory.mktemp("dumped") / "data", "--set", often).start()
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
     admin.create_topics([NewTopic("events", 1, 1, config=SMALL_SEGMENTS)])["events"].result(10)
     producer = Producer(
@@ -98,6 +99,19 @@ def test_the_metadata_log(data_dir: Path) -> None:
         for one in payloads(said)
         if one["type"] == "TOPIC_RECORD"
     ]
+
+
+def test_the_quorums_own_records_and_snapshots(data_dir: Path) -> None:
+    """The control records of elections and voters, in the log and in a snapshot."""
+    metadata = data_dir / "__cluster_metadata-0"
+    log = dump(*sorted(metadata.glob("*.log")), how="--cluster-metadata-decoder")
+    assert "LeaderChange" in log and "KRaftVersion" in log and "KRaftVoters" in log
+    snapshots = sorted(metadata.glob("*.checkpoint"))
+    assert snapshots
+    said = dump(snapshots[-1], how="--cluster-metadata-decoder")
+    for word in ("SnapshotHeader", "KRaftVersion", "KRaftVoters", "SnapshotFooter"):
+        assert word in said
+    assert {"FEATURE_LEVEL_RECORD", "REGISTER_BROKER_RECORD"} <= {one["type"] for one in payloads(said)}
 
 
 def test_committed_offsets(data_dir: Path) -> None:
