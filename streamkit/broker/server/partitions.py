@@ -210,7 +210,7 @@ class Partitions:
     def _is_eligible(self, broker_id: int, broker_epoch: int) -> bool:
         """Whether a broker may be in sync: it is alive, and the process that fetched is the present one."""
         broker = self._image.brokers.get(broker_id)
-        return broker is not None and not broker.fenced and broker_epoch in (UNKNOWN, broker.epoch)
+        return broker is not None and broker.is_active and broker_epoch in (UNKNOWN, broker.epoch)
 
     async def _delete_topics(self, topics: Iterable[TopicImage]) -> None:
         actors = []
