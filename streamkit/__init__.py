@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from streamkit.processing.error_policy import Fail as Fail
     from streamkit.processing.error_policy import Retry as Retry
     from streamkit.processing.error_policy import Skip as Skip
+    from streamkit.processing.global_table import GlobalTable as GlobalTable
     from streamkit.processing.operators.tables import Change as Change
     from streamkit.processing.record import Record as Record
     from streamkit.processing.serde import Serde as Serde
@@ -71,6 +72,7 @@ _HOMES = {
     ),
     "app": ("App",),
     "error_policy": ("DeadLetter", "Fail", "Retry", "Skip"),
+    "global_table": ("GlobalTable",),
     "operators.tables": ("Change",),
     "record": ("Record",),
     "serde": ("Serde",),

@@ -50,6 +50,7 @@ PURE = (
     "streamkit.processing.checkpoint",
     "streamkit.processing.claims",
     "streamkit.processing.explain",
+    "streamkit.processing.global_table",
     "streamkit.processing.inflight",
     "streamkit.processing.intake",
     "streamkit.processing.partitioner",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 from streamkit.errors import RefusedError, UsageError
 from streamkit.processing.claims import tables_used
 from streamkit.processing.error_policy import ErrorPolicy, Fail, OnError, Retry
+from streamkit.processing.global_table import GlobalTable
 from streamkit.processing.operators.agent import Agent, shape_of
 from streamkit.processing.operators.source import Source
 from streamkit.processing.record import Headers
@@ -87,6 +88,7 @@ class App:
         self._topics: dict[str, Topic[Any, Any]] = {}
         self._tables: dict[str, Table[Any, Any]] = {}
         self._timers: list[Timer] = []
+        self._globals: list[GlobalTable[Any, Any]] = []
         self._claims: dict[str, tuple[str, ...]] = {}
         self._connection: Any = None
 
@@ -251,6 +253,17 @@ class App:
         source = self._source(topic, time, policy, None, tombstones=True)
         return source.to_table(history=history, name=name)
 
+    def global_table(self, topic: Topic[K, V]) -> GlobalTable[K, V]:
+        """The topic as a table that every worker holds whole: a small one, to be looked up by any key.
+
+        It is read to its end before any record is processed. Streams join it with `on=`; agents read it.
+        """
+        if topic.app is not self:
+            raise UsageError(f"the topic {topic.name} belongs to the app {topic.app.id}, not to {self.id}")
+        table = GlobalTable(topic)
+        self._globals.append(table)
+        return table
+
     def agent(
         self,
         source: Topic[Any, Any] | Stream[Any, Any] | str,
@@ -338,6 +351,7 @@ class App:
             topics=tuple(self._topics.values()),
             tables=tuple(self._tables.values()),
             timers=tuple(self._timers),
+            global_tables=tuple(self._globals),
             lease=self.lease,
             default_policy=self._policy,
             idle_timeout_ms=self._idle_timeout_ms,

@@ -28,6 +28,7 @@ from streamkit.errors import StreamkitError
 from streamkit.processing.committer import Committer
 from streamkit.processing.inflight import Place
 from streamkit.processing.metrics import LoopLag, WorkerMetrics
+from streamkit.processing.record import RawRecord
 from streamkit.processing.restore import ChangelogReader, restore
 from streamkit.processing.settlement import TaskFailure
 from streamkit.processing.sink import Sink
@@ -77,6 +78,7 @@ class Member:
         self._opening: dict[TaskRunner, asyncio.Task[None]] = {}
         self._ends: dict[Place, int] = {}
         self._rounds_owed = 0  # rounds of records for which the source has not been given room again
+        self._globals_read = asyncio.Event()
         self._awake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._failure: BaseException | None = None
@@ -94,6 +96,7 @@ class Member:
         self.metrics.up.value = 1
         self._spawn(self._commit_regularly())
         self._spawn(self._tick_regularly())
+        self._spawn(self._follow_globals())
         for timer in self._plan.topology.timers:
             self._spawn(_run_timer(timer))
         try:
@@ -181,6 +184,7 @@ class Member:
                 known = changelogs.get((topic, task.partition), 0)
                 changelogs[topic, task.partition] = max(known, end)
         self._committer.positions |= changelogs
+        await self._globals_read.wait()
         await restore(task, changelogs, self._changelogs, self.metrics.restoring)
         runner.open()
         del self._opening[runner]
@@ -305,6 +309,22 @@ class Member:
 
     def _wake(self) -> None:
         self._awake.set()
+
+    async def _follow_globals(self) -> None:
+        """Read global tables to their ends, then go on; tasks open after the first."""
+        tables = {table.topic.name: table for table in self._plan.topology.global_tables}
+        counts = self._plan.partition_counts
+        places = [(topic, partition) for topic in tables for partition in range(counts[topic])]
+        if not places:
+            self._globals_read.set()
+            return
+
+        def apply(place: Place, records: Sequence[RawRecord]) -> None:
+            for table in self._plan.topology.global_tables:
+                if table.topic.name == place[0]:
+                    table.apply(records)
+
+        await self._changelogs.follow(places, apply, self._globals_read.set)
 
     # -- at intervals -------------------------------------------------------------------------------------
 

@@ -33,6 +33,17 @@ class ChangelogReader(Protocol):
         """`apply` every record below its partition's (exclusive) end, in order."""
         ...
 
+    async def follow(
+        self,
+        places: Sequence[Place],
+        apply: Callable[[Place, Sequence[RawRecord]], None],
+        caught_up: Callable[[], None],
+    ) -> None:
+        """`apply` every record from the beginning on, until cancelled; call `caught_up` once, at the end of
+        all of them.
+        """
+        ...
+
 
 async def restore(
     task: Task, positions: Mapping[Place, int], reader: ChangelogReader, remaining: Family[Gauge]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 from streamkit.errors import UsageError
 from streamkit.processing.aggregations import Aggregation
 from streamkit.processing.error_policy import OnError
+from streamkit.processing.global_table import GlobalLookup, GlobalTable
 from streamkit.processing.operators.branch import Arm, Branch
 from streamkit.processing.operators.deduplicate import Deduplicate
 from streamkit.processing.operators.filter import Filter
@@ -306,11 +307,32 @@ class Stream(Generic[K, V]):
         how: Literal["left"],
         name: str | None = None,
     ) -> Stream[K, R]: ...
+    @overload
     def join(
         self,
-        other: Stream[K, Any] | TableStream[K, Any],
+        other: GlobalTable[K2, W],
+        function: Callable[[V, W], R],
+        *,
+        on: Callable[[V], K2 | None],
+        how: Literal["inner"] = "inner",
+        name: str | None = None,
+    ) -> Stream[K, R]: ...
+    @overload
+    def join(
+        self,
+        other: GlobalTable[K2, W],
+        function: Callable[[V, W | None], R],
+        *,
+        on: Callable[[V], K2 | None],
+        how: Literal["left"],
+        name: str | None = None,
+    ) -> Stream[K, R]: ...
+    def join(
+        self,
+        other: Stream[K, Any] | TableStream[K, Any] | GlobalTable[Any, Any],
         function: Callable[..., Any],
         *,
+        on: Callable[[Any], Any] | None = None,
         within: Within | None = None,
         grace: Duration = 0,
         how: How = "inner",
@@ -324,9 +346,15 @@ class Stream(Generic[K, V]):
 
         With a table: each record with the row of its key, as of the record's time where the table keeps
         history. `how="left"` keeps records without a row. Changes of the table cause nothing.
+
+        With a global table: each record with the row that `on(mine)` names; this stream needs no key.
         """
         from streamkit.processing.table_stream import TableStream
 
+        if isinstance(other, GlobalTable):
+            return self._join_global(other, function, on, how, name)
+        if on is not None:
+            raise UsageError("on= is for global tables", hint="group_by what the other is keyed by")
         check_joinable(self.node, other.node)
         if isinstance(other, TableStream):
             if within is not None or grace or how == "outer":
@@ -347,6 +375,26 @@ class Stream(Generic[K, V]):
         )
         self._app.add(node)
         return JoinResults(self._app, node)
+
+    def _join_global(
+        self,
+        other: GlobalTable[Any, Any],
+        function: Callable[..., Any],
+        on: Callable[[Any], Any] | None,
+        how: How,
+        name: str | None,
+    ) -> Stream[Any, Any]:
+        if on is None or how == "outer":
+            raise UsageError("a join with a global table needs on=, and knows how='inner' and how='left'")
+        node = GlobalLookup(
+            name=self._name("join", name),
+            parents=(self.node,),
+            table=other,
+            on=on,
+            function=function,
+            how=how,
+        )
+        return self._then(node)
 
     def to_table(self, *, history: Duration = 0, name: str | None = None) -> TableStream[K, V]:
         """The last value of each key as a table; None deletes. With `history`, a join finds the row that was

@@ -271,6 +271,9 @@ class TopologyDriver:
     # -- tasks --------------------------------------------------------------------------------------
 
     def _make_tasks(self) -> None:
+        self._followed = dict.fromkeys(self._plan.topology.global_tables, 0)
+        for table in self._followed:
+            table.clear()
         self.tasks = tuple(
             Task(self._plan, sub, number)
             for sub in self._plan.subtopologies
@@ -321,6 +324,7 @@ class TopologyDriver:
 
     def _process(self) -> bool:
         moved = False
+        self._follow_globals()
         for task in self.tasks:
             for place in task.places:
                 topic, partition = place
@@ -333,6 +337,12 @@ class TopologyDriver:
             self._route(output)
             moved = moved or bool(output.sinks)
         return moved
+
+    def _follow_globals(self) -> None:
+        for table in self._plan.topology.global_tables:
+            records = self._log.in_order(table.topic.name)
+            table.apply(records[self._followed[table] :])
+            self._followed[table] = len(records)
 
     def _commit(self) -> bool:
         """Commit every task that may; true when that produced records for somebody."""

@@ -22,6 +22,7 @@ from streamkit.processing.serde import Serde
 
 if TYPE_CHECKING:
     from streamkit.processing.fuse import At, Code, Runtime
+    from streamkit.processing.global_table import GlobalTable
     from streamkit.processing.operators.window import Window
     from streamkit.processing.state.operator_state import OperatorState
     from streamkit.processing.state.store import Store
@@ -205,6 +206,7 @@ class Topology:
     topics: tuple[TopicSpec[Any, Any], ...]
     tables: tuple[Table[Any, Any], ...]
     timers: tuple[Timer, ...]
+    global_tables: tuple[GlobalTable[Any, Any], ...]
     lease: Lease
     default_policy: ErrorPolicy
     idle_timeout_ms: int | None

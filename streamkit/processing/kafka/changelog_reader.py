@@ -75,6 +75,27 @@ class KafkaChangelogReader:
                     await self.ends(remaining)
                     progress = monotonic()
 
+    async def follow(
+        self,
+        places: Sequence[Partition],
+        apply: Callable[[Partition, Sequence[RawRecord]], None],
+        caught_up: Callable[[], None],
+    ) -> None:
+        """`apply` every record from the beginning on, until cancelled; `caught_up` once, at all ends."""
+        behind = set(places)
+        async with self._consumer() as consumer:
+            consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in places])
+            while True:
+                for arrival in await _call(_round, consumer):
+                    place = (arrival.topic, arrival.partition)
+                    for start in range(0, len(arrival.records), SLICE_RECORDS):
+                        apply(place, arrival.records[start : start + SLICE_RECORDS])
+                        await asyncio.sleep(0)
+                    if arrival.end_offset is not None and place in behind:
+                        behind.discard(place)
+                        if not behind:
+                            caught_up()
+
     @asynccontextmanager
     async def _consumer(self) -> AsyncIterator[Consumer]:
         consumer = Consumer(self._conf, logger=log)
