@@ -48,10 +48,9 @@ def _resolve(draft: Draft, *, everything: bool) -> bool:
     """Look up what the members' regular expressions mean; whether any means something else than before."""
     group, at = draft.group, draft.decision.at
     used = dict.fromkeys(member.regex for member in group.members.values() if member.regex)
-    known = group.regexes
     changed = False
     for regex in used:
-        before = known.get(regex)
+        before = group.regexes.get(regex)
         if before is not None and not everything:
             continue
         topics = TopicPattern(regex).matching(group.cluster.topic_names())
