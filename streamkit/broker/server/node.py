@@ -1,9 +1,9 @@
 """One broker process: every part of it made, joined and ended here, and nowhere else.
 
 The order of a start is the order in which the parts need each other: bind the ports (a taken one fails
-before anything is touched), open the data directory, replay the metadata, register, open the partitions,
-load what coordinates groups, and only then accept connections, so that the first request is already
-answered.
+before anything is touched), open the data directory, talk to the other controllers until one of them decides,
+replay the metadata, register, open the partitions, load what coordinates groups, and only then accept
+clients, so that the first request is already answered.
 
 A directory that can no longer be written ends the node: nothing is acknowledged from then on, and what is
 really there is found out by the next start.
@@ -68,6 +68,8 @@ Answer = TypeVar("Answer")
 
 SWEEP_MS = 1000
 CLUSTER_ID_RETRY_S = 0.05
+SOON_MS = 3_000
+"""How long a start looks for a quorum before it says that it waits for one."""
 NO_LIMIT_BYTES = 2**63
 
 
@@ -112,6 +114,7 @@ class Broker:
         self.failure: StreamkitError | None = None
         """Why the node can do nothing more; `on_end` is called then."""
         self.is_ready = False
+        self._waits_for = ""
         self.timers = Timers(self.clock)
         self.fetch_sessions = FetchSessions(
             clock=self.clock, rng=self.rng, slots=config.max_incremental_fetch_session_cache_slots
@@ -251,7 +254,14 @@ class Broker:
 
     async def _join(self) -> None:
         """Find the quorum, learn which cluster this is, and replay what has been decided in it."""
-        await self._patiently(self.channel.catch_up)
+        try:
+            await self.channel.catch_up(SOON_MS)
+        except NoControllerError:
+            self._waits_for = "the quorum"
+            voters = ",".join(map(str, self.config.voters()))
+            log.info("waiting for the quorum", node=self.config.node_id, voters=voters)
+            await self._patiently(self.channel.catch_up)
+            self._waits_for = ""
         while not self.directory.cluster_id:
             cluster_id = await self._patiently(self._cluster_id)
             if cluster_id:
@@ -307,7 +317,9 @@ class Broker:
     def unready_because(self) -> list[str]:
         if self.failure is not None:
             return [self.failure.message]
-        return [] if self.is_ready else ["starting"]
+        if self.is_ready:
+            return []
+        return [f"waiting for {self._waits_for}" if self._waits_for else "starting"]
 
     def endpoints(self) -> list[Endpoint]:
         """Where clients of each listener find this broker."""

@@ -215,3 +215,19 @@ async def test_a_controller_that_is_silent_is_replaced_and_knows_it_when_it_wake
     for node in others:
         assert exists(await until(partial(described, node, "awake"), exists))
         assert exists(await described(silent, f"meanwhile-{node.node_id}"))
+
+
+async def test_a_node_without_its_quorum_says_what_it_waits_for_and_starts_when_it_comes(
+    new_cluster: Callable[..., BrokerCluster],
+) -> None:
+    cluster = new_cluster(3)
+    first = cluster[1]
+    starting = asyncio.get_running_loop().run_in_executor(None, first.start)
+    async with asyncio.timeout(20):
+        while not any("waiting for the quorum" in line for line in first.log):
+            await asyncio.sleep(0.05)
+    assert not starting.done()
+    assert cluster_id_in(first.data_dir) == ""
+    await asyncio.get_running_loop().run_in_executor(None, cluster.start, 2)
+    await starting
+    assert cluster_id_in(first.data_dir) == cluster_id_in(cluster[2].data_dir) != ""
