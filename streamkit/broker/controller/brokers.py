@@ -18,8 +18,9 @@ this: it is live from its registration on, as nobody could take over from it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from streamkit.broker.config import BrokerConfig
 from streamkit.broker.controller.decision import Decision, Refusal
@@ -72,8 +73,7 @@ def stale_reason(image: MetadataImage, broker_id: int, epoch: int) -> ErrorCode:
     return ErrorCode.NONE if broker.epoch == epoch else ErrorCode.STALE_BROKER_EPOCH
 
 
-@dataclass(frozen=True, kw_only=True)
-class Brokers:
+class Brokers(msgspec.Struct, frozen=True, kw_only=True):
     """What may become of brokers at one moment; notes in `sessions` whom it has heard."""
 
     image: MetadataImage

@@ -22,11 +22,11 @@ otherwise); the partition epoch counts everything.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from streamkit.broker.controller.image import PartitionRegistration
 from streamkit.broker.controller.records import (
@@ -52,8 +52,7 @@ class Election(Enum):
     """As ONLINE; if nobody can, whoever lives."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rules:
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """What holds for a partition at this moment. `may_lead`: whether a broker is fit to lead at all."""
 
     may_lead: Callable[[int], bool]
@@ -63,8 +62,7 @@ class Rules:
     directory: Callable[[int], bytes] = lambda broker: ZERO_UUID
 
 
-@dataclass(frozen=True, kw_only=True)
-class Change:
+class Change(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What is wanted of a partition; None leaves as it is."""
 
     isr: Sequence[int] | None = None
@@ -72,14 +70,13 @@ class Change:
     adding: Sequence[int] | None = None
     removing: Sequence[int] | None = None
     recovery_state: int | None = None
-    lossy: frozenset[int] = field(default=NOTHING)
+    lossy: frozenset[int] = NOTHING
     """Brokers that may have lost bytes; out of ISR and ELR until they have caught up."""
-    wiped: frozenset[int] = field(default=NOTHING)
+    wiped: frozenset[int] = NOTHING
     """Brokers that lost everything; nor is one of them ever the last known leader."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _State:
+class _State(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The partition on its way from before to after."""
 
     replicas: tuple[int, ...]
@@ -204,7 +201,7 @@ def _difference(
 ) -> PartitionChangeRecord:
     begins_epoch = state.leader != before.leader or not set(before.replicas) <= set(state.replicas)
     recovers = state.recovery_state != before.leader_recovery_state
-    return msgspec.structs.replace(
+    return replace(
         nothing,
         leader=state.leader if begins_epoch else NO_LEADER_CHANGE,
         isr=_if_other(state.isr, before.isr),

@@ -45,9 +45,16 @@ class PartitionRules:
         self._config = config
         self._may_lead = may_lead or image.is_active
         self._configs = {} if configs is None else configs
+        self._made: dict[tuple[str, Election], Rules] = {}
 
     def of(self, topic: TopicImage, election: Election = Election.ONLINE) -> Rules:
         """Unclean elections take place where the topic allows them, asked for or not."""
+        known = self._made.get((topic.name, election))
+        if known is None:
+            known = self._made[topic.name, election] = self._make(topic, election)
+        return known
+
+    def _make(self, topic: TopicImage, election: Election) -> Rules:
         if election is Election.ONLINE and self.allows_unclean(topic):
             election = Election.UNCLEAN
         return Rules(

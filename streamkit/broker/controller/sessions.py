@@ -9,8 +9,9 @@ because whoever looks at it is it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from streamkit.broker.controller.image import BrokerRegistration, MetadataImage
 
@@ -18,8 +19,7 @@ UNKNOWN: Final = -1
 EVERYTHING: Final = 2**63 - 1
 
 
-@dataclass
-class _Contact:
+class _Contact(msgspec.Struct):
     """The last heartbeat of a broker: until when it is believed, and what its broker had replayed."""
 
     valid_until_ms: int
