@@ -160,7 +160,11 @@ def plan_append(
                         )
                         continue
                     _check_sequence(entry, header)
-                if origin is Origin.CLIENT and (header.is_transactional or entry is not None):
+                if (
+                    origin is Origin.CLIENT
+                    and not header.is_control
+                    and (header.is_transactional or entry is not None)
+                ):
                     granted = None if producer_id in ended else verifications.get(producer_id)
                     _check_transaction(entry, header, granted)
             if codec is None or header.codec == codec or header.is_control:

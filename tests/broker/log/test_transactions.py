@@ -200,3 +200,10 @@ def test_g4_a_reader_is_told_of_every_aborted_transaction_below_the_last_stable_
                 t.producer_id == producer_id and t.first_offset <= offset < t.last_offset for t in told
             )
     assert all(t.first_offset < end and t.last_offset >= start for t in told)
+
+
+def test_g5_a_marker_with_a_higher_epoch_ends_the_transaction_of_the_producer_that_it_fences() -> None:
+    state = after(transactional(0))
+    outcome = plan(marker(committed=False, epoch=1), producers=state, verifications={})
+    assert not outcome.results[0].error
+    assert outcome.accepted[0].producer == ProducerEntry(1, (), NOW_MS, 0)
