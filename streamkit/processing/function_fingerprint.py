@@ -1,4 +1,4 @@
-"""What a user's function computes, as a few words that survive reformatting and a new Python.
+"""What a user's function computes, as a few words that survive reformatting and, as far as possible, Python.
 
 State that a function has shaped must not be read by another function. Bytecode changes with the interpreter
 and source text with its layout, so neither is compared; names, constants, operators and captured plain values
@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
-OPERATORS = {"BINARY_OP", "COMPARE_OP", "CONTAINS_OP", "IS_OP", "UNARY_NEGATIVE", "UNARY_NOT", "UNARY_INVERT"}
+CONSTANTS = {"LOAD_CONST", "LOAD_SMALL_INT", "RETURN_CONST"}
+OPERATORS = {"BINARY_OP", "COMPARE_OP"}
+TESTS = {"CONTAINS_OP", "IS_OP"}
 PLAIN = (str, bytes, int, float, bool, type(None))
 
 
@@ -42,11 +44,21 @@ def _code_words(code: CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _code_words(constant)
-        elif isinstance(constant, PLAIN):
-            yield repr(constant)
-    for instruction in dis.get_instructions(code):
-        if instruction.opname in OPERATORS:
-            yield f"{instruction.opname} {instruction.argrepr}"
+    yield from filter(None, map(_word, dis.get_instructions(code)))
+
+
+def _word(instruction: dis.Instruction) -> str:
+    """The part of an instruction that is the same in every Python; nothing of most."""
+    name, value = instruction.opname, instruction.argval
+    if name in CONSTANTS and isinstance(value, PLAIN) and value is not None:
+        return repr(value)
+    if name in OPERATORS:
+        return instruction.argrepr.removeprefix("bool(").removesuffix(")")
+    if name == "BINARY_SUBSCR":  # an operator since 3.14
+        return "[]"
+    if name in TESTS:
+        return f"{name} {instruction.arg}"
+    return name if name.startswith("UNARY_") else ""
 
 
 def _filled(cell: Any) -> bool:

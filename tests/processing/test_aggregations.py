@@ -139,3 +139,30 @@ def test_state_made_by_another_function_is_refused() -> None:
 def test_impossible_aggregations_are_refused(wrong: Any) -> None:
     with pytest.raises(UsageError):
         wrong()
+
+
+def test_a_function_is_known_by_what_it_computes_not_by_its_layout() -> None:
+    from streamkit.processing.function_fingerprint import function_fingerprint as known
+
+    factor = 3
+    # fmt: off
+    same = [lambda v: v["a"] * 2 + factor, lambda v: (v["a"]
+                                                      * 2) + factor]
+    # fmt: on
+    assert known(same[0]) == known(same[1])
+    others = [
+        lambda v: v["a"] * 2 - factor,
+        lambda v: v["b"] * 2 + factor,
+        lambda v: v["a"] * 4 + factor,
+        lambda v: v["a"] * 2,
+        lambda v: -v["a"] * 2 + factor,
+        lambda v: v["a"] in (2, factor),
+        lambda v: v["a"] not in (2, factor),
+        lambda v: v["a"] < 2,
+        lambda v: v["a"] > 2,
+        len,
+        sum,
+    ]
+    assert len({known(function) for function in [same[0], *others]}) == len(others) + 1
+    factor = 4
+    assert known(same[0]) == known(same[1]) != known(others[0])
