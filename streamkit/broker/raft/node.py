@@ -120,6 +120,8 @@ class RaftNode:
         self._now_ms = now_ms
         self._jitter = jitter
         self._losses = 0
+        self._asked = 0
+        """How often a peer was asked for the leader since there was one."""
         self._installing = False
         self._unattached = Unattached(deadline_ms=0)
         self._election = Election(deadline_ms=0, granted=set())
@@ -271,7 +273,7 @@ class RaftNode:
         self._state = ElectionState(self.epoch, self.key.id, self._state.voted)
         self.role = Role.LEADER
         self.elections += 1
-        self._losses = 0
+        self._losses = self._asked = 0
         self._leading = Leading(epoch_start=self.log.end_offset, replicas=Replicas(self.key, self._now_ms))
         keys = tuple(voter.key for voter in self.voters)
         change = LeaderChange(leader_id=self.key.id, voters=keys, granting=granting)
@@ -285,7 +287,7 @@ class RaftNode:
         voted = self._state.voted if epoch == self.epoch else None
         self._state = ElectionState(epoch, leader_id, voted)
         self.role = Role.FOLLOWER
-        self._losses = 0
+        self._losses = self._asked = 0
         self._following = Following(leader_id=leader_id, deadline_ms=self._now_ms + self._timeouts.fetch_ms)
 
     def _become_resigned(self) -> None:
@@ -399,7 +401,8 @@ class RaftNode:
         """A peer that was asked for the leader knows of none; when a majority knows of none, stand soon."""
         state = self._unattached
         state.asked = None
-        state.ask_at_ms = self._now_ms + self._timeouts.retry_ms
+        self._asked += 1
+        state.ask_at_ms = self._now_ms + self._timeouts.ask_again_ms(self._asked)
         if not is_leaderless or sender not in self.voters:
             return
         state.leaderless.add(sender)

@@ -33,6 +33,10 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     fetch_wait_ms: int = 500
     retry_ms: float = 50
 
+    def ask_again_ms(self, asked: int) -> float:
+        """How long to wait before looking for a leader again, after having asked so often in vain."""
+        return self.retry_ms * min(1 << min(asked // 4, 3), 8)
+
     @property
     def request_ms(self) -> float:
         """How long an answer may take that the other side does not hold back."""

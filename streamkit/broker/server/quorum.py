@@ -326,6 +326,21 @@ class Quorum:
 
     def _drain(self) -> None:
         """Step what has happened and do what is to be done, up to where the disk must be awaited."""
+        try:
+            self._step_and_perform()
+        except Exception as error:
+            self._broken(error)
+
+    def _broken(self, error: Exception) -> None:
+        """A rule does not hold: this node must end, for nothing that it says can be trusted."""
+        self.failed(f"{type(error).__name__}: {error}")
+
+        async def tell_owner() -> None:
+            raise error
+
+        self._spawn.start(tell_owner(), name="quorum")
+
+    def _step_and_perform(self) -> None:
         raft, events = self._raft, self._events
         while (events or self._has_appended) and not self._failure:
             self._has_appended = False
@@ -338,9 +353,8 @@ class Quorum:
             if needs_disk(ready):
                 self._spawn.start(self._perform_slowly(ready), name="quorum")
                 return
-            for change in ready.log:
-                assert isinstance(change, Batch)
-                self._write(change)
+            if not all(isinstance(change, Batch) and self._write(change) for change in ready.log):
+                return
             self._finish(ready)
         self._is_draining = False
         self._settled.set()
@@ -365,8 +379,8 @@ class Quorum:
             self._finish(ready)
             self._drain()
 
-    def _write(self, batch: Batch) -> None:
-        """Append a batch, the leader's own like a fetched one: at its offset, in its epoch."""
+    def _write(self, batch: Batch) -> bool:
+        """Append a batch, the leader's own or a fetched one, at its offset; False if that failed."""
         payload = batch.payload
         if isinstance(payload, tuple):
             payload = encode_control(payload, self._clock.now_ms())
@@ -376,8 +390,9 @@ class Quorum:
             self._log.append_replicated([data])
         except (CorruptBatchError, LogOfflineError) as error:
             self._cannot_write(str(error))
-        else:
-            self.snapshots.appended_bytes += len(data)
+            return False
+        self.snapshots.appended_bytes += len(data)
+        return True
 
     def _cannot_write(self, reason: str) -> None:
         self._directory.flusher.fail(f"the metadata log cannot be written: {reason}")
