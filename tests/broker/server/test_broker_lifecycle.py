@@ -91,6 +91,20 @@ async def test_the_broker_of_a_killed_controller_is_replaced_too(nodes: Nodes) -
     assert victim not in leaders(nodes.any.metadata)
 
 
+async def test_one_that_comes_back_is_in_sync_again_and_takes_its_leadership_back(tmp_path: Path) -> None:
+    async with cluster(tmp_path, leader_imbalance_check_interval_seconds="1") as nodes:
+        await nodes.until(lambda image: all(map(image.is_active, (1, 2, 3))))
+        await create(nodes)
+        victim = nodes.controller_id
+        await nodes.kill(victim)
+        await nodes.until(lambda image: victim not in leaders(image))
+        await nodes.start(victim)
+        await nodes.until(lambda image: all(len(one.isr) == 3 for one in image.topics["t"].partitions))
+        await nodes.until(
+            lambda image: all(one.leader == one.replicas[0] for one in image.topics["t"].partitions)
+        )
+
+
 async def test_a_broker_that_stops_is_let_go_once_others_lead(nodes: Nodes) -> None:
     await create(nodes)
     for goes in (nodes.others[0], nodes.controller_id):
