@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -55,6 +56,7 @@ from streamkit.errors import RefusedError, StreamkitError
 from streamkit.net.budget import Budget
 from streamkit.net.connection import Limits
 from streamkit.net.listener import Listener
+from streamkit.net.peer import Link, PeerError
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.describe_cluster import DescribeClusterRequest, DescribeClusterResponse
@@ -260,6 +262,7 @@ class Broker:
             self._waits_for = "the quorum"
             voters = ",".join(map(str, self.config.voters()))
             log.info("waiting for the quorum", node=self.config.node_id, voters=voters)
+            await self._warn_of_other_clusters()
             await self._patiently(self.channel.catch_up)
             self._waits_for = ""
         while not self.directory.cluster_id:
@@ -269,6 +272,27 @@ class Broker:
                 log.info("joined", cluster=cluster_id)
             else:
                 await asyncio.sleep(CLUSTER_ID_RETRY_S)
+
+    async def _warn_of_other_clusters(self) -> None:
+        """Say so if a voter answers as part of another cluster: it and this node will never agree."""
+        own = self.directory.cluster_id
+        for voter in self.config.voters():
+            link = Link(
+                self._ports.network, voter.host, voter.port, client_id=f"broker-{self.config.node_id}"
+            )
+            with suppress(PeerError):
+                theirs: DescribeClusterResponse = await link.call(
+                    DescribeClusterRequest(endpoint_type=CONTROLLERS), 1, SOON_MS
+                )
+                if own and theirs.cluster_id not in ("", own):
+                    log.error(
+                        "a voter belongs to another cluster; start one of the two with another --data-dir",
+                        voter=str(voter),
+                        its_cluster=theirs.cluster_id,
+                        own_cluster=own,
+                        data_dir=self.config.log_dir,
+                    )
+            link.close()
 
     async def _cluster_id(self) -> str:
         """As the quorum's leader knows it; empty if that has not worked it out yet."""

@@ -9,6 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+
+from streamkit.broker.storage.log_directory import format_directory
 from streamkit.net.peer import PeerError
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.create_topics import CreatableTopic, CreateTopicsRequest
@@ -22,6 +25,8 @@ from streamkit.protocol.messages.describe_quorum import (
 from streamkit.protocol.messages.find_coordinator import FindCoordinatorRequest
 from streamkit.protocol.messages.init_producer_id import InitProducerIdRequest
 from streamkit.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
+from streamkit.runtime.os.disk import OsDisk
+from streamkit.runtime.os.rng import SystemRng
 from tests.support.broker_cluster import BrokerCluster, Node
 
 Seen = TypeVar("Seen")
@@ -231,3 +236,18 @@ async def test_a_node_without_its_quorum_says_what_it_waits_for_and_starts_when_
     await asyncio.get_running_loop().run_in_executor(None, cluster.start, 2)
     await starting
     assert cluster_id_in(first.data_dir) == cluster_id_in(cluster[2].data_dir) != ""
+
+
+async def test_a_directory_of_another_cluster_is_named_while_its_node_waits(
+    new_cluster: Callable[..., BrokerCluster],
+) -> None:
+    cluster = new_cluster(1).start()
+    stranger = cluster.broker_only(7)
+    await format_directory(OsDisk(), str(stranger.data_dir), node_id=7, cluster_id="other", rng=SystemRng())
+    starting = asyncio.get_running_loop().run_in_executor(None, stranger.start)
+    async with asyncio.timeout(20):
+        while not any("belongs to another cluster" in line for line in stranger.log):
+            await asyncio.sleep(0.05)
+    stranger.kill()
+    with pytest.raises(AssertionError, match="did not become ready"):
+        await starting
