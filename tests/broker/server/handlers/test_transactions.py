@@ -1,0 +1,204 @@
+"""Transactions over a socket, in the versions that no Python client speaks: KIP-890, and administration."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from streamkit.broker.coordination.shard import Producer
+from streamkit.protocol.error_codes import ErrorCode
+from streamkit.protocol.messages.api_versions import ApiVersionsRequest
+from streamkit.protocol.messages.describe_producers import DescribeProducersRequest, TopicRequest
+from streamkit.protocol.messages.describe_transactions import DescribeTransactionsRequest
+from streamkit.protocol.messages.end_txn import EndTxnRequest, EndTxnResponse
+from streamkit.protocol.messages.fetch import FetchPartition
+from streamkit.protocol.messages.find_coordinator import FindCoordinatorRequest
+from streamkit.protocol.messages.init_producer_id import InitProducerIdRequest
+from streamkit.protocol.messages.list_transactions import ListTransactionsRequest
+from streamkit.protocol.messages.offset_fetch import (
+    OffsetFetchRequest,
+    OffsetFetchRequestGroup,
+    OffsetFetchRequestTopics,
+)
+from streamkit.protocol.messages.txn_offset_commit import (
+    TxnOffsetCommitRequest,
+    TxnOffsetCommitRequestPartition,
+    TxnOffsetCommitRequestTopic,
+)
+from streamkit.protocol.messages.write_txn_markers import (
+    WritableTxnMarker,
+    WritableTxnMarkerTopic,
+    WriteTxnMarkersRequest,
+)
+from tests.broker.server.wire import Wire, batch, connected, produce_request, running, topic
+
+READ_COMMITTED = 1
+
+
+@pytest.fixture
+async def wire(tmp_path: Path) -> AsyncIterator[Wire]:
+    async with running(tmp_path) as broker, connected(broker) as wire:
+        await topic(broker)
+        for key, key_type in (("x", 1), ("g", 0)):
+            await wire.ask(FindCoordinatorRequest(coordinator_keys=[key], key_type=key_type), 4)
+        yield wire
+
+
+async def init(wire: Wire) -> Producer:
+    answer = await wire.ask(InitProducerIdRequest(transactional_id="x", transaction_timeout_ms=10_000), 5)
+    assert not answer.error_code
+    return Producer(answer.producer_id, answer.producer_epoch)
+
+
+async def write(wire: Wire, producer: Producer, sequence: int = 0, version: int = 12) -> int:
+    data = batch(
+        b"v",
+        producer_id=producer.producer_id,
+        producer_epoch=producer.epoch,
+        base_sequence=sequence,
+        transactional=True,
+    )
+    answer = await wire.ask(produce_request(data, transactional_id="x"), version)
+    code: int = answer.responses[0].partition_responses[0].error_code
+    return code
+
+
+async def end(wire: Wire, producer: Producer, *, committed: bool = True) -> EndTxnResponse:
+    request = EndTxnRequest(
+        transactional_id="x",
+        producer_id=producer.producer_id,
+        producer_epoch=producer.epoch,
+        committed=committed,
+    )
+    answer: EndTxnResponse = await wire.ask(request, 5)
+    return answer
+
+
+async def test_trap_24_produce_12_adds_and_end_txn_5_bumps(wire: Wire) -> None:
+    producer = await init(wire)
+    for round_number in range(3):
+        assert await write(wire, producer) == 0
+        answer = await end(wire, producer)
+        assert (answer.error_code, answer.producer_epoch) == (0, round_number + 1)
+        assert await write(wire, producer, 1) == ErrorCode.INVALID_PRODUCER_EPOCH, "the epoch before"
+        producer = Producer(answer.producer_id, answer.producer_epoch)
+
+
+async def test_kip_890_an_older_produce_must_have_added_the_partition(wire: Wire) -> None:
+    producer = await init(wire)
+    assert await write(wire, producer, version=10) == ErrorCode.INVALID_TXN_STATE
+    assert await write(wire, producer, version=11) == ErrorCode.TRANSACTION_ABORTABLE
+
+
+async def test_trap_24_transaction_version_is_finalized_in_a_new_cluster(wire: Wire) -> None:
+    request = ApiVersionsRequest(client_software_name="t", client_software_version="1")
+    answer = await wire.ask(request, 4)
+    levels = {one.name: one.max_version_level for one in answer.finalized_features}
+    assert levels["transaction.version"] == 2
+
+
+async def test_trap_30_a_fetch_tells_of_aborts_and_ends_at_the_stable_offset(
+    wire: Wire,
+) -> None:
+    producer = await init(wire)
+    await write(wire, producer)
+    wanted = FetchPartition(partition=0, fetch_offset=0, partition_max_bytes=1 << 20)
+    open_one = (await wire.fetch(wanted, isolation_level=READ_COMMITTED)).responses[0].partitions[0]
+    assert (open_one.high_watermark, open_one.last_stable_offset, len(open_one.records or b"")) == (1, 0, 0)
+    await end(wire, producer, committed=False)
+    wanted = FetchPartition(partition=0, fetch_offset=0, partition_max_bytes=1 << 20)
+    aborted = await wire.fetch(wanted, isolation_level=READ_COMMITTED, min_bytes=100, max_wait_ms=5_000)
+    found = aborted.responses[0].partitions[0]
+    assert [(one.producer_id, one.first_offset) for one in found.aborted_transactions] == [
+        (producer.producer_id, 0)
+    ]
+    assert found.last_stable_offset == found.high_watermark == 2
+    everything = (await wire.fetch(wanted)).responses[0].partitions[0]
+    assert everything.aborted_transactions is None
+
+
+async def test_trap_38_a_pending_offset_is_unstable_until_its_end(wire: Wire) -> None:
+    producer = await init(wire)
+    part = TxnOffsetCommitRequestPartition(committed_offset=7)
+    commit = TxnOffsetCommitRequest(
+        transactional_id="x",
+        group_id="g",
+        producer_id=producer.producer_id,
+        producer_epoch=producer.epoch,
+        topics=[TxnOffsetCommitRequestTopic(name="t", partitions=[part])],
+    )
+    refused = await wire.ask(commit, 4)
+    assert refused.topics[0].partitions[0].error_code == ErrorCode.INVALID_TXN_STATE
+    assert not (await wire.ask(commit, 5)).topics[0].partitions[0].error_code
+    fetch = OffsetFetchRequest(
+        groups=[
+            OffsetFetchRequestGroup(
+                group_id="g", topics=[OffsetFetchRequestTopics(name="t", partition_indexes=[0])]
+            )
+        ],
+        require_stable=True,
+    )
+
+    async def fetched() -> tuple[int, int]:
+        found = (await wire.ask(fetch, 9)).groups[0].topics[0].partitions[0]
+        return found.committed_offset, found.error_code
+
+    assert await fetched() == (-1, ErrorCode.UNSTABLE_OFFSET_COMMIT)
+    assert not (await end(wire, producer)).error_code
+    async with asyncio.timeout(10):
+        while (answer := await fetched())[1]:
+            pass
+    assert answer == (7, 0)
+
+
+async def test_transactions_are_listed_and_described(wire: Wire) -> None:
+    producer = await init(wire)
+    await write(wire, producer)
+    described = (
+        await wire.ask(DescribeTransactionsRequest(transactional_ids=["x", "y"]), 0)
+    ).transaction_states
+    assert [(one.error_code, one.transaction_state) for one in described if one.transactional_id == "x"] == [
+        (0, "Ongoing")
+    ]
+    assert described[0].topics[0].partitions == [0] and described[1].error_code
+    for pattern, states, count in (
+        ("x|z", [], 1),
+        ("z", [], 0),
+        (None, ["Empty"], 0),
+        (None, ["Ongoing"], 1),
+    ):
+        request = ListTransactionsRequest(state_filters=states, transactional_id_pattern=pattern)
+        assert len((await wire.ask(request, 2)).transaction_states) == count
+    producers = await wire.ask(
+        DescribeProducersRequest(topics=[TopicRequest(name="t", partition_indexes=[0, 1])]), 0
+    )
+    here, missing = producers.topics[0].partitions
+    assert [(one.producer_id, one.current_txn_start_offset) for one in here.active_producers] == [
+        (producer.producer_id, 0)
+    ]
+    assert missing.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+
+async def test_markers_that_come_again_or_too_late_change_nothing(wire: Wire) -> None:
+    producer = await init(wire)
+    await write(wire, producer)
+
+    async def marked(epoch: int, coordinator_epoch: int = 0) -> int:
+        marker = WritableTxnMarker(
+            producer_id=producer.producer_id,
+            producer_epoch=epoch,
+            transaction_result=False,
+            topics=[WritableTxnMarkerTopic(name="t", partition_indexes=[0])],
+            coordinator_epoch=coordinator_epoch,
+            transaction_version=2,
+        )
+        answer = await wire.ask(WriteTxnMarkersRequest(markers=[marker]), 2)
+        code: int = answer.markers[0].topics[0].partitions[0].error_code
+        return code
+
+    assert await marked(0) == ErrorCode.INVALID_PRODUCER_EPOCH, "of the transaction before"
+    assert [await marked(1, 3), await marked(1, 3)] == [0, 0]
+    assert await marked(1, 2) == ErrorCode.TRANSACTION_COORDINATOR_FENCED
