@@ -121,6 +121,11 @@ class LogTransactions:
         verification.is_granted = True
         return True
 
+    def refuse(self, producer_id: int, verification: Verification) -> None:
+        """The coordinator knows of no such transaction: nothing is remembered of whoever asked."""
+        if self.verifications.get(producer_id) is verification:
+            del self.verifications[producer_id]
+
     def needs_verification(self, entry: ProducerEntry | None, epoch: int) -> bool:
         return entry is None or not entry.has_open_transaction(epoch)
 

@@ -155,7 +155,12 @@ def test_a_marker_makes_an_answer_that_was_asked_for_before_it_worthless() -> No
     assert log.verify(5, 0, 1) is asked and asked.lowest_sequence == 1
     log.ended(5, 9, aborted=True)
     assert not log.grant(5, 0, asked)
-    assert log.grant(5, 0, log.verify(5, 0, 3))
+    again = log.verify(5, 0, 3)
+    assert log.grant(5, 0, again)
+    log.refuse(5, asked)
+    assert log.verifications == {5: again}
+    log.refuse(5, again)
+    assert not log.verifications
 
 
 def test_the_index_is_kafkas() -> None:

@@ -154,6 +154,8 @@ class PendingProduce:
     def _admitted(self, one: Unadmitted, code: ErrorCode) -> None:
         log, transactions = one.actor.log, one.actor.log.transactions
         if code is not ErrorCode.NONE:
+            if code not in RETRIABLE_IN_THE_COORDINATOR:
+                transactions.refuse(one.producer.producer_id, one.verification)
             self.done(one.place, not_admitted(code, self._request.version))
         elif transactions.grant(*one.producer, one.verification) or not transactions.needs_verification(
             log.producers.get(one.producer.producer_id), one.producer.epoch

@@ -270,6 +270,8 @@ async def _admitted(broker: Broker, request: RequestContext, message: TxnOffsetC
     call = PartitionsCall(message.transactional_id, Producer(message.producer_id, epoch), [place])
     adds = request.version >= IMPLICIT_ADD_VERSION
     code = (await (broker.gate.add(call) if adds else broker.gate.verify(call)))[place]
+    if code is not ErrorCode.NONE:
+        transactions.refuse(message.producer_id, verification)
     if code in (ErrorCode.NETWORK_EXCEPTION, ErrorCode.COORDINATOR_NOT_AVAILABLE, ErrorCode.NOT_COORDINATOR):
         return ErrorCode.COORDINATOR_LOAD_IN_PROGRESS  # of the transaction: worth another try
     if code is ErrorCode.CONCURRENT_TRANSACTIONS and not adds:
