@@ -1,0 +1,233 @@
+"""kill -9 and SIGSTOP of brokers in a cluster under load: nothing acknowledged is lost, written twice or
+out of order, and writes go on at once.
+
+Three brokers, every partition on all of them, acks=all. Producers of librdkafka and aiokafka, idempotent, and
+a committing group member run through every fault. Measured are the gap of each partition that the victim led,
+from the kill to the next acknowledgement, and the group's gap to the next delivered record.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import statistics
+import threading
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from streamkit.cli.asking import ask
+from streamkit.client.cluster import health
+from streamkit.errors import StreamkitError
+from tests.chaos.load import (
+    PARTITIONS,
+    AiokafkaLoad,
+    Group,
+    Load,
+    nothing_lost_or_doubled,
+    read_all,
+    wait_for,
+)
+from tests.support.broker_cluster import BrokerCluster
+
+FAST = ("--set", "broker.heartbeat.interval.ms=200", "--set", "broker.session.timeout.ms=1000")
+WRITES_P99_S = 1.5
+GROUP_S = 10.0
+AGREEMENT_S = 1.0
+
+
+class Scene:
+    """A cluster under load, and what was measured of it."""
+
+    def __init__(self, cluster: BrokerCluster, topic: str) -> None:
+        self.cluster = cluster
+        self.topic = topic
+        self.admin = AdminClient({"bootstrap.servers": cluster.bootstrap, "log_level": 0})
+        new = NewTopic(topic, PARTITIONS, 3, config={"min.insync.replicas": "2"})
+        self.admin.create_topics([new])[topic].result(30)
+        self.loads = (Load(cluster.bootstrap, topic), AiokafkaLoad(cluster.bootstrap, topic))
+        self.group = Group(cluster.bootstrap, topic, f"g-{topic}")
+        self.write_gaps_s: list[float] = []
+        self.group_gaps_s: list[float] = []
+
+    def leaders(self) -> dict[int, int]:
+        """Partition → the broker that leads it."""
+        found = self.admin.list_topics(self.topic, timeout=10).topics[self.topic].partitions
+        return {index: partition.leader for index, partition in found.items()}
+
+    def wait_until_healthy(self) -> None:
+        wait_for(lambda: is_healthy(self.cluster.bootstrap), "the cluster is healthy again")
+
+    def wait_until_written(self, partitions: list[int]) -> None:
+        """Every one of these partitions acknowledges something from now on."""
+        now = time.monotonic()
+        wait_for(lambda: all(self.loads[0].first_after(p, now) for p in partitions), "writes go on")
+
+    def measure(self, partitions: list[int], fault_s: float) -> None:
+        """The gaps after a fault at `fault_s` that hit the leader of `partitions`."""
+        wait_for(lambda: all(self.loads[0].first_after(p, fault_s) for p in partitions), "writes go on")
+        for partition in partitions:
+            first = self.loads[0].first_after(partition, fault_s)
+            assert first is not None
+            self.write_gaps_s.append(first - fault_s)
+        # What was fetched before the fault may still be delivered a moment later.
+        wait_for(lambda: self.group.times_s[-1] > fault_s + 0.5, "the group goes on")
+        times = self.group.times_s
+        self.group_gaps_s.append(times[bisect_right(times, fault_s + 0.5)] - fault_s)
+
+    def judge(self, faults: str) -> None:
+        for load in self.loads:
+            load.finish()
+        self.group.finish()
+        self.wait_until_healthy()
+        stored = nothing_lost_or_doubled(self.loads, read_all(self.cluster.bootstrap, self.topic))
+        acknowledged = sum(len(load.acknowledged) for load in self.loads)
+        print(
+            f"{faults}: {acknowledged} acknowledged, {stored} stored, 0 lost, 0 duplicated, 0 reordered; "
+            f"writes after {spread(self.write_gaps_s)}, group after {spread(self.group_gaps_s)}"
+        )
+
+
+@contextmanager
+def under_load(cluster: BrokerCluster, topic: str) -> Iterator[Scene]:
+    scene = Scene(cluster, topic)
+    threads = (*(load.thread for load in scene.loads), scene.group.thread)
+    for thread in threads:
+        thread.start()
+    try:
+        yield scene
+    finally:
+        for one in (*scene.loads, scene.group):
+            one.stopping.set()
+
+
+def is_healthy(bootstrap: str) -> bool:
+    try:
+        return not ask(bootstrap, health).reasons()
+    except StreamkitError:
+        return False
+
+
+def p99(values: list[float]) -> float:
+    return sorted(values)[max(0, -(-len(values) * 99 // 100) - 1)]
+
+
+def spread(gaps_s: list[float]) -> str:
+    if not gaps_s:
+        return "nothing measured"
+    return f"p50 {statistics.median(gaps_s):.2f} s, p99 {p99(gaps_s):.2f} s, at most {max(gaps_s):.2f} s"
+
+
+def seeded() -> random.Random:
+    seed = int(os.environ.get("STREAMKIT_CHAOS_SEED", random.randrange(2**32)))
+    print(f"seed {seed}")
+    return random.Random(seed)
+
+
+@pytest.mark.parametrize(
+    "rounds", [pytest.param(3, id="3-kills"), pytest.param(50, id="50-kills", marks=pytest.mark.slow)]
+)
+@pytest.mark.timeout(1500)
+def test_kill_9_of_any_broker(new_cluster: Callable[..., BrokerCluster], name: str, rounds: int) -> None:
+    moments = seeded()
+    cluster = new_cluster(3, *FAST).start()
+    with under_load(cluster, name) as scene:
+        scene.wait_until_written(list(range(PARTITIONS)))
+        wait_for(lambda: bool(scene.group.times_s), "the group reads")
+        for _ in range(rounds):
+            scene.wait_until_healthy()
+            time.sleep(moments.uniform(0, 0.5))
+            victim = moments.randint(1, 3)
+            led = [p for p, leader in scene.leaders().items() if leader == victim]
+            cluster[victim].kill()
+            scene.measure(led, time.monotonic())
+            cluster[victim].start()
+        scene.judge(f"{rounds} kills")
+    if rounds >= 50:
+        assert p99(scene.write_gaps_s) <= WRITES_P99_S
+        assert max(scene.group_gaps_s) <= GROUP_S
+
+
+@pytest.mark.parametrize(
+    ("rounds", "stopped_s"),
+    [pytest.param(1, 3, id="3-s"), pytest.param(10, 10, id="10-times-10-s", marks=pytest.mark.slow)],
+)
+@pytest.mark.timeout(900)
+def test_a_stopped_leader_acknowledges_nothing_once_it_is_fenced(
+    new_cluster: Callable[..., BrokerCluster], name: str, rounds: int, stopped_s: float
+) -> None:
+    """What a zombie acknowledges would be where nobody finds it: `nothing_lost_or_doubled` looks."""
+    moments = seeded()
+    cluster = new_cluster(3, *FAST).start()
+    with under_load(cluster, name) as scene:
+        scene.wait_until_written(list(range(PARTITIONS)))
+        wait_for(lambda: bool(scene.group.times_s), "the group reads")
+        for _ in range(rounds):
+            scene.wait_until_healthy()
+            victim = scene.leaders()[moments.randrange(PARTITIONS)]
+            led = [p for p, leader in scene.leaders().items() if leader == victim]
+            process = cluster[victim].process
+            assert process is not None
+            process.send_signal(signal.SIGSTOP)
+            stopped_at_s = time.monotonic()
+            try:
+                scene.measure(led, stopped_at_s)
+                time.sleep(max(0.0, stopped_at_s + stopped_s - time.monotonic()))
+            finally:
+                process.send_signal(signal.SIGCONT)
+        scene.judge(f"{rounds} stops of {stopped_s} s")
+
+
+@pytest.mark.parametrize(
+    "rounds", [pytest.param(2, id="2-kills"), pytest.param(10, id="10-kills", marks=pytest.mark.slow)]
+)
+@pytest.mark.timeout(600)
+def test_health_agrees_with_what_other_clients_see(
+    new_cluster: Callable[..., BrokerCluster], name: str, rounds: int
+) -> None:
+    """Looked at every 200 ms, both change their mind within a second of each other."""
+    cluster = new_cluster(3, *FAST).start()
+    admin = AdminClient({"bootstrap.servers": cluster.bootstrap, "log_level": 0})
+    admin.create_topics([NewTopic(name, PARTITIONS, 3)])[name].result(30)
+    wait_for(lambda: is_healthy(cluster.bootstrap), "the cluster is healthy")
+    seen: list[tuple[float, bool, bool]] = []
+    stopping = threading.Event()
+
+    def look() -> None:
+        while not stopping.wait(0.2):
+            seen.append((time.monotonic(), is_healthy(cluster.bootstrap), looks_whole(admin, name)))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for round_ in range(rounds):
+            victim = round_ % 3 + 1
+            cluster[victim].kill()
+            wait_for(lambda: not is_healthy(cluster.bootstrap), "the loss is noticed")
+            time.sleep(AGREEMENT_S)
+            cluster[victim].start()
+            wait_for(lambda: is_healthy(cluster.bootstrap), "the cluster is healthy again")
+            time.sleep(AGREEMENT_S)
+    finally:
+        stopping.set()
+        looking.join()
+    since_s: float | None = None
+    for moment_s, healthy, whole in seen:
+        since_s = None if healthy == whole else (since_s or moment_s)
+        assert since_s is None or moment_s - since_s <= AGREEMENT_S, "health and metadata disagree"
+    assert {healthy for _, healthy, _ in seen} == {True, False}
+
+
+def looks_whole(admin: AdminClient, topic: str) -> bool:
+    try:
+        found: Any = admin.list_topics(topic, timeout=5)
+    except Exception:
+        return False
+    partitions = found.topics[topic].partitions.values()
+    return len(found.brokers) == 3 and all(one.leader > 0 and len(one.isrs) == 3 for one in partitions)
