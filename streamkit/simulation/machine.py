@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 
 from streamkit.broker.config import BrokerConfig
-from streamkit.broker.server.node import Broker
+from streamkit.broker.server.node import Broker, start_unless
 from streamkit.errors import StreamkitError
 from streamkit.runtime.contracts.ports import Ports
 from streamkit.runtime.os.spawn import TaskSpawn
@@ -85,12 +85,11 @@ class Machine:
         )
         failure: StreamkitError | None = None
         try:
-            await broker.start()
+            if await start_unless(broker, ended):
+                self._trace.say(owner.name, "is ready")
+                await ended.wait()
         except StreamkitError as error:
             failure = error
-        else:
-            self._trace.say(owner.name, "is ready")
-            await ended.wait()
         await broker.stop()
         self._ended(failure or broker.failure)
 

@@ -80,7 +80,7 @@ def play(tape: Tape, write: Callable[[str], None] | None = None) -> Report:
     """Play the tape; `write` gets a line for everything that is worth one."""
     with virtual_loop() as loop:
         run = Run(tape, loop, write)
-        with LogLines(run.trace, run.violations.append):
+        with LogLines(run.trace, run.violations.append, run.is_ending):
             try:
                 loop.run_until_complete(loop.create_task(run.play()))
             except (DeadlockError, SpinningError) as error:
@@ -123,6 +123,12 @@ class Run:
     def _violated(self, what: str) -> None:
         self.trace.say("VIOLATION", what)
         self.violations.append(what)
+
+    def is_ending(self, owner: Owner) -> bool:
+        return any(
+            machine.owner is owner and machine.broker is not None and machine.broker.failure is not None
+            for machine in self._cluster.machines.values()
+        )
 
     async def play(self) -> None:
         self._cluster.start()
@@ -194,6 +200,7 @@ class Run:
             found += records
             offset = next_offset
         self._violated(f"unseen: partition {partition} could not be read beyond {offset}")
+        del self._history.final[partition]  # what cannot be read says nothing of what is lost
 
     def report(self) -> Report:
         outcomes = Counter(send.outcome for send in self._history.sends)

@@ -42,7 +42,11 @@ THE_MACHINERY = {
 """The simulator: seeded generators are handed around as `Random`; the runner is outside of any run."""
 TASKS = {"asyncio.create_task", "asyncio.ensure_future"}
 """`Spawn` owns tasks, so that none outlives its node and no failure is lost."""
-AWAIT_WHAT_THEY_START = {"broker/server/controller_channel.py", "broker/server/quorum.py"}
+AWAIT_WHAT_THEY_START = {
+    "broker/server/controller_channel.py",
+    "broker/server/node.py",
+    "broker/server/quorum.py",
+}
 
 
 def modules() -> list[Path]:

@@ -76,3 +76,10 @@ def test_ddmin_keeps_what_it_takes() -> None:
 @pytest.mark.parametrize("path", corpus.tapes(CORPUS), ids=lambda path: path.name)
 def test_what_once_failed_does_not_fail_again(path: Path) -> None:
     assert play(corpus.load(path)).violations == []
+
+
+def test_a_few_seeds_of_three_nodes() -> None:
+    summary = sum_up(play_seeds(range(100, 103), until_ms=SHORT_MS, nodes=3, jobs=1))
+    assert summary.violations == {}
+    assert summary.elections >= 3 * 3
+    assert not {"R1", "R4", "R5", "R6", "L1", "L2", "L3", "L4", "L7"} - set(summary.evaluations)

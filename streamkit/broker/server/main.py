@@ -22,7 +22,7 @@ import structlog
 
 from streamkit.broker.config import BrokerConfig
 from streamkit.broker.config_key import INT_MAX
-from streamkit.broker.server.node import Broker
+from streamkit.broker.server.node import Broker, start_unless
 from streamkit.broker.storage.log_directory import OPEN_FILES
 from streamkit.errors import RefusedError
 from streamkit.runtime.os.memory import keep_freed_memory
@@ -133,15 +133,8 @@ class Process:
 
     async def _start(self, broker: Broker) -> None:
         """Start, unless told to end meanwhile; then say so."""
-        starting = asyncio.ensure_future(broker.start())
-        ended = asyncio.ensure_future(self._ended.wait())
-        await asyncio.wait((starting, ended), return_when=asyncio.FIRST_COMPLETED)
-        ended.cancel()
-        if not starting.done():
-            starting.cancel()
-            await asyncio.gather(starting, return_exceptions=True)
+        if not await start_unless(broker, self._ended):
             return
-        starting.result()
         gc.collect()
         gc.freeze()
         keep_freed_memory()

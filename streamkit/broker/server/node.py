@@ -530,6 +530,20 @@ class Broker:
                 await self.directory.close()
 
 
+async def start_unless(broker: Broker, ended: asyncio.Event) -> bool:
+    """Start the node, unless it is told to end meanwhile, or ends by itself; whether it started."""
+    starting = asyncio.ensure_future(broker.start())
+    ending = asyncio.ensure_future(ended.wait())
+    await asyncio.wait((starting, ending), return_when=asyncio.FIRST_COMPLETED)
+    ending.cancel()
+    if not starting.done():
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        return False
+    starting.result()
+    return True
+
+
 def cannot_listen(address: ListenerAddress, error: OSError) -> RefusedError:
     where, hint = f"{address.host}:{address.port}", "choose another address with --listen HOST:PORT"
     if error.errno == errno.EADDRINUSE:

@@ -61,7 +61,7 @@ def check_writes(history: History, logs: dict[int, dict[int, str]], findings: Fi
             sent.add(value)
             if send.outcome is Outcome.FAILED:
                 refused.add(value)
-            if send.outcome is not Outcome.OK:
+            if send.outcome is not Outcome.OK or send.partition not in logs:
                 continue
             where = f"{value} of {send.producer} in partition {send.partition}"
             if value not in there:
@@ -89,7 +89,9 @@ def check_offsets(history: History, logs: dict[int, dict[int, str]], findings: F
                 )
             seen[value] = offset
     for poll in history.polls:
-        records = logs.get(poll.partition, {})
+        if poll.partition not in logs:
+            continue
+        records = logs[poll.partition]
         for offset, value in poll.records:
             findings.evaluations["L6"] += 1
             last = records.get(offset)

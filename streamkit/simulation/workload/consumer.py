@@ -38,7 +38,7 @@ from streamkit.protocol.messages.sync_group import (
     SyncGroupRequestAssignment,
     SyncGroupResponse,
 )
-from streamkit.protocol.records.batch import batches
+from streamkit.protocol.records.batch import batches, check_batch
 from streamkit.protocol.records.record import decode_records
 from streamkit.protocol.schema import Message
 from streamkit.simulation.workload.client import REQUEST_TIMEOUT_MS, Address, Client
@@ -105,6 +105,7 @@ class Reader:
         records, next_offset = [], offset
         assert not isinstance(data.records, list), "records that were decoded are one buffer"
         for header, batch in batches(data.records or b""):
+            check_batch(batch)
             next_offset = max(next_offset, header.next_offset)
             for record in () if header.is_control else decode_records(batch):
                 if record.offset >= offset:
