@@ -8,12 +8,12 @@ import msgspec
 import pytest
 
 from streamkit.simulation import corpus
-from streamkit.simulation.disk import Inode
 from streamkit.simulation.draw import draw_tape
 from streamkit.simulation.run import play
 from streamkit.simulation.runner import play_seeds, sum_up
 from streamkit.simulation.shrink import ddmin, fails_alike, shrink
 from streamkit.simulation.tape import Fault, Tape, decode_tape, encode_tape
+from tests.simulation.mutations import mutated
 
 SHORT_MS = 12_000
 CORPUS = Path(__file__).parent / "corpus"
@@ -44,28 +44,22 @@ def test_a_trace_tells_what_happened() -> None:
 
 def with_a_loss_of_power() -> Tape:
     faults = [
-        Fault(at_ms=at_ms, kind=kind, lasts_ms=100, target="node:1", amount=0.5)
-        for at_ms, kind in ((1000, "reset"), (2000, "clock-jump"), (2500, "power"), (3000, "reset"))
+        Fault(at_ms=at_ms, kind=kind, lasts_ms=600, target="node:1", amount=0.5)
+        for at_ms, kind in ((1000, "reset"), (2000, "stall"), (2500, "power"), (3000, "reset"))
     ]
     tape = draw_tape(5, 4500, nodes=1)
-    return msgspec.structs.replace(tape, faults=tuple(faults), operations=tape.operations[:40])
+    return msgspec.structs.replace(tape, faults=tuple(faults), operations=tape.operations[:60])
 
 
-@pytest.fixture
-def forgetful_disks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Flushes that do nothing: what a drive does that lies about its cache."""
-    settle = Inode.settle
-    monkeypatch.setattr(Inode, "settle", lambda inode, latest, **_: settle(inode, latest, durably=False))
-
-
-def test_a_lost_write_is_found_and_shrunk(forgetful_disks: None) -> None:
+def test_a_lost_write_is_found_and_shrunk() -> None:
     tape = with_a_loss_of_power()
-    found = play(tape).violations
-    assert any(violation.startswith("lost-write") for violation in found)
-    short = shrink(tape, fails_alike(["lost-write: of any value"]))
-    assert [fault.kind for fault in short.faults] == ["power"]
-    assert len(short.operations) <= 2
-    assert any(violation.startswith("lost-write") for violation in play(short).violations)
+    with mutated("acknowledge-before-fsync"):
+        assert any(violation.startswith("lost-write") for violation in play(tape).violations)
+        short = shrink(tape, fails_alike(["lost-write: of any value"]))
+        assert any(violation.startswith("lost-write") for violation in play(short).violations)
+    assert [fault.kind for fault in short.faults] == ["stall", "power"]
+    assert len(short.operations) <= 5
+    assert play(short).violations == []
 
 
 def test_ddmin_keeps_what_it_takes() -> None:

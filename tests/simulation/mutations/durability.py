@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from streamkit.broker.controller.topic_names import CLUSTER_METADATA
 from streamkit.broker.storage import opening
 from streamkit.broker.storage.flusher import Flusher
 from streamkit.broker.storage.partition_log import PartitionLog
@@ -14,12 +15,13 @@ from tests.simulation.mutations import mutation, wrapped
 
 @mutation(6, nodes=1)
 def acknowledge_before_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An append counts as flushed at once."""
+    """An append to a partition counts as flushed at once."""
 
     def make(original: Any) -> Any:
         def flush(log: PartitionLog, now_ms: int) -> None:
             original(log, now_ms)
-            log.flushed_offset = log.log_end_offset
+            if log.topic != CLUSTER_METADATA:
+                log.flushed_offset = log.log_end_offset
 
         return flush
 
