@@ -74,6 +74,9 @@ def start(
 
     A setting of --set goes before the same one of --config, an option before both.
     """
+    from streamkit.telemetry.lean import import_structlog_without_rich
+
+    import_structlog_without_rich()
     from streamkit.broker.config import BrokerConfig, parse_assignments
     from streamkit.broker.server.main import run_broker
     from streamkit.runtime.os.listening import inherited
