@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from streamkit.cli.options import bootstrap_option, json_option
+
+if TYPE_CHECKING:
+    from streamkit.client.node import Node
 
 DEFAULT_DIR = "./.streamkit/cluster"
 
@@ -100,7 +103,6 @@ def info(*, bootstrap: str, as_json: bool) -> None:
     from streamkit.cli.asking import ask
     from streamkit.cli.output import print_json, print_rows
     from streamkit.client import cluster as client
-    from streamkit.client.node import Node
 
     async def look(node: Node) -> tuple[client.Members, list[client.Partition]]:
         return await client.members(node), await client.partitions(node)
@@ -161,6 +163,84 @@ def quorum(*, bootstrap: str, as_json: bool) -> None:
         return
     click.echo(f"epoch {found.leader_epoch}, committed up to {found.high_watermark}")
     print_rows(tuple(rows[0]), rows)
+
+
+@cluster.command()
+@click.argument("node_id", metavar="NODE", type=click.IntRange(min=0))
+@click.argument("controller", metavar="HOST:PORT")
+@bootstrap_option
+@json_option
+def admit(*, node_id: int, controller: str, bootstrap: str, as_json: bool) -> None:
+    """Let NODE vote in the quorum; HOST:PORT is its controller listener.
+
+    The node must run already: started with the voters there are as --voters, and a --controller-listen of its
+    own. Two voters survive the loss of none, three that of one.
+    """
+    from streamkit.cli.asking import ask
+    from streamkit.client import cluster as client
+    from streamkit.client.node import Node
+    from streamkit.runtime.os.network import TcpNetwork
+
+    async def work(node: Node) -> list[int]:
+        there = await Node.connect(TcpNetwork(), controller)
+        try:
+            await client.admit(node, node_id, there)
+        finally:
+            await there.close()
+        return await _voters(node)
+
+    _tell_voters(ask(bootstrap, work), as_json=as_json)
+
+
+@cluster.command()
+@click.argument("node_id", metavar="NODE", type=click.IntRange(min=0))
+@bootstrap_option
+@json_option
+def dismiss(*, node_id: int, bootstrap: str, as_json: bool) -> None:
+    """Take NODE's vote in the quorum away; it stays a broker."""
+    from streamkit.cli.asking import ask
+    from streamkit.client import cluster as client
+
+    async def work(node: Node) -> list[int]:
+        await client.dismiss(node, node_id)
+        return await _voters(node)
+
+    _tell_voters(ask(bootstrap, work), as_json=as_json)
+
+
+@cluster.command()
+@click.argument("broker_id", metavar="BROKER", type=click.IntRange(min=0))
+@bootstrap_option
+@json_option
+def forget(*, broker_id: int, bootstrap: str, as_json: bool) -> None:
+    """Strike off BROKER, which is gone for good.
+
+    Empty it (`partition move --off`), dismiss it if it votes, and stop it first.
+    """
+    from streamkit.cli.asking import ask
+    from streamkit.cli.output import print_json
+    from streamkit.client import cluster as client
+
+    ask(bootstrap, lambda node: client.forget(node, broker_id))
+    if as_json:
+        print_json({"forgotten": broker_id})
+    else:
+        click.echo(f"forgot broker {broker_id}")
+
+
+async def _voters(node: Node) -> list[int]:
+    from streamkit.client import cluster as client
+
+    return sorted(one.replica_id for one in (await client.quorum(node)).current_voters)
+
+
+def _tell_voters(voters: list[int], *, as_json: bool) -> None:
+    from streamkit.cli.output import print_json
+
+    if as_json:
+        print_json({"voters": voters})
+    else:
+        click.echo(f"voters: {', '.join(map(str, voters))}")
 
 
 def _seconds_since(timestamp_ms: int, now_ms: float) -> float | None:

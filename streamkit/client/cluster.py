@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from streamkit.client.node import Node, check
+from streamkit.client.node import REQUEST_MS, AnsweredError, Node, check
+from streamkit.errors import DeadlineError, NotFoundError, RefusedError
 from streamkit.protocol.error_codes import ErrorCode
+from streamkit.protocol.messages.add_raft_voter import AddRaftVoterRequest, Listener
 from streamkit.protocol.messages.alter_partition_reassignments import (
     AlterPartitionReassignmentsRequest,
     ReassignablePartition,
@@ -24,16 +26,24 @@ from streamkit.protocol.messages.describe_quorum import (
     DescribeQuorumRequestPartitionData,
     DescribeQuorumRequestTopicData,
     DescribeQuorumResponsePartitionData,
+    ReplicaState,
 )
 from streamkit.protocol.messages.elect_leaders import ElectLeadersRequest, TopicPartitions
 from streamkit.protocol.messages.list_partition_reassignments import ListPartitionReassignmentsRequest
 from streamkit.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
+from streamkit.protocol.messages.remove_raft_voter import RemoveRaftVoterRequest
+from streamkit.protocol.messages.unregister_broker import UnregisterBrokerRequest
 
 METADATA_TOPIC = "__cluster_metadata"
 MIN_INSYNC = "min.insync.replicas"
 TOPIC_RESOURCE = 2
 NO_BROKER = -1
-UNKNOWN_TIME = -1
+CONTROLLER_LISTENER = "CONTROLLER"
+CONTROLLERS = 2
+SILENT_MS = 5_000
+"""A voter that has not asked the leader for so long is silent; it asks every half second."""
+SOON_MS = 2_000
+ADMISSION_MS = 30_000
 
 
 class Place(NamedTuple):
@@ -82,6 +92,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     controller: int | None
     live_brokers: list[int]
     missing_brokers: list[int]
+    silent_voters: list[int]
+    """Live brokers whose controllers do not follow the quorum's leader."""
     offline_partitions: list[str]
     """No leader: neither written nor read."""
     under_min_isr_partitions: list[str]
@@ -92,6 +104,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     def reasons(self) -> list[str]:
         reasons = [] if self.controller is not None else ["no controller decides"]
         reasons += [f"broker {broker} is gone" for broker in self.missing_brokers]
+        reasons += [f"voter {voter} does not follow the quorum" for voter in self.silent_voters]
         for what, places in (
             ("offline", self.offline_partitions),
             ("below min.insync.replicas", self.under_min_isr_partitions),
@@ -156,12 +169,14 @@ async def health(node: Node) -> Health:
     now, all_partitions = await members(node), await partitions(node)
     live = {broker.broker_id for broker in now.brokers if not broker.is_fenced}
     known = {broker.broker_id for broker in now.brokers}.union(*(one.replicas for one in all_partitions))
+    silent = None if now.controller is None else await _silent_voters(node)
     at_risk = [one for one in all_partitions if one.leader is None or one.is_under_replicated]
     least = await _min_insync(node, {one.topic for one in at_risk})
     return Health(
-        controller=now.controller,
+        controller=None if silent is None else now.controller,
         live_brokers=sorted(live),
-        missing_brokers=sorted(known - live),
+        missing_brokers=sorted((known | (silent or set())) - live),
+        silent_voters=sorted((silent or set()) & live),
         offline_partitions=[str(one.place) for one in at_risk if one.leader is None],
         under_min_isr_partitions=[
             str(one.place)
@@ -170,6 +185,23 @@ async def health(node: Node) -> Health:
         ],
         under_replicated_partitions=[str(one.place) for one in at_risk if one.is_under_replicated],
     )
+
+
+async def _silent_voters(node: Node) -> set[int] | None:
+    """The voters that do not follow; None if the quorum has no leader that could say."""
+    try:
+        found = await quorum(node, timeout_ms=SOON_MS)
+    except RefusedError:
+        return set()  # a cluster that has no quorum to be asked about
+    except (AnsweredError, DeadlineError):
+        return None
+    leaders = [one for one in found.current_voters if one.replica_id == found.leader_id]
+    now_ms = max((one.last_caught_up_timestamp for one in leaders), default=0)
+    return {
+        one.replica_id
+        for one in found.current_voters
+        if one.replica_id != found.leader_id and one.last_fetch_timestamp < now_ms - SILENT_MS
+    }
 
 
 async def _min_insync(node: Node, topics: Iterable[str]) -> Mapping[str, int]:
@@ -189,15 +221,95 @@ async def _min_insync(node: Node, topics: Iterable[str]) -> Mapping[str, int]:
     }
 
 
-async def quorum(node: Node) -> DescribeQuorumResponsePartitionData:
+async def quorum(node: Node, *, timeout_ms: float = REQUEST_MS) -> DescribeQuorumResponsePartitionData:
     """The metadata quorum as its leader sees it."""
     partition = DescribeQuorumRequestPartitionData(partition_index=0)
     topic = DescribeQuorumRequestTopicData(topic_name=METADATA_TOPIC, partitions=[partition])
-    answer = await node.ask(DescribeQuorumRequest(topics=[topic]))
+    answer = await node.ask(DescribeQuorumRequest(topics=[topic]), timeout_ms)
     check(answer.error_code, answer.error_message)
     found: DescribeQuorumResponsePartitionData = answer.topics[0].partitions[0]
     check(found.error_code, found.error_message)
     return found
+
+
+async def admit(node: Node, node_id: int, controller: Node) -> None:
+    """Make an observer of the quorum a voter; `controller` is a connection to its controller listener.
+
+    Raises NotFoundError if no such node follows the quorum, RefusedError if it votes already or `controller`
+    is not of this cluster, AnsweredError.
+    """
+    found = await quorum(node)
+    if _replica(found.current_voters, node_id) is not None:
+        raise RefusedError(f"node {node_id} is a voter already", hint="streamkit cluster quorum")
+    observer = _replica(found.observers, node_id)
+    if observer is None:
+        raise NotFoundError(
+            f"node {node_id} does not follow the quorum; start it first, with the voters there are",
+            hint="streamkit cluster quorum",
+        )
+    there = await controller.ask(DescribeClusterRequest(endpoint_type=CONTROLLERS))
+    check(there.error_code, there.error_message)
+    here = await members(node)
+    if there.cluster_id != here.cluster_id:
+        raise RefusedError(f"{controller.address} is the controller of another cluster")
+    host, _, port = controller.address.rpartition(":")
+    request = AddRaftVoterRequest(
+        cluster_id=here.cluster_id,
+        timeout_ms=ADMISSION_MS,
+        voter_id=node_id,
+        voter_directory_id=observer.replica_directory_id,
+        listeners=[Listener(name=CONTROLLER_LISTENER, host=host, port=int(port))],
+    )
+    answer = await node.ask(request, ADMISSION_MS)
+    check(answer.error_code, answer.error_message)
+
+
+async def dismiss(node: Node, node_id: int) -> None:
+    """Make a voter of the quorum an observer; raises NotFoundError, RefusedError, AnsweredError."""
+    found = await quorum(node)
+    voter = _replica(found.current_voters, node_id)
+    if voter is None:
+        raise NotFoundError(f"node {node_id} is not a voter", hint="streamkit cluster quorum")
+    if len(found.current_voters) == 1:
+        raise RefusedError(
+            f"node {node_id} is the only voter; nobody would decide",
+            hint="streamkit cluster admit NODE HOST:PORT",
+        )
+    request = RemoveRaftVoterRequest(
+        cluster_id=(await members(node)).cluster_id,
+        voter_id=node_id,
+        voter_directory_id=voter.replica_directory_id,
+    )
+    answer = await node.ask(request, ADMISSION_MS)
+    check(answer.error_code, answer.error_message)
+
+
+async def forget(node: Node, broker_id: int) -> None:
+    """Strike a broker that is gone off the list; raises NotFoundError, RefusedError, AnsweredError.
+
+    Refused while it is live, votes or holds replicas: it would come back, or be missed.
+    """
+    brokers = {one.broker_id: one for one in (await members(node)).brokers}
+    if broker_id not in brokers:
+        raise NotFoundError(f"there is no broker {broker_id}", hint="streamkit cluster info")
+    held = [one.place for one in await partitions(node) if broker_id in one.replicas]
+    if held:
+        raise RefusedError(
+            f"broker {broker_id} holds {len(held)} partitions, for example {held[0]}",
+            hint=f"streamkit partition move --off {broker_id} --yes",
+        )
+    if _replica((await quorum(node)).current_voters, broker_id) is not None:
+        raise RefusedError(
+            f"broker {broker_id} is a voter of the quorum", hint=f"streamkit cluster dismiss {broker_id}"
+        )
+    if not brokers[broker_id].is_fenced:
+        raise RefusedError(f"broker {broker_id} is live", hint="stop it first; it would only register again")
+    answer = await node.ask(UnregisterBrokerRequest(broker_id=broker_id))
+    check(answer.error_code, answer.error_message)
+
+
+def _replica(replicas: Iterable[ReplicaState], node_id: int) -> ReplicaState | None:
+    return next((one for one in replicas if one.replica_id == node_id), None)
 
 
 async def moving(node: Node) -> list[Moving]:

@@ -58,6 +58,11 @@ class Node:
             hint=f"streamkit broker start --listen {bootstrap.partition(',')[0]}",
         )
 
+    @property
+    def address(self) -> str:
+        """HOST:PORT of the broker at the other end."""
+        return self._peer.address
+
     async def ask(self, message: Message, timeout_ms: float = REQUEST_MS) -> Any:
         """The response to `message`, in the newest version that both sides speak.
 

@@ -36,6 +36,7 @@ class ClusterView:
 
     def __init__(self, image: MetadataImage, listener: str) -> None:
         self._image = image
+        self._listener = listener
         self._reachable: dict[int, Endpoint] = {}
         for broker in image.live_brokers():
             endpoint = broker.endpoint(listener)
@@ -46,6 +47,13 @@ class ClusterView:
         """The live brokers that have this listener."""
         for broker_id, endpoint in self._reachable.items():
             yield self._image.brokers[broker_id], endpoint
+
+    def all_brokers(self) -> Iterator[tuple[BrokerRegistration, Endpoint]]:
+        """Those that have this listener, fenced ones among them."""
+        for broker in self._image.brokers.values():
+            endpoint = broker.endpoint(self._listener)
+            if endpoint is not None:
+                yield broker, endpoint
 
     def metadata_brokers(self) -> list[MetadataResponseBroker]:
         return [

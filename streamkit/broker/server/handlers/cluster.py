@@ -142,14 +142,19 @@ def describe_cluster(
 ) -> DescribeClusterResponse:
     if message.endpoint_type != BROKERS:
         return _wrong_endpoint(request, message.endpoint_type, "this endpoint is a broker's")
+    view = ClusterView(broker.metadata, request.listener)
     return DescribeClusterResponse(
         cluster_id=broker.directory.cluster_id,
         controller_id=broker.metadata_answers.controller_id,
         brokers=[
             DescribeClusterBroker(
-                broker_id=one.broker_id, host=endpoint.host, port=endpoint.port, rack=one.rack
+                broker_id=one.broker_id,
+                host=endpoint.host,
+                port=endpoint.port,
+                rack=one.rack,
+                is_fenced=one.fenced,
             )
-            for one, endpoint in ClusterView(broker.metadata, request.listener).brokers()
+            for one, endpoint in (view.all_brokers() if message.include_fenced_brokers else view.brokers())
         ],
         cluster_authorized_operations=CLUSTER if message.include_cluster_authorized_operations else NOT_ASKED,
     )
