@@ -15,7 +15,6 @@ T = TypeVar("T")
 
 _KINDS: dict[ErrorCode, type[StreamkitError]] = {
     ErrorCode.UNKNOWN_TOPIC_OR_PARTITION: NotFoundError,
-    ErrorCode.REQUEST_TIMED_OUT: DeadlineError,
     ErrorCode.INVALID_REQUEST: UsageError,
     ErrorCode.INVALID_REPLICA_ASSIGNMENT: UsageError,
     ErrorCode.INVALID_TOPIC_EXCEPTION: UsageError,
@@ -35,4 +34,6 @@ def ask(bootstrap: str, work: Callable[[Node], Awaitable[T]]) -> T:
     try:
         return asyncio.run(connect_and_work())
     except AnsweredError as error:
+        if error.code is ErrorCode.REQUEST_TIMED_OUT:
+            raise DeadlineError("the controller did not answer", hint="streamkit cluster health") from error
         raise _KINDS.get(error.code, RefusedError)(error.message) from error

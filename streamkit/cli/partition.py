@@ -142,13 +142,15 @@ def move(
         for place, replicas in wanted.items()
     ]
     print_rows(("topic", "partition", "from", "to"), rows, as_json=as_json)
-    if not yes:
-        remark(f"{len(wanted)} partitions would move; add --yes to do it" if wanted else "nothing to move")
+    if not wanted:
+        remark("nothing to move")
         return
-    if wanted:
-        ask(bootstrap, lambda node: client.move(node, wanted))
-        if timeout_s and not cancel:
-            _wait_until_moved(bootstrap, frozenset(wanted), timeout_s)
+    if not yes:
+        remark("that was the plan; --yes carries it out")
+        return
+    ask(bootstrap, lambda node: client.move(node, wanted))
+    if timeout_s and not cancel:
+        _wait_until_moved(bootstrap, frozenset(wanted), timeout_s)
 
 
 @partition.command()

@@ -169,9 +169,10 @@ async def health(node: Node) -> Health:
     now, all_partitions = await members(node), await partitions(node)
     live = {broker.broker_id for broker in now.brokers if not broker.is_fenced}
     known = {broker.broker_id for broker in now.brokers}.union(*(one.replicas for one in all_partitions))
-    silent = None if now.controller is None else await _silent_voters(node)
     at_risk = [one for one in all_partitions if one.leader is None or one.is_under_replicated]
     least = await _min_insync(node, {one.topic for one in at_risk})
+    # Last: who is not answered in time may have lost the connection.
+    silent = None if now.controller is None else await _silent_voters(node)
     return Health(
         controller=None if silent is None else now.controller,
         live_brokers=sorted(live),

@@ -6,52 +6,14 @@ import json
 import signal
 import subprocess
 import time
-from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from tests.support.broker_process import BrokerProcess, environment, streamkit
+from tests.support.command_line import Cli
 
 LONG_AGO_MS = 1_356_998_400_000
-
-
-class Cli:
-    """`streamkit` on one broker."""
-
-    def __init__(self, bootstrap: str) -> None:
-        self.bootstrap = bootstrap
-
-    def run(self, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(
-            streamkit(*words),
-            input=stdin,
-            env=environment(STREAMKIT_BOOTSTRAP=self.bootstrap),
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-
-    def out(self, *words: str, stdin: bytes = b"") -> str:
-        """Its output; it must succeed and have nothing to remark."""
-        done = self.run(*words, stdin=stdin)
-        assert (done.returncode, done.stderr.decode()) == (0, "")
-        return done.stdout.decode()
-
-    def json(self, *words: str, stdin: bytes = b"") -> Any:
-        return json.loads(self.out(*words, "--json", stdin=stdin))
-
-    def lines(self, *words: str, stdin: bytes = b"") -> list[Any]:
-        return [json.loads(line) for line in self.out(*words, "--json", stdin=stdin).splitlines()]
-
-    def fails(self, code: int, *words: str, stdin: bytes = b"") -> str:
-        """The first line on stderr; it must fail so, briefly, and leave stdout empty."""
-        done = self.run(*words, stdin=stdin)
-        lines = done.stderr.decode().splitlines()
-        assert (done.returncode, done.stdout) == (code, b""), lines
-        assert len(lines) <= 3
-        assert lines[-1].startswith("next:  ")
-        return lines[0]
 
 
 @pytest.fixture(scope="module")
