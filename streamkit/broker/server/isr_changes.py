@@ -1,8 +1,10 @@
 """Asking the controller for other in-sync replica sets: all that wait in one request, one request at a time.
 
-A leader's proposal stays what it is until it is settled: accepted or refused by the answer, or overtaken by
-newer metadata. An answer that says that this leader is out of date settles nothing; the metadata that made
-it so is on its way. A request without an answer may have been carried out, so it is simply made again.
+A leader's proposal stays what it is until it is settled: refused by the answer, or accepted or overtaken by
+newer metadata. An answer that says that it is accepted settles nothing, for the metadata that makes it so
+may follow other news: with a smaller ISR, and without the larger min.insync.replicas that was decided just
+before, a leader would commit what its eligible replicas lack. Nor does one that says that this leader is out
+of date. A request without an answer may have been carried out, so it is simply made again.
 """
 
 from __future__ import annotations
@@ -149,7 +151,6 @@ def _applied(actor: PartitionActor, answer: AlterPartitionResponsePartitionData 
             return True  # what ends this epoch is on its way
         if answer.partition_epoch <= leader.partition_epoch:
             leader.refused()
-        actor.isr_decided(isr=answer.isr, partition_epoch=answer.partition_epoch)
         return True
     log_line.info("another ISR refused", log=actor.log.name, error=_name(code))
     if code in REFUSALS:

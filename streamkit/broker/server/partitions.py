@@ -118,16 +118,17 @@ class Partitions:
         self._image = image
         if changes.deleted:
             await self._delete_topics(changes.deleted)
+        # Before the ISRs: with the former min.insync.replicas a leader might commit what too few have.
+        if any(resource.type == ResourceType.BROKER for resource in changes.configs):
+            self._configure(image, image.topics)
+        else:
+            self._configure(image, [name for kind, name in changes.configs if kind == ResourceType.TOPIC])
         for topic, partition in dict.fromkeys(_touched(changes)):
             if image.topics.get(topic) is not None:
                 await self._reconcile(image, image.topics[topic], partition)
         if changes.brokers:
             for broker_id in sorted(changes.brokers):
                 self._fetchers.leader_changed(broker_id)
-        if any(resource.type == ResourceType.BROKER for resource in changes.configs):
-            self._configure(image, image.topics)
-        else:
-            self._configure(image, [name for kind, name in changes.configs if kind == ResourceType.TOPIC])
 
     def tick(self) -> None:
         """Look for followers that have fallen behind; at half of `replica.lag.time.max.ms`."""

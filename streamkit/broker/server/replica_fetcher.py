@@ -227,6 +227,8 @@ class ReplicaFetcher:
         for key in self._told:
             if key not in keys:
                 forgotten.setdefault(key[0], []).append(key[1])
+                if key in self._followed:
+                    self._followed[key].told = None  # the session will have to be told again
         self._told = keys
         return FetchRequest(
             replica_state=ReplicaState(replica_id=config.node_id, replica_epoch=self._shared.broker_epoch()),

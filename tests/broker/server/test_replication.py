@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from streamkit.broker.controller.image import MetadataChanges
+from streamkit.broker.controller.records import ConfigRecord, PartitionRecord, RemoveTopicRecord, TopicRecord
 from streamkit.broker.replication.leader import PartitionLeader
 from streamkit.broker.server.partition_actor import AppendError
 from streamkit.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic
@@ -16,10 +18,12 @@ from streamkit.protocol.messages.list_offsets import (
     ListOffsetsTopic,
 )
 from streamkit.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
-from tests.broker.server.replicas import three
+from tests.broker.server.replicas import TOPIC_ID, TOPIC_RESOURCE, three
 from tests.broker.server.wire import Wire, batch, connected, produce_request
 
+LATE_ID = b"a-topic-too-late"
 NOT_LEADER, TIMED_OUT, NOT_ENOUGH, NOT_ENOUGH_AFTER_APPEND, OFFSET_NOT_AVAILABLE = 6, 7, 19, 20, 78
+UNKNOWN_TOPIC_ID = 100
 
 
 @pytest.mark.parametrize("flush_mode", ["durable", "relaxed"])
@@ -291,3 +295,79 @@ async def test_l10_a_new_leader_knows_the_duplicates_of_the_old_one(tmp_path: Pa
             assert (await wire.produce(bytes(one))).base_offset == 0
             two = batch(b"then", producer_id=7, producer_epoch=0, base_sequence=1)
             assert (await wire.produce(bytes(two))).base_offset == 1
+
+
+async def test_a_partition_that_was_left_alone_for_an_error_is_fetched_again(tmp_path: Path) -> None:
+    """Its leader does not know of it yet, while the session with that leader goes on for others."""
+    async with three(tmp_path) as cluster:
+        await cluster.create(1, 2, 3)
+        cluster.deaf = {1}
+        await cluster.tell(
+            TopicRecord(name="late", topic_id=LATE_ID),
+            PartitionRecord(
+                partition_id=0, topic_id=LATE_ID, replicas=[1, 2, 3], leader=1, leader_epoch=0, isr=[1, 2, 3],
+                partition_epoch=0,
+            ),
+        )  # fmt: skip
+        fetchers = list(cluster.nodes[2].fetchers._fetchers.values())
+        await cluster.until(lambda: any(set(one._told) == {(TOPIC_ID, 0)} for one in fetchers))
+        cluster.deaf = set()
+        await cluster.catch_up()
+        late = cluster.nodes[1].partitions.get("late", 0)
+        assert late is not None
+        async with asyncio.timeout(5):
+            assert await late.append_batch(batch(b"a")) == 0
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "the answer first"])
+async def test_a_smaller_isr_commits_nothing_by_an_earlier_min_insync_replicas(
+    tmp_path: Path, at_once: bool
+) -> None:
+    """min.insync.replicas is raised, then a follower leaves the ISR: from then on that one is eligible."""
+    async with three(tmp_path, replica_lag_time_max_ms="200") as cluster:
+        cluster.answers_alter_partition = not at_once
+        await cluster.create(1, 2, configs={"min.insync.replicas": "1"})
+        raised = ConfigRecord(
+            resource_type=TOPIC_RESOURCE, resource_name="t", name="min.insync.replicas", value="2"
+        )
+        leader = cluster.actor(1)
+        async with connected(cluster.nodes[1]) as wire:
+            assert (await wire.produce(batch(b"both"))).error_code == 0
+            await cluster.crash(2)
+            cluster.deaf = {1}
+            await cluster.tell(raised)
+            assert (await wire.produce(batch(b"leader only"), acks=1)).error_code == 0
+            if at_once:
+                await asyncio.sleep(0.3)  # 2 is not on its way in any more
+                await cluster.change(isr=[1])
+            else:
+                await cluster.until(lambda: cluster.partition.isr == (1,))
+                await asyncio.sleep(0.2)  # the answer has been here
+                assert leader.high_watermark == 1
+            cluster.deaf = set()
+            await cluster.catch_up()
+            assert leader.leader is not None and leader.leader.isr == (1,)
+            assert leader.high_watermark == 1
+
+
+async def test_a_topic_made_again_is_not_served_from_the_log_of_the_one_before(tmp_path: Path) -> None:
+    """The image is ahead of the partitions for as long as these are deleted and opened."""
+    async with three(tmp_path) as cluster:
+        await cluster.create(1, 2, 3)
+        async with connected(cluster.nodes[1]) as wire:
+            assert (await wire.produce(batch(b"of the first"))).error_code == 0
+            image = cluster.nodes[1].image
+            for record in (
+                RemoveTopicRecord(topic_id=TOPIC_ID),
+                TopicRecord(name="t", topic_id=LATE_ID),
+                PartitionRecord(
+                    partition_id=0, topic_id=LATE_ID, replicas=[1, 2, 3], leader=1, leader_epoch=0,
+                    isr=[1, 2, 3], partition_epoch=0,
+                ),
+            ):  # fmt: skip
+                image.replay(record, image.offset + 1, MetadataChanges())
+            partition = FetchPartition(partition=0, current_leader_epoch=0, partition_max_bytes=1 << 20)
+            request = FetchRequest(topics=[FetchTopic(topic_id=LATE_ID, partitions=[partition])])
+            answer = (await wire.ask(request, 13)).responses[0].partitions[0]
+            assert answer.error_code == UNKNOWN_TOPIC_ID
+            assert not answer.records

@@ -244,6 +244,8 @@ class PendingFetch:
         actor = self._broker.partitions.get(name, wanted.partition)
         if actor is None:
             return Read(wanted, error=self._broker.why_missing(name, wanted.partition))
+        if isinstance(wanted.topic, bytes) and actor.log.topic_id != wanted.topic:
+            return Read(wanted, error=ErrorCode.UNKNOWN_TOPIC_ID)  # the earlier topic of that name is going
         actor.drain()
         error = self._refusal(actor, wanted)
         if error is not ErrorCode.NONE:
