@@ -19,6 +19,10 @@ from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPa
 PARTITIONS = 3
 KEYS = 8
 
+SOCKET_TIMEOUT_MS = 60_000
+"""After how long clients give up on a broker that keeps its connections open and says nothing (librdkafka's
+default). Until then what they sent there is under way, and an idempotent producer sends nothing behind it."""
+
 
 class Acknowledgements:
     """What a producer was told: where each value is, and when that was."""
@@ -43,7 +47,7 @@ class Acknowledgements:
 class Load(Acknowledgements):
     """One idempotent producer of librdkafka, about 2,000 records a second."""
 
-    def __init__(self, bootstrap: str, topic: str) -> None:
+    def __init__(self, bootstrap: str, topic: str, socket_timeout_ms: int = SOCKET_TIMEOUT_MS) -> None:
         super().__init__()
         self.topic = topic
         self.stopping = threading.Event()
@@ -54,9 +58,10 @@ class Load(Acknowledgements):
                 "linger.ms": 2,
                 "message.timeout.ms": 120_000,
                 "reconnect.backoff.max.ms": 200,
+                "socket.timeout.ms": socket_timeout_ms,
             }
         )
-        self.thread = threading.Thread(target=self._run)
+        self.thread = threading.Thread(target=self._run, daemon=True)
 
     def _delivered(self, error: object, message: Message) -> None:
         if error is not None:
@@ -93,16 +98,19 @@ class Load(Acknowledgements):
 class AiokafkaLoad(Acknowledgements):
     """One idempotent producer of aiokafka, a few hundred records a second, in a thread of its own."""
 
-    def __init__(self, bootstrap: str, topic: str) -> None:
+    def __init__(self, bootstrap: str, topic: str, socket_timeout_ms: int = SOCKET_TIMEOUT_MS) -> None:
         super().__init__()
         self.topic = topic
         self.stopping = threading.Event()
         self._bootstrap = bootstrap
-        self.thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+        self._request_timeout_ms = socket_timeout_ms
+        self.thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
 
     async def _run(self) -> None:
         producer = aiokafka.AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap, enable_idempotence=True, request_timeout_ms=60_000
+            bootstrap_servers=self._bootstrap,
+            enable_idempotence=True,
+            request_timeout_ms=self._request_timeout_ms,
         )
         await producer.start()
         sent = []
@@ -132,7 +140,9 @@ class AiokafkaLoad(Acknowledgements):
 class Group:
     """One group member that commits synchronously; `committed[partition]` is what the broker acknowledged."""
 
-    def __init__(self, bootstrap: str, topic: str, group: str) -> None:
+    def __init__(
+        self, bootstrap: str, topic: str, group: str, socket_timeout_ms: int = SOCKET_TIMEOUT_MS
+    ) -> None:
         self.topic = topic
         self.settings = {
             "bootstrap.servers": bootstrap,
@@ -141,13 +151,14 @@ class Group:
             "enable.auto.commit": False,
             "session.timeout.ms": 6_000,
             "reconnect.backoff.max.ms": 200,
+            "socket.timeout.ms": socket_timeout_ms,
         }
         self.committed: dict[int, int] = {}
         self.consumed = 0
         self.times_s: list[float] = []
         """When records were delivered."""
         self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self._run)
+        self.thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
         consumer = Consumer(self.settings)
