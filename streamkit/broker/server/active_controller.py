@@ -36,16 +36,16 @@ from streamkit.telemetry.instruments import Registry
 Reply = TypeVar("Reply")
 
 
-class MetadataLogError(StreamkitError):
-    """A decision did not reach the disk, so nothing of it is true."""
-
-
 class NotLeaderError(StreamkitError):
     """This node does not lead the quorum; what it had appended may or may not be committed by another."""
 
 
 class NotControllerError(StreamkitError):
     """This node does not decide (any more); whether it carried out what was asked is unknown."""
+
+
+class MetadataLogError(NotControllerError):
+    """The log's directory failed: this node ends, and what it had appended may be committed by another."""
 
 
 class Quorum(Protocol):
@@ -113,7 +113,7 @@ class ActiveController:
             self._spawn.start(self._begin(), name="begin to decide")
 
     async def _begin(self) -> None:
-        with suppress(NotControllerError, MetadataLogError):
+        with suppress(NotControllerError):
             await self.submit(lambda controller: Decision([], None))
 
     async def submit(self, decide: Callable[[Controller], Decision[Reply]]) -> Reply:

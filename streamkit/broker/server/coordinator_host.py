@@ -48,7 +48,7 @@ class InternalTopic(NamedTuple):
     partitions: int
     replication_factor: int
     segment_bytes: int
-    min_insync_replicas: int = 1
+    min_insync_replicas: int
 
 
 class CoordinatorHost(ABC, Generic[S]):

@@ -58,6 +58,7 @@ class GroupHost(CoordinatorHost[GroupCoordinator]):
             config.offsets_topic_num_partitions,
             config.offsets_topic_replication_factor,
             config.offsets_topic_segment_bytes,
+            config.topic_defaults.min_insync_replicas,
         )
         super().__init__(
             topic,

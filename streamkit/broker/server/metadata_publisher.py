@@ -29,7 +29,7 @@ from streamkit.broker.controller.records import (
 )
 from streamkit.broker.controller.snapshot import restored
 from streamkit.broker.controller.snapshot import snapshot as make_snapshot
-from streamkit.errors import RefusedError
+from streamkit.errors import RefusedError, StreamkitError
 from streamkit.protocol.errors import MalformedMessageError
 from streamkit.protocol.records.batch import Buffer
 from streamkit.runtime.contracts.spawn import Spawn
@@ -51,6 +51,10 @@ class OffsetTrimmedError(Exception):
     """The log begins later: what was there is in the newest snapshot."""
 
 
+class MetadataUnreadableError(StreamkitError):
+    """The log's directory failed, and with it the node."""
+
+
 class Snapshot(Protocol):
     @property
     def end_offset(self) -> int: ...
@@ -70,7 +74,7 @@ class CommittedLog(Protocol):
     def committed(self, from_offset: int) -> AsyncIterator[tuple[int, Buffer]]:
         """(offset, value) of the metadata's records from there up to the high watermark.
 
-        Raises OffsetTrimmedError.
+        Raises OffsetTrimmedError, MetadataUnreadableError.
         """
         ...
 
@@ -119,7 +123,10 @@ class MetadataPublisher:
         self._committed.set()
 
     async def catch_up(self) -> None:
-        """Replay what is committed now; raises RefusedError if it is not for this version to read."""
+        """Replay what is committed now.
+
+        Raises RefusedError if it is not for this version to read, MetadataUnreadableError.
+        """
         while self.caught_up_to < self._quorum.high_watermark:
             async with self._publishing:
                 await self._publish()
@@ -142,7 +149,10 @@ class MetadataPublisher:
     async def _follow(self) -> None:
         while True:
             self._committed.clear()
-            await self.catch_up()
+            try:
+                await self.catch_up()
+            except MetadataUnreadableError:
+                return  # the node ends, and it has been said why
             if self._quorum.wants_snapshot:
                 await self._take_snapshot()
             await self._committed.wait()

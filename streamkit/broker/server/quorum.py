@@ -60,7 +60,7 @@ from streamkit.broker.raft.ready import (
 from streamkit.broker.raft.roles import NEVER, Role, Timeouts
 from streamkit.broker.raft.voters import Endpoint, ReplicaKey, Voter, VoterSet
 from streamkit.broker.server.active_controller import MetadataLogError, NotLeaderError
-from streamkit.broker.server.metadata_publisher import OffsetTrimmedError
+from streamkit.broker.server.metadata_publisher import MetadataUnreadableError, OffsetTrimmedError
 from streamkit.broker.server.quorum_peers import QuorumPeers
 from streamkit.broker.server.quorum_state import STATE_FILE, decode_state, encode_state
 from streamkit.broker.server.quorum_wire import MAX_FETCH_BYTES, METADATA_TOPIC_ID, update_to_wire
@@ -173,8 +173,12 @@ class Quorum:
 
     @property
     def is_active(self) -> bool:
-        """This node leads, and the record of its election is committed."""
-        return self._was_active and not self._failure
+        """This node leads, and the record of its election is committed.
+
+        Not from the moment on at which it hears of a later epoch, although that is announced only once the
+        epoch is on disk.
+        """
+        return self._was_active and self._active_epoch == self._raft.epoch and not self._failure
 
     @property
     def raft(self) -> RaftNode:
@@ -208,7 +212,16 @@ class Quorum:
         """(offset, value) of the metadata's records from there up to the high watermark.
 
         Raises OffsetTrimmedError if the log begins later; the newest snapshot then has what is missing.
+        Raises MetadataUnreadableError, and the directory fails.
         """
+        try:
+            async for offset, value in self._committed(from_offset):
+                yield offset, value
+        except LogOfflineError as error:
+            self._directory.flusher.fail(f"the metadata log cannot be read: {error.message}")
+            raise MetadataUnreadableError(f"the metadata log cannot be read: {error.message}") from None
+
+    async def _committed(self, from_offset: int) -> AsyncIterator[tuple[int, Buffer]]:
         log, end_offset = self._log, self._high_watermark
         offset = from_offset
         if from_offset < log.log_start_offset:
@@ -503,7 +516,11 @@ class Quorum:
         epoch = self._log.epochs.epoch_at(end_offset - 1)
         snapshot = SnapshotId(end_offset, epoch)
         voters = self._raft.log.voters_below(end_offset)
-        await self.snapshots.write(snapshot, voters, values, self._clock.now_ms())
+        try:
+            await self.snapshots.write(snapshot, voters, values, self._clock.now_ms())
+        except OSError as error:
+            self._cannot_write(f"a snapshot: {error}")
+            return
         if earlier is not None and earlier.end_offset > self._log.log_start_offset:
             self._log.delete_records(earlier.end_offset)
         await self.snapshots.remove_before(earlier or snapshot)

@@ -15,7 +15,11 @@ from streamkit.broker.controller.decision import Decision
 from streamkit.broker.controller.image import MetadataChanges, MetadataImage
 from streamkit.broker.controller.records import FeatureLevelRecord, RegisterBrokerRecord, encode_record
 from streamkit.broker.server.active_controller import ActiveController, NotControllerError, NotLeaderError
-from streamkit.broker.server.metadata_publisher import MetadataPublisher, OffsetTrimmedError
+from streamkit.broker.server.metadata_publisher import (
+    MetadataPublisher,
+    MetadataUnreadableError,
+    OffsetTrimmedError,
+)
 from streamkit.runtime.os.clock import SystemClock
 from streamkit.runtime.os.rng import SystemRng
 from streamkit.runtime.os.spawn import TaskSpawn
@@ -38,6 +42,7 @@ class MovedQuorum:
         self.values: list[bytes] = []
         self.on_committed: Callable[[], None] = lambda: None
         self.commits_at_once = True
+        self.is_unreadable = False
         self.log_start_offset = 0
         self.snapshot = KeptSnapshot(0, [])
         self.wants_snapshot = False
@@ -58,6 +63,8 @@ class MovedQuorum:
         self.on_committed()
 
     async def committed(self, from_offset: int) -> AsyncIterator[tuple[int, bytes]]:
+        if self.is_unreadable:
+            raise MetadataUnreadableError("the disk is gone")
         if from_offset < self.log_start_offset:
             raise OffsetTrimmedError
         for offset in range(from_offset, self.high_watermark):
@@ -240,6 +247,15 @@ async def test_a_subscriber_begins_on_an_image_that_stands_still_and_misses_noth
 
 def broker_record(broker_id: int) -> bytes:
     return encode_record(RegisterBrokerRecord(broker_id=broker_id, broker_epoch=broker_id))
+
+
+async def test_a_log_that_cannot_be_read_any_more_ends_the_replaying_and_nothing_else() -> None:
+    async with node() as one:
+        one.quorum.is_unreadable = True
+        one.quorum.values = [encode_record(FeatureLevelRecord(name="f", feature_level=7))]
+        one.quorum.commit()
+        await turns()
+        assert one.publisher.caught_up_to == 0
 
 
 async def test_a_node_that_missed_what_the_log_no_longer_has_goes_on_from_the_snapshot() -> None:

@@ -9,7 +9,12 @@ from typing import cast
 import pytest
 
 from streamkit.broker.config import BrokerConfig
-from streamkit.broker.controller.image import MetadataImage, PartitionRegistration, TopicImage
+from streamkit.broker.controller.image import (
+    BrokerRegistration,
+    MetadataImage,
+    PartitionRegistration,
+    TopicImage,
+)
 from streamkit.broker.coordination.group.coordinator import GroupCoordinator
 from streamkit.broker.coordination.shard import Decision, Producer, Refusal, Token, TransactionEnd
 from streamkit.broker.server.group_host import GroupHost
@@ -90,7 +95,7 @@ class FakeCluster:
 
 
 class Stage:
-    def __init__(self) -> None:
+    def __init__(self, **properties: str) -> None:
         self.clock = SystemClock()
         self.timers = Timers(self.clock)
         self.failures: list[BaseException] = []
@@ -99,7 +104,7 @@ class Stage:
         self.log = FakeLog()
         self.leads = True
         self.host = GroupHost(
-            BrokerConfig.from_properties({"offsets.topic.num.partitions": "4"}),
+            BrokerConfig.from_properties({"offsets.topic.num.partitions": "4", **properties}),
             cluster=self.cluster,
             leads=lambda _, partition: self.log if self.leads else None,
             clock=self.clock,
@@ -299,6 +304,26 @@ async def test_the_first_search_makes_the_offsets_topic(stage: Stage) -> None:
     await stage.host.find("other")
     assert len(stage.cluster.created) == 2
     assert not stage.host.is_loading or stage.host.shards
+
+
+async def test_a_commit_is_as_safe_as_any_other_record() -> None:
+    """One replica in sync is not enough where others are lost without a word."""
+    stage = Stage(**{"node.id": "4", "controller.quorum.voters": "1@a:1,2@b:1,3@c:1"})
+    stage.cluster.image.brokers.update(
+        {
+            one: BrokerRegistration(
+                broker_id=one, incarnation_id=bytes(16), epoch=one, endpoints=(), rack=None, fenced=False,
+                log_dirs=(),
+            )
+            for one in (1, 2, 3)
+        }
+    )  # fmt: skip
+    await stage.host.find("g")
+    _, _, replication_factor, configs = stage.cluster.created[-1]
+    assert (replication_factor, configs["min.insync.replicas"]) == (3, "2")
+    stage.host.close()
+    stage.timers.close()
+    await stage.spawn.close()
 
 
 async def test_offsets_of_deleted_topics_are_forgotten(stage: Stage) -> None:

@@ -24,7 +24,7 @@ from streamkit.broker.controller.records import (
     encode_record,
 )
 from streamkit.broker.log.append import Origin
-from streamkit.broker.server.active_controller import ActiveController, MetadataLogError
+from streamkit.broker.server.active_controller import ActiveController, MetadataLogError, NotControllerError
 from streamkit.broker.server.broker_lifecycle import UNKNOWN_EPOCH, registration_request
 from streamkit.broker.server.controller_client import ControllerClient
 from streamkit.broker.server.handlers.brokers import allocate_producer_ids, register_broker
@@ -228,9 +228,10 @@ async def test_after_a_failure_nothing_is_decided(tmp_path: Path) -> None:
     async with opened(tmp_path) as metadata:
         metadata.failed("the disk is gone")
         before = state(metadata.image)
-        with pytest.raises(MetadataLogError, match="the disk is gone"):
+        with pytest.raises(MetadataLogError, match="the disk is gone") as refused:
             await metadata.create_missing(["orders"])
         assert state(metadata.image) == before
+        assert isinstance(refused.value, NotControllerError), "another node is asked then"
 
 
 async def test_a_torn_decision_is_lost_whole(tmp_path: Path) -> None:

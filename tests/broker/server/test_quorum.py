@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from streamkit.broker.controller.records import FeatureLevelRecord, NoOpRecord, encode_record
-from streamkit.broker.raft.messages import AddVoterRequest
+from streamkit.broker.raft.messages import AddVoterRequest, BeginEpochRequest
 from streamkit.broker.raft.voters import Endpoint, ReplicaKey, Voter
 from streamkit.broker.server.active_controller import NotLeaderError
-from streamkit.broker.server.quorum import OffsetTrimmedError, Quorum
+from streamkit.broker.server.metadata_publisher import MetadataUnreadableError, OffsetTrimmedError
+from streamkit.broker.server.quorum import Quorum
 from streamkit.protocol.error_codes import ErrorCode
 from tests.broker.server.cluster_of_nodes import Nodes, until
 
@@ -86,6 +88,27 @@ async def test_an_append_to_a_follower_is_refused_and_one_that_lost_its_leader_f
         assert not leader.quorum.is_active, "a leader that nobody fetches from resigns"
 
 
+async def test_r1_a_leader_that_hears_of_a_later_epoch_leads_neither_while_its_disk_is_slow(
+    tmp_path: Path,
+) -> None:
+    async with Nodes(tmp_path) as nodes:
+        await nodes.start(1, 2, 3)
+        leader = (await nodes.leader()).quorum
+        disk_goes_on = asyncio.Event()
+        replace = leader._disk.replace
+
+        async def replace_slowly(path: str, data: bytes) -> None:
+            await disk_goes_on.wait()
+            await replace(path, data)
+
+        leader._disk = SimpleNamespace(replace=replace_slowly)  # type: ignore[assignment]
+        epoch, other = leader.epoch + 1, next(n for n in nodes.running if n != leader.node_id)
+        telling = leader.ask(BeginEpochRequest(epoch, other, leader.raft.key))
+        assert (leader.epoch, leader.is_active) == (epoch, False)
+        disk_goes_on.set()
+        await telling
+
+
 async def test_a_whole_cluster_restarts(tmp_path: Path) -> None:
     async with Nodes(tmp_path) as nodes:
         await nodes.start(1, 2, 3)
@@ -123,6 +146,18 @@ async def test_a_broker_that_is_no_voter_observes(tmp_path: Path) -> None:
         observer = nodes.running[2].quorum
         assert not observer.raft.is_voter and observer.leader_id == 1
         await until(lambda: observer.high_watermark == leader.quorum.high_watermark)
+
+
+async def test_a_metadata_log_that_cannot_be_read_is_a_failed_directory(tmp_path: Path) -> None:
+    async with Nodes(tmp_path, voters=1) as nodes:
+        await nodes.start(1)
+        await nodes.ready(1)
+        broker = nodes.running[1]
+        broker.quorum._log.offline_reason = "the disk is gone"
+        with pytest.raises(MetadataUnreadableError):
+            await values(broker.quorum)
+        assert broker.failure is not None
+        assert "the data directory failed" in broker.failure.message
 
 
 async def test_a_node_started_alone_grows_to_three(tmp_path: Path) -> None:
