@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 if TYPE_CHECKING:
+    from streamkit.processing.app import App
     from streamkit.processing.worker import Http
 
 EMBEDDED_DIR = Path(".streamkit")
@@ -33,6 +34,18 @@ EMBEDDED_DIR = Path(".streamkit")
     show_default=True,
     help="Where the embedded broker keeps its data.",
 )
+@click.option(
+    "--guarantee",
+    type=click.Choice(["at_least_once", "exactly_once"]),
+    help="Of outputs and state, after any crash.  [default: what the app says]",
+)
+@click.option(
+    "--slot",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Number of the first worker: distinct for each, also across machines, under exactly_once.",
+)
 def worker(
     *,
     app_path: str,
@@ -42,6 +55,8 @@ def worker(
     http_fd: int | None,
     embedded: bool,
     data_dir: Path,
+    guarantee: str | None,
+    slot: int,
 ) -> int:
     """Run the workers of APP: a module or file, with the app's name if there are several (shop:app, shop.py).
 
@@ -57,28 +72,54 @@ def worker(
     address: Http = None if http is None else parse_address(http, "--http")
     if http_fd is not None:
         address = inherited(http_fd)
+    choices = Choices(guarantee=guarantee, slot=slot)
     if not embedded:
-        return run_workers(app_path, workers, bootstrap, address)
+        return run_workers(app_path, workers, bootstrap, address, choices)
     from streamkit.cli.embedding import embedded_broker
 
     if bootstrap is not None and _was_given("bootstrap"):
         raise click.UsageError("--embedded and --bootstrap exclude each other")
     with embedded_broker(data_dir) as broker:
-        return run_workers(app_path, workers, broker.bootstrap, address)
+        return run_workers(app_path, workers, broker.bootstrap, address, choices)
 
 
-def run_workers(app_path: str, workers: int, bootstrap: str | None, http: Http) -> int:
+class Choices(NamedTuple):
+    """What the command line says of an app's workers, beside what the app says."""
+
+    guarantee: str | None = None
+    slot: int = 0
+
+    def apply(self, app: App) -> None:
+        """The command line wins."""
+        from streamkit.processing.app import checked_guarantee
+
+        if self.guarantee is not None:
+            app.guarantee = checked_guarantee(self.guarantee)
+
+    def words(self, index: int) -> list[str]:
+        """The same for the index-th of several worker processes."""
+        guarantee = [] if self.guarantee is None else ["--guarantee", self.guarantee]
+        return [*guarantee, "--slot", str(self.slot + index)]
+
+
+def run_workers(
+    app_path: str, workers: int, bootstrap: str | None, http: Http, choices: Choices | None = None
+) -> int:
     """One worker in this process, or several under a supervisor. Their exit code."""
     from streamkit.cli.app_loader import load_app
     from streamkit.processing.supervisor import Supervisor
     from streamkit.processing.worker import run_on_loop, work
 
     app = load_app(app_path)  # in the supervisor too: a misspelled app is one error, not one for each worker
+    choices = choices or Choices()
+    choices.apply(app)
     if workers == 1:
-        return run_on_loop(work(app, bootstrap=bootstrap, http=http))
+        return run_on_loop(work(app, bootstrap=bootstrap, http=http, slot=choices.slot))
     assert http is None or isinstance(http, tuple), "one socket cannot serve several workers"
     app.topology()
-    commands = [worker_command(app_path, bootstrap, http, slot) for slot in range(workers)]
+    commands = [
+        worker_command(app_path, bootstrap, http, slot) + choices.words(slot) for slot in range(workers)
+    ]
 
     async def supervise() -> int:
         return await Supervisor(commands).run()

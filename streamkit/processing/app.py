@@ -10,7 +10,7 @@ import importlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast, get_args, overload
 
 from streamkit.errors import RefusedError, UsageError
 from streamkit.processing.claims import tables_used
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 V = TypeVar("V")
 F = TypeVar("F", bound=Callable[..., Any])
+Guarantee = Literal["at_least_once", "exactly_once"]
 NAME = re.compile(r"[a-zA-Z0-9._-]{1,200}")  # what Kafka allows in topic names
 
 
@@ -59,6 +60,7 @@ class App:
     `bootstrap`: the broker's address; None leaves it to the command line, `STREAMKIT_BOOTSTRAP`, or the
     default `127.0.0.1:9092`. `kafka`: any librdkafka setting, for consumer and producer. `idle_timeout`: a
     partition that has been read to its end for so long no longer holds windows open; None: it always does.
+    `guarantee="exactly_once"`: outputs, state and offsets of a commit are one transaction.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class App:
         on_error: OnError | None = None,
         idle_timeout: Duration | None = "60s",
         commit_interval: Duration = "1s",
+        guarantee: Guarantee = "at_least_once",
     ) -> None:
         self.id = _checked_name("app", id)
         self.bootstrap = bootstrap
@@ -79,6 +82,7 @@ class App:
             raise UsageError(f'auto_offset_reset is "earliest" or "latest", got {auto_offset_reset!r}')
         self.auto_offset_reset = auto_offset_reset
         self.commit_interval_ms = duration_ms(commit_interval)
+        self.guarantee = checked_guarantee(guarantee)
         self.lease = Lease()
         self.producer: Producer | None = None  # set while the app runs
         self._idle_timeout_ms = None if idle_timeout is None else duration_ms(idle_timeout)
@@ -356,6 +360,7 @@ class App:
             default_policy=self._policy,
             idle_timeout_ms=self._idle_timeout_ms,
             claims=claims,
+            exactly_once=self.guarantee == "exactly_once",
         )
 
     @property
@@ -500,6 +505,13 @@ class App:
 def _worker() -> Any:
     """The I/O side, loaded by those who run against a broker only."""
     return importlib.import_module("streamkit.processing.worker")
+
+
+def checked_guarantee(guarantee: str) -> Guarantee:
+    """The word, if it is one."""
+    if guarantee not in get_args(Guarantee):
+        raise UsageError(f"guarantee is {' or '.join(get_args(Guarantee))}, got {guarantee!r}")
+    return cast(Guarantee, guarantee)
 
 
 def _checked_name(what: str, name: str) -> str:

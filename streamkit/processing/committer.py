@@ -16,7 +16,7 @@ group subscribes to, and followers of another topic's assignment (`kafka.source`
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from time import perf_counter
 
 import msgspec
@@ -70,7 +70,7 @@ class Committer:
         """The task is gone; a commit of it that is under way is dropped."""
         self._pending.pop(runner, None)
         self._committed.pop(runner, None)
-        for topic in _changelogs(runner):
+        for topic in changelogs_of(runner):
             self.positions.pop((topic, runner.task.partition), None)
 
     async def _commit(self, runners: Collection[TaskRunner]) -> bool:
@@ -125,11 +125,7 @@ class Committer:
                 self.positions |= {place: ends[place] for place in wanted if _owns(runner, place)}
 
     def _offsets(self, runner: TaskRunner) -> list[Position]:
-        checkpoint, positions = self._pending[runner].checkpoint, self._positions(runner)
-        return [
-            Position(topic, partition, offset, checkpoint.metadata((topic, partition), positions))
-            for (topic, partition), offset in checkpoint.offsets.items()
-        ]
+        return offsets_of(self._pending[runner].checkpoint, self._positions(runner))
 
     def _finish(self, runner: TaskRunner) -> None:
         """Step 4."""
@@ -139,14 +135,23 @@ class Committer:
 
     def _positions(self, runner: TaskRunner) -> dict[str, int]:
         """The committed ends of the task's changelogs, by topic."""
-        places = ((topic, runner.task.partition) for topic in _changelogs(runner))
+        places = ((topic, runner.task.partition) for topic in changelogs_of(runner))
         return {place[0]: self.positions[place] for place in places if place in self.positions}
 
 
 def _owns(runner: TaskRunner, place: Place) -> bool:
-    return place[1] == runner.task.partition and place[0] in _changelogs(runner)
+    return place[1] == runner.task.partition and place[0] in changelogs_of(runner)
 
 
-def _changelogs(runner: TaskRunner) -> list[str]:
+def offsets_of(checkpoint: Checkpoint, positions: Mapping[str, int]) -> list[Position]:
+    """What the group is to remember of a checkpoint; `positions`: the ends of its changelogs."""
+    return [
+        Position(topic, partition, offset, checkpoint.metadata((topic, partition), positions))
+        for (topic, partition), offset in checkpoint.offsets.items()
+    ]
+
+
+def changelogs_of(runner: TaskRunner) -> list[str]:
+    """The changelog topics of the task's stores."""
     sub = runner.task.sub
     return [sub.changelog(store) for store in sub.stores]

@@ -11,6 +11,11 @@ source's thread only fetches.
 then. Revoked ones stop their intake at once, get `DRAIN_S` to finish what agents have in hand, are committed,
 and are cancelled. Lost ones are cancelled without a commit. The other tasks go on with what was fetched for
 them; librdkafka fetches more once the revocation is answered, which is why the drain has a deadline.
+
+**Exactly-once.** One transaction holds what all tasks produce between two commits, so all commit at one
+moment, and a task that leaves makes the others commit with it. When the transaction is doomed (a delivery
+failed, the group or the cluster has fenced us, tasks were lost) it is aborted, and every task begins anew at
+the last commit.
 """
 
 from __future__ import annotations
@@ -19,9 +24,10 @@ import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
+import msgspec
 import structlog
 
 from streamkit.errors import StreamkitError
@@ -31,12 +37,13 @@ from streamkit.processing.metrics import LoopLag, WorkerMetrics
 from streamkit.processing.record import RawRecord
 from streamkit.processing.restore import ChangelogReader, restore
 from streamkit.processing.settlement import TaskFailure
-from streamkit.processing.sink import Sink
+from streamkit.processing.sink import Sink, TransactionalSink
 from streamkit.processing.source import Arrival, Partition, Position, Source
 from streamkit.processing.state.store import Store
 from streamkit.processing.task import Task
 from streamkit.processing.task_runner import TaskRunner
 from streamkit.processing.topology import Plan, Timer
+from streamkit.processing.transactional_committer import TransactionalCommitter
 from streamkit.runtime.contracts.clock import Clock
 from streamkit.telemetry.instruments import Registry
 
@@ -45,6 +52,7 @@ DRAIN_S = 5.0
 DRAIN_POLL_S = 0.002
 COMMIT_ON_LEAVE_S = 20.0
 LONGEST_REST_S = 0.5
+DRAIN_SHARE = 0.7  # of a transaction's timeout: so long may its records be in flight
 FULL_POLL_S = 0.002
 QUEUED_RECORDS = 20_000
 
@@ -65,6 +73,7 @@ class Member:
         registry: Registry,
         commit_interval_s: float,
         make_stores: Callable[[int, int], Mapping[str, Store]] | None = None,
+        transactions: TransactionalSink | None = None,
     ) -> None:
         self._plan = plan
         self._source = source
@@ -86,12 +95,22 @@ class Member:
         self._background: set[asyncio.Task[None]] = set()
         app = plan.topology.app_id
         self.metrics = WorkerMetrics(registry, app, clock, self._runners.values, lambda: self._ends)
-        self._committer = Committer(source, sink, clock, self.metrics.commits)
+        self._transactions = transactions  # the sink, under exactly-once
+        self._began: dict[Place, int] = {}  # where reading began without a commit: a rollback goes back there
+        self._committer: Committer | TransactionalCommitter
+        if transactions is None:
+            self._committer = Committer(source, sink, clock, self.metrics.commits)
+        else:
+            self._committer = TransactionalCommitter(
+                source, transactions, clock, self.metrics.commits, self._runners.values
+            )
 
     # -- life -----------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Work until `stop()`; then drain, commit and leave."""
+        if self._transactions is not None:
+            await self._transactions.start()
         await self._source.start(self)
         self.metrics.up.value = 1
         self._spawn(self._commit_regularly())
@@ -110,6 +129,8 @@ class Member:
     def stop(self) -> None:
         """Drain and end."""
         self._stopping.set()
+        if self._transactions is not None:
+            self._transactions.stopping()
         self._wake()
 
     def not_ready(self) -> list[str]:
@@ -127,7 +148,7 @@ class Member:
             sub = self._plan.subtopology_reading(position.topic)
             by_task.setdefault((sub.index, position.partition), []).append(position)
         for (index, partition), its_positions in by_task.items():
-            runner = self._make_runner(index, partition)
+            runner = self._make_runner(index, partition, self._stores_for(index, partition))
             _check_whole(runner.task, its_positions)
             self._opening[runner] = self._spawn(self._open(runner, its_positions))
 
@@ -138,18 +159,27 @@ class Member:
         await self._drain(leaving)
         await self._commit_and_leave(leaving)
         await self._close(leaving)
+        if leaving and self._transactions is not None and self._transactions.began_at_s is not None:
+            self._transactions.doom("it holds records of tasks that left without a commit")
+            await self._roll_back()
 
     async def lost(self, partitions: Sequence[Partition]) -> None:
         leaving = self._take_out(partitions)
         log.warning("partitions lost", tasks=[runner.task.id for runner in leaving])
         await self._close(leaving)
+        if leaving and self._transactions is not None and self._transactions.began_at_s is not None:
+            self._transactions.doom("it holds records of tasks that were lost")
+            await self._roll_back()
 
     def received(self, arrivals: Sequence[Arrival]) -> None:
         self._rounds_owed += 1
         for arrival in arrivals:
-            runner = self._by_place.get((arrival.topic, arrival.partition))
+            place = arrival.topic, arrival.partition
+            runner = self._by_place.get(place)
             if runner is not None:
                 runner.offer(arrival)
+                if place not in self._began and (first := _first_offset(arrival)) is not None:
+                    self._began[place] = first
         self._sample_latency(arrivals)
         self._wake()
 
@@ -161,10 +191,8 @@ class Member:
 
     # -- tasks come and go --------------------------------------------------------------------------------
 
-    def _make_runner(self, index: int, partition: int) -> TaskRunner:
-        task = Task(
-            self._plan, self._plan.subtopologies[index], partition, self._stores_for(index, partition)
-        )
+    def _make_runner(self, index: int, partition: int, stores: Mapping[str, Store]) -> TaskRunner:
+        task = Task(self._plan, self._plan.subtopologies[index], partition, stores)
         runner = TaskRunner(task, self._sink, self._wake)
         self._runners[task.id] = runner
         self._by_place.update((place, runner) for place in task.places)
@@ -198,6 +226,7 @@ class Member:
             for place in runner.task.places:
                 self._by_place.pop(place, None)
                 self._ends.pop(place, None)
+                self._began.pop(place, None)
         return list(leaving)
 
     async def _drain(self, leaving: Sequence[TaskRunner]) -> None:
@@ -215,6 +244,8 @@ class Member:
         """A last commit. Failing it loses nothing: the next owner starts from the one before."""
         try:
             async with asyncio.timeout(COMMIT_ON_LEAVE_S):
+                if self._transactions is not None:
+                    await self._reach_barriers()
                 # twice: the first may only finish a commit that had been postponed
                 if await self._committer.commit(leaving):
                     await self._committer.commit(leaving)
@@ -236,6 +267,54 @@ class Member:
                 del self._runners[runner.task.id]
             await runner.close()
 
+    async def _roll_back(self) -> None:
+        """Abort the transaction, and take every task back to the last commit.
+
+        The tasks begin anew at once, beside whatever the group does meanwhile; they open when the abort is
+        done. Their stores are at a commit, and what the last one wrote, if its outcome is unknown, is read
+        from the changelogs as in any restore.
+        """
+        assert self._transactions is not None and isinstance(self._committer, TransactionalCommitter)
+        async with self._committer.turn:
+            if not self._transactions.doomed:
+                return
+            former, aborted = list(self._runners.values()), asyncio.Event()
+            anew = [self._begin_anew(runner, aborted) for runner in former]
+            for runner in former:
+                self.metrics.closed(runner)
+                self._committer.forget(runner)
+                await runner.close()
+            await self._source.halt([place for runner in anew for place in runner.task.places])
+            await self._transactions.abort()
+            log.warning("rolled back to the last commit", tasks=[runner.task.id for runner in former])
+            aborted.set()
+
+    def _begin_anew(self, former: TaskRunner, aborted: asyncio.Event) -> TaskRunner:
+        opening = self._opening.pop(former, None)
+        if opening is not None:
+            opening.cancel()
+        task = former.task
+        runner = self._make_runner(task.sub.index, task.partition, task.stores)
+        runner.stop_intake()
+
+        async def reopen() -> None:
+            if opening is not None:
+                await asyncio.wait([opening])
+            await aborted.wait()
+            positions = await self._source.committed(task.places)
+            if any(self._by_place.get(place) is runner for place in task.places):  # else it is leaving
+                runner.open_intake()
+            await self._open(runner, [self._from_the_beginning(p) for p in positions])
+
+        self._opening[runner] = self._spawn(reopen())
+        return runner
+
+    def _from_the_beginning(self, position: Position) -> Position:
+        """Without a commit a rollback goes back to where reading began, not to where it would begin now."""
+        if position.offset is not None:
+            return position
+        return msgspec.structs.replace(position, offset=self._began.get((position.topic, position.partition)))
+
     async def _leave(self) -> None:
         """Drain and commit while the source still answers for sure, then leave the group."""
         for task in list(self._background):
@@ -254,6 +333,8 @@ class Member:
         """Slices in turn, until stopped."""
         while not self._stopping.is_set():
             self._sink.serve()
+            if self._transactions is not None and self._transactions.doomed:
+                await self._roll_back()
             ran = False
             for runner in list(self._runners.values()):
                 runner.drain()
@@ -331,18 +412,39 @@ class Member:
     async def _commit_regularly(self) -> None:
         while True:
             await asyncio.sleep(self._commit_interval_s)
-            runners = [runner for runner in self._runners.values() if runner.ready]
-            await self._reach_barriers(runners)
-            await self._committer.commit(runners)
+            await self._reach_barriers()
+            await self._committer.commit([runner for runner in self._runners.values() if runner.ready])
 
-    async def _reach_barriers(self, runners: Sequence[TaskRunner]) -> None:
-        """Tasks with state and agents commit with nothing in flight: hold their records back until then."""
-        waiting = [r for r in runners if not r.task.can_checkpoint() and not self._committer.commits(r)]
+    async def _reach_barriers(self) -> None:
+        """Tasks with state and agents commit with nothing in flight: hold their records back until then.
+
+        In a transaction every task commits so, and all at one moment.
+        """
+        together = self._transactions is not None
+        runners = [runner for runner in self._runners.values() if runner.ready]
+        waiting = [
+            r for r in runners if together or not (r.task.can_checkpoint() or self._committer.commits(r))
+        ]
         for runner in waiting:
             runner.at_barrier = True
         deadline = perf_counter() + self._commit_interval_s
         while perf_counter() < deadline and any(not r.task.can_checkpoint() and r.ready for r in waiting):
+            self._heed_age()
             await asyncio.sleep(DRAIN_POLL_S)
+            for runner in waiting if together else ():
+                runner.drain()
+
+    def _heed_age(self) -> None:
+        """A transaction that the cluster is about to abort is aborted here first."""
+        sink = self._transactions
+        if sink is None or sink.began_at_s is None or sink.doomed:
+            return
+        if monotonic() - sink.began_at_s > sink.timeout_s * DRAIN_SHARE:
+            sink.doom(
+                f"records were in flight for most of its timeout of {sink.timeout_s:g} s; agents that take "
+                "longer need a larger transaction.timeout.ms in App(kafka=...)"
+            )
+            self._wake()
 
     async def _tick_regularly(self) -> None:
         lag = LoopLag(TICK_S)
@@ -382,6 +484,10 @@ class Member:
         self._background.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.failed(error)
+
+
+def _first_offset(arrival: Arrival) -> int | None:
+    return arrival.records[0].offset() if arrival.records else arrival.end_offset
 
 
 def _check_whole(task: Task, positions: Sequence[Position]) -> None:

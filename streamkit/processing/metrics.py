@@ -30,7 +30,7 @@ class CommitMetrics:
         self._last = registry.gauge(
             "last_commit_timestamp_seconds", "When offsets were last committed", ["app"]
         ).labels(app)
-        for result in ("ok", "postponed"):
+        for result in ("ok", "postponed", "aborted"):
             self._commits.labels(app, result)
 
     def ended(self, result: str, seconds: float, now_ms: int) -> None:

@@ -13,7 +13,7 @@ Records of a partition arrive only between its `begin` and the end of `revoked`/
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -65,6 +65,18 @@ class Listener(Protocol):
 class Source(Protocol):
     async def start(self, listener: Listener) -> None:
         """Join; the listener hears of everything else."""
+        ...
+
+    async def halt(self, partitions: Sequence[Partition]) -> None:
+        """Stop reading these: nothing of them arrives after this returns, until they begin again."""
+        ...
+
+    async def committed(self, partitions: Sequence[Partition]) -> list[Position]:
+        """What the group committed for these partitions. Waits for a transaction that is being decided."""
+        ...
+
+    async def group(self) -> Any:
+        """Who we are in the group now, for a transaction that carries offsets."""
         ...
 
     async def begin(self, positions: Sequence[Position]) -> None:

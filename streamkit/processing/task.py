@@ -16,7 +16,8 @@ Asynchronous agents run beside (`agents`): they take from `task.agents`, and giv
 Nothing is lost between here and a commit: an offset counts as processed once its outputs are in a
 `TaskOutput`, its table and window changes are in the state, and no agent has it in hand. A task that has
 state commits only at a barrier (`can_checkpoint`): nothing in flight and all chains at the same record. So
-the state in a commit is exactly that of the records below its offsets.
+the state in a commit is exactly that of the records below its offsets. Under exactly-once every task does so:
+outputs become visible with the commit, so they too must be those of the records below its offsets.
 """
 
 from __future__ import annotations
@@ -208,10 +209,12 @@ class Task:
     # -- commits ------------------------------------------------------------------------------------
 
     def can_checkpoint(self) -> bool:
-        """May the present state be committed? With state, only at the barrier (see the module)."""
+        """May the present state be committed? With state, and in a transaction, only at the barrier (see the
+        module).
+        """
         if self._commits.pending is not None:
             return False
-        if not self.sub.stores:
+        if not self.sub.stores and not self.topology.exactly_once:
             return True
         if self.in_flight or (self.failure is not None and self.failure.offset is None):
             return False

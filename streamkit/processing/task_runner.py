@@ -58,6 +58,10 @@ class TaskRunner:
         self.ready = True
         self._wake()
 
+    def open_intake(self) -> None:
+        """Take records from here on."""
+        self.intake_open = True
+
     def stop_intake(self) -> None:
         """Take no more records and forget those that were not begun."""
         self.intake_open = False

@@ -211,6 +211,7 @@ class Topology:
     default_policy: ErrorPolicy
     idle_timeout_ms: int | None
     claims: Mapping[str, tuple[str, ...]]  # node name -> names of the tables its functions use
+    exactly_once: bool = False
 
     def children(self, node: Node, port: str = "") -> tuple[Node, ...]:
         return tuple(child for child in self.nodes if node in child.parents and child.port == port)

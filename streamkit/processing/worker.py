@@ -20,14 +20,15 @@ from typing import Any, TypeVar
 import structlog
 
 from streamkit import __version__
-from streamkit.errors import StreamkitError
+from streamkit.errors import StreamkitError, UsageError
 from streamkit.processing.app import App
 from streamkit.processing.kafka.changelog_reader import KafkaChangelogReader
 from streamkit.processing.kafka.sender import KafkaSender
-from streamkit.processing.kafka.settings import check_settings
+from streamkit.processing.kafka.settings import check_settings, producer_settings
 from streamkit.processing.kafka.sink import KafkaSink
 from streamkit.processing.kafka.source import KafkaSource
 from streamkit.processing.kafka.topics import Topics
+from streamkit.processing.kafka.transactional_sink import KafkaTransactionalSink
 from streamkit.processing.member import Member
 from streamkit.processing.preparation import create_declared, prepare
 from streamkit.processing.topology import Plan
@@ -60,14 +61,15 @@ def run(app: App) -> None:
         sys.exit(code)
 
 
-async def work(app: App, *, bootstrap: str | None = None, http: Http = None) -> int:
+async def work(app: App, *, bootstrap: str | None = None, http: Http = None, slot: int = 0) -> int:
     """Join the app's group and process until a signal; the exit code. Raises StreamkitError on failure.
 
-    `http`: where /metrics, /healthz and /readyz are served.
+    `http`: where /metrics, /healthz and /readyz are served. `slot`: which worker of the app this is; no two
+    that run at one time have the same.
     """
     registry = Registry()
     registry.gauge("build_info", "1; the version is the label", ["version"]).labels(__version__).value = 1
-    async with assembled(app, registry, bootstrap) as member:
+    async with assembled(app, registry, bootstrap, slot) as member:
         server = _serve_telemetry(registry, http, member.not_ready)
         ending = Ending(member.stop)
         _settle_memory()
@@ -83,23 +85,30 @@ async def work(app: App, *, bootstrap: str | None = None, http: Http = None) -> 
 
 
 @asynccontextmanager
-async def assembled(app: App, registry: Registry, bootstrap: str | None = None) -> AsyncIterator[Member]:
+async def assembled(
+    app: App, registry: Registry, bootstrap: str | None = None, slot: int = 0
+) -> AsyncIterator[Member]:
     """The app's member on its cluster, all topics in place, not running yet."""
     address, kafka = bootstrap_of(app, bootstrap), kafka_of(app)
     clock, topics = SystemClock(), Topics(address, kafka)
     plan = await asyncio.to_thread(prepare, app.topology(), topics, app.commit_interval_ms)
     retention_ms = await asyncio.to_thread(topics.retention_ms, _sink_topics(plan))
+    transactions = None
+    if app.guarantee == "exactly_once":
+        transactions = KafkaTransactionalSink(address, kafka, clock, retention_ms, f"{app.id}-{slot}")
+        _check_interval(app, transactions.timeout_s)
     sender = KafkaSender(address, kafka)
     app.producer = sender
     try:
         yield Member(
             plan,
             KafkaSource(address, app.id, leaders(plan), kafka),
-            KafkaSink(address, kafka, clock, retention_ms),
+            transactions or KafkaSink(producer_settings(address, kafka), clock, retention_ms),
             KafkaChangelogReader(address, kafka),
             clock=clock,
             registry=registry,
             commit_interval_s=app.commit_interval_ms / 1000,
+            transactions=transactions,
         )
     finally:
         app.producer = None
@@ -131,8 +140,16 @@ def bootstrap_of(app: App, flag: str | None) -> str:
 
 def kafka_of(app: App) -> Mapping[str, Any]:
     """The user's librdkafka settings, checked."""
-    check_settings(app.kafka)
+    check_settings(app.kafka, exactly_once=app.guarantee == "exactly_once")
     return {"auto.offset.reset": app.auto_offset_reset, **app.kafka}
+
+
+def _check_interval(app: App, timeout_s: float) -> None:
+    if app.commit_interval_ms > timeout_s * 500:
+        raise UsageError(
+            f"commit_interval={app.commit_interval_ms} ms is too long for a transaction of {timeout_s:g} s",
+            hint='shorten it, or raise "transaction.timeout.ms" in App(kafka=...) to more than twice of it',
+        )
 
 
 def leaders(plan: Plan) -> dict[str, Sequence[tuple[str, int]]]:

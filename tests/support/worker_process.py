@@ -95,7 +95,7 @@ class Outside:
 
     def __init__(self, bootstrap: str) -> None:
         self.bootstrap = bootstrap
-        self._conf = {"bootstrap.servers": bootstrap, "log_level": 0}
+        self._conf = {"bootstrap.servers": bootstrap, "log_level": 0, "metadata.recovery.strategy": "none"}
         self._admin = AdminClient(self._conf)
         self._producer = Producer({**self._conf, "partitioner": "murmur2_random"})
 
@@ -157,9 +157,11 @@ class Outside:
         return Consumer({**self._conf, "group.id": group, "enable.partition.eof": True})
 
 
-def eventually(check: Callable[[], bool], explain: Callable[[], str] = lambda: "") -> None:
+def eventually(
+    check: Callable[[], bool], explain: Callable[[], str] = lambda: "", *, patience_s: float = WAIT_S
+) -> None:
     """Look until it is so."""
-    deadline = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + patience_s
     while not check():
         assert time.monotonic() < deadline, explain()
         time.sleep(0.05)

@@ -24,6 +24,13 @@ OWNED = {
     "delivery.report.only.error": "a commit counts on the reports it gets",
 }
 
+# the same, where a commit is a transaction
+OWNED_EXACTLY_ONCE = {
+    "transactional.id": "each worker's is the app's name and its slot",
+    "isolation.level": "aborted records must not be processed",
+    "enable.idempotence": "a transaction needs it",
+}
+
 CONSUMER: dict[str, Any] = {
     "auto.offset.reset": "earliest",
     # A killed worker's partitions wait this long for another owner.
@@ -53,6 +60,7 @@ PRODUCER: dict[str, Any] = {
     "queue.buffering.max.kbytes": 256 << 10,
 }
 PRODUCER_FIXED: dict[str, Any] = {"delivery.report.only.error": True}
+TRANSACTION_TIMEOUT_MS = 10_000  # so long what a killed worker left open may keep readers waiting
 
 _CONSUMER_ONLY = frozenset({
     "auto.offset.reset", "auto.commit.interval.ms", "check.crcs", "consume.callback.max.messages",
@@ -73,12 +81,13 @@ _PRODUCER_ONLY = frozenset({
 })  # fmt: skip
 
 
-def check_settings(user: KafkaSettings) -> None:
+def check_settings(user: KafkaSettings, *, exactly_once: bool = False) -> None:
     """Refuse what would break a promise of the worker."""
+    owned = {**OWNED, **OWNED_EXACTLY_ONCE} if exactly_once else OWNED
     for name in user:
-        if name in OWNED:
+        if name in owned:
             raise UsageError(
-                f"App(kafka=...) sets {name!r}, which belongs to the worker: {OWNED[name]}",
+                f"App(kafka=...) sets {name!r}, which belongs to the worker: {owned[name]}",
                 hint="remove it; everything else of librdkafka may be set",
             )
 
@@ -112,6 +121,15 @@ def producer_settings(bootstrap: str, user: KafkaSettings) -> dict[str, Any]:
     }
 
 
+def transactional_settings(bootstrap: str, user: KafkaSettings, transactional_id: str) -> dict[str, Any]:
+    """Settings of a producer whose records become visible with its commits."""
+    return {
+        "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+        **producer_settings(bootstrap, user),
+        "transactional.id": transactional_id,
+    }
+
+
 def shared_settings(bootstrap: str, user: KafkaSettings) -> dict[str, Any]:
     """What every client needs: the address, and the user's settings that belong to no side."""
     neutral = {n: v for n, v in user.items() if n not in _CONSUMER_ONLY and n not in _PRODUCER_ONLY}
@@ -119,6 +137,8 @@ def shared_settings(bootstrap: str, user: KafkaSettings) -> dict[str, Any]:
         "client.id": "streamkit",
         # A restarted broker is found again within a second.
         "reconnect.backoff.max.ms": 1_000,
+        # librdkafka 2.16 forgets a single broker that is down, and then never finds its coordinator again.
+        "metadata.recovery.strategy": "none",
         **neutral,
         "bootstrap.servers": bootstrap,
     }

@@ -12,12 +12,12 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streamkit.errors import StreamkitError
 from streamkit.processing.fuse import SinkRecord
-from streamkit.processing.kafka.settings import KafkaSettings, producer_settings
 from streamkit.runtime.contracts.clock import Clock
 
 FULL_RECORDS = 200_000
@@ -31,13 +31,10 @@ log = logging.getLogger("worker.sink")
 
 
 class KafkaSink:
-    """The `Sink` port. `retention_ms[topic]` is known for topics whose retention is limited."""
+    """The `Sink` port. `settings`: `producer_settings`; `retention_ms[topic]`: where retention is limited."""
 
-    def __init__(
-        self, bootstrap: str, user: KafkaSettings, clock: Clock, retention_ms: Mapping[str, int]
-    ) -> None:
-        conf = producer_settings(bootstrap, user)
-        self._producer = Producer({**conf, "on_delivery": self._reported}, logger=log)
+    def __init__(self, settings: Mapping[str, Any], clock: Clock, retention_ms: Mapping[str, int]) -> None:
+        self._producer = Producer({**settings, "on_delivery": self._reported}, logger=log)
         self._clock = clock
         self._retention_ms = dict(retention_ms)
         self._waiting: deque[_Unsent] = deque()

@@ -103,6 +103,16 @@ class KafkaSource:
     async def begin(self, positions: Sequence[Position]) -> None:
         await self._thread.call(lambda: self._begin(positions))
 
+    async def halt(self, partitions: Sequence[Partition]) -> None:
+        await self._thread.call(lambda: self._halt(partitions))
+
+    async def committed(self, partitions: Sequence[Partition]) -> list[Position]:
+        places = [TopicPartition(*place) for place in partitions]
+        return await self._thread.call(lambda: self._committed(places))
+
+    async def group(self) -> Any:
+        return await self._thread.call(self._consumer.consumer_group_metadata)
+
     def taken(self) -> None:
         self._taken += 1
         if self._rounds_left == 1:
@@ -197,13 +207,16 @@ class KafkaSource:
         if not partitions:
             return
         places = self._with_companions(partitions)
-        committed = _retrying(lambda: consumer.committed(places, REQUEST_S))
+        positions = self._committed(places)
         self._assigned.update((p.topic, p.partition) for p in places)
-        positions = [
+        self._thread.wait_for(self._listener.assigned(positions))
+
+    def _committed(self, places: list[TopicPartition]) -> list[Position]:
+        committed = _retrying(lambda: self._consumer.committed(places, REQUEST_S))
+        return [
             Position(p.topic, p.partition, p.offset if p.offset >= 0 else None, p.metadata or "")
             for p in committed
         ]
-        self._thread.wait_for(self._listener.assigned(positions))
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._give_back(consumer, partitions, self._listener.revoked)
@@ -240,6 +253,11 @@ class KafkaSource:
             ]
         )
         self._reading.update((p.topic, p.partition) for p in ours)
+
+    def _halt(self, partitions: Sequence[Partition]) -> None:
+        reading = [place for place in partitions if place in self._reading]
+        self._consumer.incremental_unassign([TopicPartition(*place) for place in reading])
+        self._reading.difference_update(reading)
 
     def _commit(self, positions: Sequence[Position]) -> bool:
         offsets = [TopicPartition(p.topic, p.partition, p.offset or 0, p.metadata) for p in positions]

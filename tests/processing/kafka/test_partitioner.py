@@ -7,6 +7,7 @@ import random
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from kafka.partitioner.default import murmur2 as kafka_python_murmur2
 
+from streamkit.processing.kafka.settings import producer_settings
 from streamkit.processing.kafka.sink import KafkaSink
 from streamkit.processing.partitioner import partition_for
 from streamkit.runtime.os.clock import SystemClock
@@ -20,7 +21,7 @@ async def test_murmur2_random_is_java_s(broker: BrokerProcess, name: str) -> Non
     draw = random.Random(7)
     keys = {draw.randbytes(draw.randrange(0, 40)) for _ in range(1_000)}
     Outside(broker.bootstrap).create(name, PARTITIONS)
-    sink = KafkaSink(broker.bootstrap, {}, SystemClock(), {})
+    sink = KafkaSink(producer_settings(broker.bootstrap, {}), SystemClock(), {})
     sink.send(name, [(b"v", key, 1, None, None) for key in sorted(keys)])
     await sink.flush()
     found = _places(broker.bootstrap, name, len(keys))

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from streamkit.processing.fuse import SinkRecord
+from streamkit.processing.kafka.settings import producer_settings
 from streamkit.processing.kafka.sink import KafkaSink
 from streamkit.runtime.os.clock import SystemClock
 from tests.support.broker_process import BrokerProcess
@@ -23,7 +24,7 @@ def records(*values: int) -> list[SinkRecord]:
 async def test_more_records_than_the_queue_holds_arrive_in_order(broker: BrokerProcess, name: str) -> None:
     outside = Outside(broker.bootstrap)
     outside.create(name, 1)
-    sink = KafkaSink(outside.bootstrap, SMALL_QUEUE, SystemClock(), {})
+    sink = KafkaSink(producer_settings(outside.bootstrap, SMALL_QUEUE), SystemClock(), {})
     sink.send(name, records(*range(200)))
     await sink.flush()
     assert [value for _, value, _ in outside.read(name)] == list(range(200))
@@ -34,7 +35,7 @@ async def test_a_cancelled_flush_drops_nothing(broker: BrokerProcess, name: str)
     """A leaving worker cancels the commit in hand and makes a last one, which must not acknowledge less."""
     outside = Outside(broker.bootstrap)
     outside.create(name, 1)
-    sink = KafkaSink(outside.bootstrap, SMALL_QUEUE, SystemClock(), {})
+    sink = KafkaSink(producer_settings(outside.bootstrap, SMALL_QUEUE), SystemClock(), {})
     sink.send(name, records(*range(100)))
     flush = asyncio.create_task(sink.flush())
     await asyncio.sleep(0)

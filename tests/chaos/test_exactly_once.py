@@ -1,0 +1,170 @@
+"""P1, P18, P25: kill -9 of workers and of the broker under exactly-once; each record counts once.
+
+Two workers count events per window, and per key in a table that reports every count. A reader of committed
+records must find each window once with the right count, and the counts of each key as 1, 2, 3, ... without a
+gap or a repetition: what a run without a crash gives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from confluent_kafka import IsolationLevel, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from streamkit.processing.partitioner import partition_for
+from tests.support.broker_process import BrokerProcess
+from tests.support.worker_process import Outside, WorkerProcess, eventually
+
+JOB = Path(__file__).parents[1] / "processing" / "cluster" / "jobs" / "exact.py"
+KEYS = [f"key-{i}" for i in range(20)]
+SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.randrange(1, 1 << 32)
+END_OF_TIME_S = 10_000_000
+
+
+class Load:
+    """Events at a steady pace: their times ascend, so none is late; `sent` counts them."""
+
+    def __init__(self, bootstrap: str, topic: str, total: int, pace: int) -> None:
+        self._conf = {"bootstrap.servers": bootstrap, "log_level": 0, "metadata.recovery.strategy": "none"}
+        self._producer = Producer(
+            {
+                **self._conf,
+                "enable.idempotence": True,
+                "partitioner": "murmur2_random",
+                "message.timeout.ms": 300_000,
+                "linger.ms": 5,
+            }
+        )
+        self._topic, self._total, self._pace = topic, total, pace
+        self.sent: dict[str, int] = dict.fromkeys(KEYS, 0)
+        self.windows: Counter[tuple[str, int]] = Counter()
+        self.thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        began = time.monotonic()
+        for number in range(self._total):
+            key, ts = KEYS[number % 7 * number % len(KEYS)], number / 100
+            self.sent[key] += 1
+            self.windows[key, int(ts // 60) * 60_000] += 1
+            self._send(key, ts)
+            if number % 500 == 0:
+                time.sleep(max(0.0, began + number / self._pace - time.monotonic()))
+        for partition in range(2):  # one more key on each partition, so late that everything closes
+            key = next(f"end-{n}" for n in range(99) if partition_for(b"end-%d" % n, 2) == partition)
+            self._send(key, END_OF_TIME_S)
+        assert self._producer.flush(120) == 0
+
+    def _send(self, key: str, ts: float) -> None:
+        while True:
+            try:
+                self._producer.produce(self._topic, json.dumps({"ts": ts}), key=key)
+            except BufferError:
+                self._producer.poll(0.05)
+            else:
+                break
+        self._producer.poll(0)
+
+
+def in_transaction(admin: AdminClient, places: list[TopicPartition]) -> bool:
+    """Is any of these partitions' end past its last stable offset?"""
+    ends = []
+    for level in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED):
+        answers = admin.list_offsets(
+            {place: OffsetSpec.latest() for place in places}, isolation_level=level, request_timeout=5
+        )
+        try:
+            ends.append({(p.topic, p.partition): a.result().offset for p, a in answers.items()})
+        except KafkaException:
+            return False
+    return any(ends[0][place] < ends[1][place] for place in ends[0])
+
+
+@pytest.mark.parametrize(
+    ("total", "pace", "worker_kills", "broker_kills"),
+    [
+        pytest.param(24_000, 4_000, 2, 1, id="short"),
+        pytest.param(1_000_000, 8_000, 24, 10, id="full", marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.timeout(1200)
+def test_every_event_counts_once(
+    total: int,
+    pace: int,
+    worker_kills: int,
+    broker_kills: int,
+    new_broker: Callable[..., BrokerProcess],
+    name: str,
+    tmp_path: Path,
+) -> None:
+    print(f"CHAOS_SEED={SEED}")
+    draw = random.Random(SEED)
+    broker = new_broker(
+        *("--set", "group.min.session.timeout.ms=1000", "--set", "offsets.topic.num.partitions=2"),
+        *("--set", "transaction.state.log.num.partitions=2"),
+    ).start()
+    outside = Outside(broker.bootstrap)
+    outside.create(f"{name}-events", 2)
+    workers = [
+        WorkerProcess(
+            JOB, broker.bootstrap, "--slot", str(slot), cwd=tmp_path, JOB=name, SESSION_MS="1500"
+        ).start()
+        for slot in range(2)
+    ]
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
+    outputs = [TopicPartition(f"{name}-totals", 0), TopicPartition(f"{name}-windows", 0)]
+    load = Load(broker.bootstrap, f"{name}-events", total, pace)
+    open_at_kill = Counter[str]()
+    kills = ["worker"] * worker_kills + ["broker"] * broker_kills
+    draw.shuffle(kills)
+    try:
+        for worker in workers:
+            worker.said("task started")
+        load.thread.start()
+        for victim in kills:
+            time.sleep(draw.uniform(0.2, 0.8 * total / pace / len(kills)))
+            open_at_kill[victim] += in_transaction(admin, outputs)
+            if victim == "broker":
+                broker.kill()
+                broker.start()
+            else:
+                worker = draw.choice(workers)
+                worker.kill()
+                worker.start()
+        load.thread.join()
+        eventually(lambda: sum(map(len, _totals(outside, name).values())) >= total, patience_s=90)
+        assert [worker.stop() for worker in workers] == [0, 0]
+    except BaseException:
+        for worker in workers:
+            print(f"-- slot {worker.command[-1]}", *worker.log[-25:], sep="\n")
+        raise
+    finally:
+        for worker in workers:
+            worker.kill()
+    totals = _totals(outside, name)
+    for key in KEYS:
+        assert totals[key] == list(range(1, load.sent[key] + 1)), key
+    windows = defaultdict[tuple[str, int], list[int]](list)
+    for _, result, _ in outside.read(f"{name}-windows"):
+        windows[result["key"], result["start_ms"]].append(result["n"])
+    assert dict(windows) == {place: [n] for place, n in load.windows.items()}
+    aborts = sum(len(worker.lines("rolled back")) for worker in workers)
+    print(
+        f"{total} events, {len(kills)} kills, in an open transaction: {dict(open_at_kill)}; {aborts} aborts"
+    )
+
+
+def _totals(outside: Outside, name: str) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = defaultdict(list)
+    for key, count, _ in outside.read(f"{name}-totals"):
+        if not key.startswith(b"end"):
+            found[key.decode()].append(count)
+    return found
