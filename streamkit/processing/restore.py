@@ -1,7 +1,8 @@
 """State before records: a task's stores are replayed from their changelogs, then it starts.
 
-A store in memory is read from the beginning of its changelog, up to the position that stands in the metadata
-of the last commit. What lies past it was never committed: its input will be processed again. A task whose
+A store takes from its changelog what lies between its own position (0 for a new one) and the position that
+stands in the metadata of the last commit. A store past that commit, or before the changelog's start, begins
+anew. What lies past the commit was never committed: its input will be processed again. A task whose
 offsets were never committed starts with empty state. The keys of those orphaned records, up to the present
 end of the changelog, are noted all the same: the task's first commit repairs them (`state.changelog`).
 """
@@ -16,21 +17,23 @@ import structlog
 
 from streamkit.processing.inflight import Place
 from streamkit.processing.record import RawRecord
+from streamkit.processing.state.store import Store
 from streamkit.processing.task import Task
 from streamkit.telemetry.instruments import Family, Gauge
 
+Span = tuple[int, int]  # offsets: from, to (exclusive)
 log = structlog.get_logger("worker.restore")
 
 
 class ChangelogReader(Protocol):
-    async def ends(self, committed: Mapping[Place, int]) -> dict[Place, int]:
-        """The end of each partition. Raises RefusedError for one that lacks what was committed."""
+    async def spans(self, committed: Mapping[Place, int]) -> dict[Place, Span]:
+        """Start and end of each partition. Raises RefusedError for one that lacks what was committed."""
         ...
 
     async def read(
-        self, ends: Mapping[Place, int], apply: Callable[[Place, Sequence[RawRecord]], None]
+        self, spans: Mapping[Place, Span], apply: Callable[[Place, Sequence[RawRecord]], None]
     ) -> None:
-        """`apply` every record below its partition's (exclusive) end, in order."""
+        """`apply` every record of its partition's span, in order."""
         ...
 
     async def follow(
@@ -53,25 +56,39 @@ async def restore(
     if not stores:
         return
     committed = {place: positions.get(place, 0) for place in stores}
-    ends = {place: end for place, end in (await reader.ends(committed)).items() if end > 0}
-    if not ends:
+    spans = {}
+    for place, (first, end) in (await reader.spans(committed)).items():
+        start = _usable(task.stores[stores[place]], place, first, committed[place])
+        if end > start:
+            spans[place] = start, end
+    if not spans:
         return
     began, applied = perf_counter(), 0
-    gauges = {place: remaining.labels(stores[place], str(task.partition)) for place in ends}
+    gauges = {place: remaining.labels(stores[place], str(task.partition)) for place in spans}
     for place, gauge in gauges.items():
-        gauge.value = ends[place]
-    log.info("restoring", task=task.id, stores=sorted(stores.values()), records=sum(ends.values()))
+        gauge.value = spans[place][1] - spans[place][0]
+    total = sum(end - start for start, end in spans.values())
+    log.info("restoring", task=task.id, stores=sorted({stores[place] for place in spans}), records=total)
 
     def apply(place: Place, records: Sequence[RawRecord]) -> None:
         nonlocal applied
         applied += task.restore(stores[place], records, committed[place])
         if records:
-            gauges[place].value = ends[place] - records[-1].offset() - 1
+            gauges[place].value = spans[place][1] - records[-1].offset() - 1
 
     try:
-        await reader.read(ends, apply)
+        await reader.read(spans, apply)
     finally:
-        for place in ends:
+        for place in spans:
             remaining.forget(stores[place], str(task.partition))
     seconds = round(perf_counter() - began, 3)
     log.info("restored", task=task.id, records=applied, orphans=task.orphans, seconds=seconds)
+
+
+def _usable(store: Store, place: Place, first: int, committed: int) -> int:
+    """The offset from which the store lacks changes. One that cannot be brought to the commit begins anew."""
+    behind = 0 < store.position < first  # deletes may be among what the changelog has dropped
+    if store.position > committed or behind:
+        log.warning("store discarded", changelog=place[0], partition=place[1], position=store.position)
+        store.clear()
+    return store.position

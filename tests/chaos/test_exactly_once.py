@@ -89,22 +89,21 @@ def in_transaction(admin: AdminClient, places: list[TopicPartition]) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("total", "pace", "worker_kills", "broker_kills"),
+    ("load_of", "kills_of"),
     [
-        pytest.param(24_000, 4_000, 2, 1, id="short"),
-        pytest.param(1_000_000, 8_000, 24, 10, id="full", marks=pytest.mark.slow),
+        pytest.param((24_000, 4_000), (2, 1), id="short"),
+        pytest.param((1_000_000, 8_000), (24, 10), id="full", marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.timeout(1200)
 def test_every_event_counts_once(
-    total: int,
-    pace: int,
-    worker_kills: int,
-    broker_kills: int,
+    load_of: tuple[int, int],
+    kills_of: tuple[int, int],
     new_broker: Callable[..., BrokerProcess],
     name: str,
     tmp_path: Path,
 ) -> None:
+    (total, pace), (worker_kills, broker_kills) = load_of, kills_of
     print(f"CHAOS_SEED={SEED}")
     draw = random.Random(SEED)
     broker = new_broker(

@@ -1,4 +1,4 @@
-"""Reads changelog partitions from their beginning to given offsets, as fast as they come.
+"""Reads changelog partitions between given offsets, as fast as they come.
 
 A consumer of its own, without a group, that lives for one restore. Its calls block, so they run in a thread;
 the records are handed over on the loop in slices, so that tasks that are already running keep their turn. A
@@ -36,6 +36,7 @@ MISSING = {
     KafkaError.UNKNOWN_TOPIC_OR_PART,
 }
 
+Span = tuple[int, int]  # offsets: from, to (exclusive)
 T = TypeVar("T")
 log = logging.getLogger("worker.restore")
 
@@ -44,26 +45,32 @@ class KafkaChangelogReader:
     def __init__(self, bootstrap: str, user: KafkaSettings) -> None:
         self._conf = reader_settings(bootstrap, user)
 
-    async def ends(self, committed: Mapping[Partition, int]) -> dict[Partition, int]:
-        """The end of each partition. Waits for brokers that do not answer; raises RefusedError for a
-        partition that is gone or lacks what was committed.
+    async def spans(self, committed: Mapping[Partition, int]) -> dict[Partition, Span]:
+        """Start and (last stable) end of each partition. Waits for brokers that do not answer, and for
+        transactions that are committed but not marked as such everywhere; raises RefusedError for a partition
+        that is gone or lacks what was committed.
         """
-        ends = {}
+        spans = {}
         async with self._consumer() as consumer:
             for place, position in committed.items():
-                ends[place] = await _end(consumer, place)
-                _check_complete(place, position, ends[place])
-        return ends
+                spans[place] = await _span(consumer, place)
+                if spans[place][1] < position:
+                    await self._check_complete(place, position)
+                while spans[place][1] < position:
+                    await asyncio.sleep(RETRY_S)
+                    spans[place] = await _span(consumer, place)
+        return spans
 
     async def read(
-        self, ends: Mapping[Partition, int], apply: Callable[[Partition, Sequence[RawRecord]], None]
+        self, spans: Mapping[Partition, Span], apply: Callable[[Partition, Sequence[RawRecord]], None]
     ) -> None:
-        """`apply` every record below its partition's (exclusive) end, in order. Cancellable."""
-        remaining = {place: end for place, end in ends.items() if end > 0}
+        """`apply` every record in its partition's [from, end), in order. Cancellable."""
+        remaining = {place: end for place, (start, end) in spans.items() if end > start}
         if not remaining:
             return
         async with self._consumer() as consumer:
-            consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in remaining])
+            starts = {place: spans[place][0] or OFFSET_BEGINNING for place in remaining}
+            consumer.assign([TopicPartition(*place, start) for place, start in starts.items()])
             progress = monotonic()
             while remaining:
                 arrivals = await _call(_round, consumer)
@@ -72,7 +79,7 @@ class KafkaChangelogReader:
                 if arrivals:
                     progress = monotonic()
                 elif monotonic() - progress > STALLED_S:
-                    await self.ends(remaining)
+                    await self.spans(remaining)
                     progress = monotonic()
 
     async def follow(
@@ -96,9 +103,14 @@ class KafkaChangelogReader:
                         if not behind:
                             caught_up()
 
+    async def _check_complete(self, place: Partition, committed: int) -> None:
+        """What was committed is there, if only in a transaction whose end is not marked yet."""
+        async with self._consumer(**{"isolation.level": "read_uncommitted"}) as consumer:
+            _check_end(place, committed, (await _span(consumer, place))[1])
+
     @asynccontextmanager
-    async def _consumer(self) -> AsyncIterator[Consumer]:
-        consumer = Consumer(self._conf, logger=log)
+    async def _consumer(self, **settings: str) -> AsyncIterator[Consumer]:
+        consumer = Consumer({**self._conf, **settings}, logger=log)
         try:
             yield consumer
         finally:
@@ -119,7 +131,7 @@ class KafkaChangelogReader:
             del remaining[place]
             records = [record for record in records if record.offset() < end]
         elif arrival.end_offset is not None:
-            _check_complete(place, end, arrival.end_offset)
+            _check_end(place, end, arrival.end_offset)
             del remaining[place]
         for start in range(0, len(records), SLICE_RECORDS):
             apply(place, records[start : start + SLICE_RECORDS])
@@ -136,12 +148,12 @@ async def _call(fn: Callable[..., T], *args: Any) -> T:
         raise
 
 
-async def _end(consumer: Consumer, place: Partition) -> int:
+async def _span(consumer: Consumer, place: Partition) -> Span:
     missing_since: float | None = None
     while True:
         try:
             marks = await _call(consumer.get_watermark_offsets, TopicPartition(*place), REQUEST_S)
-            return int(marks[1])
+            return int(marks[0]), int(marks[1])
         except KafkaException as error:
             reason: KafkaError = error.args[0]
         if reason.code() not in MISSING:
@@ -164,7 +176,7 @@ def _round(consumer: Consumer) -> list[Arrival]:
     return by_partition([first, *consumer.consume(ROUND_RECORDS - 1, 0)])
 
 
-def _check_complete(place: Partition, committed: int, end: int) -> None:
+def _check_end(place: Partition, committed: int, end: int) -> None:
     """The partition ends here. Compaction leaves gaps below the end but never lowers it."""
     if end < committed:
         raise RefusedError(

@@ -28,5 +28,12 @@ class MemoryStore:
                 self._entries[key] = value
         self.position = position
 
+    def clear(self) -> None:
+        self._entries.clear()
+        self.position = 0
+
+    def close(self) -> None:
+        """Nothing outlives it."""
+
     def __len__(self) -> int:
         return len(self._entries)

@@ -55,7 +55,7 @@ async def test_orphans_are_repaired_by_the_first_commit(outside: Outside, name: 
 async def test_a_changelog_that_lacks_what_was_committed_is_refused(outside: Outside, name: str) -> None:
     outside.create(name, 1)
     with pytest.raises(RefusedError, match=f"{name}-0 ends at 0, but 5 is committed"):
-        await KafkaChangelogReader(outside.bootstrap, {}).ends({(name, 0): 5})
+        await KafkaChangelogReader(outside.bootstrap, {}).spans({(name, 0): 5})
 
 
 async def test_a_changelog_that_is_gone_is_named(
@@ -63,7 +63,7 @@ async def test_a_changelog_that_is_gone_is_named(
 ) -> None:
     monkeypatch.setattr(changelog_reader, "MISSING_S", 0.5)
     with pytest.raises(RefusedError, match=f"{name}-0 does not exist"):
-        await KafkaChangelogReader(outside.bootstrap, {}).ends({(name, 0): 5})
+        await KafkaChangelogReader(outside.bootstrap, {}).spans({(name, 0): 5})
 
 
 async def test_a_restore_can_be_given_up_at_any_time(outside: Outside, name: str) -> None:
@@ -76,11 +76,11 @@ async def test_a_restore_can_be_given_up_at_any_time(outside: Outside, name: str
         begun.set()
 
     for wait_s in (0.0, 0.05):
-        looking = asyncio.create_task(reader.ends({(name, 0): 0}))
+        looking = asyncio.create_task(reader.spans({(name, 0): 0}))
         await asyncio.sleep(wait_s)
         looking.cancel()
         await asyncio.wait([looking])
-    reading = asyncio.create_task(reader.read({(name, 0): 20_000}, apply))
+    reading = asyncio.create_task(reader.read({(name, 0): (0, 20_000)}, apply))
     await begun.wait()
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
