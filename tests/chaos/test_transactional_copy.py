@@ -1,94 +1,35 @@
-"""Exactly-once copy while the broker is killed: each record of the input has one committed copy, in order.
+"""Exactly-once copy under kill -9 of brokers and copiers: each record of the input has one committed copy.
 
-A copier reads the input under read_committed, writes what it read to the output and commits its offsets with
-it, in transactions. The broker is killed at any moment of that; a copier that cannot go on gives way to the
-next one, which takes over the transactional id. What a read_committed reader finds at the end is the judge.
+Copiers read the input under read_committed, write what they read to the output and commit their offsets with
+it, in transactions. Whoever is killed, and at whatever moment of that: what a read_committed reader finds at
+the end is the input, once and in order.
 """
 
 from __future__ import annotations
 
 import os
 import random
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from tests.chaos.copier import CLIENT, Copier
+from tests.support.broker_cluster import BrokerCluster
 from tests.support.broker_process import BrokerProcess
 
-PARTITIONS = 2
-BATCH = 75
-TIMEOUT_S = 20
-CLIENT = {
-    "reconnect.backoff.max.ms": 200,
-    "log_level": 0,
-    # librdkafka 2.16 forgets a single broker that is down and then waits for ever for its group coordinator.
-    "metadata.recovery.strategy": "none",
-}
-
-
-class Copier:
-    """Copies until it is told to stop; each life is a fresh consumer and a fresh producer."""
-
-    def __init__(self, bootstrap: str, source: str, target: str) -> None:
-        self.bootstrap, self.source, self.target = bootstrap, source, target
-        self.stopping = threading.Event()
-        self.committed = 0
-        self.aborted = 0
-        self.lives = 0
-        self.thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        while not self.stopping.is_set():
-            self.lives += 1
-            consumer = Consumer(
-                {
-                    **CLIENT,
-                    "bootstrap.servers": self.bootstrap,
-                    "group.id": f"copy-{self.target}",
-                    "auto.offset.reset": "earliest",
-                    "enable.auto.commit": False,
-                    "isolation.level": "read_committed",
-                    "session.timeout.ms": 6_000,
-                }
-            )
-            try:
-                self._live(consumer)
-            except KafkaException:
-                self.aborted += 1
-            finally:
-                consumer.close()
-
-    def _live(self, consumer: Consumer) -> None:
-        producer = Producer(
-            {
-                **CLIENT,
-                "bootstrap.servers": self.bootstrap,
-                "transactional.id": f"copier-{self.target}",
-                "transaction.timeout.ms": 10_000,
-                "linger.ms": 2,
-            }
-        )
-        producer.init_transactions(TIMEOUT_S)
-        consumer.subscribe([self.source])
-        while not self.stopping.is_set():
-            batch = [m for m in consumer.consume(BATCH, timeout=0.2) if m.error() is None]
-            if not batch:
-                continue
-            producer.begin_transaction()
-            positions: dict[int, int] = {}
-            for message in batch:
-                value, partition, offset = message.value(), message.partition(), message.offset()
-                assert partition is not None and offset is not None
-                producer.produce(self.target, value=value, partition=partition)
-                positions[partition] = offset + 1
-            places = [TopicPartition(self.source, p, o) for p, o in positions.items()]
-            producer.send_offsets_to_transaction(places, consumer.consumer_group_metadata(), TIMEOUT_S)
-            producer.commit_transaction(TIMEOUT_S)
-            self.committed += len(batch)
+PARTITIONS = 3
+FAST = ("--set", "broker.heartbeat.interval.ms=200", "--set", "broker.session.timeout.ms=1000")
+FEW_SHARDS = (
+    *("--set", "offsets.topic.num.partitions=3"),
+    *("--set", "transaction.state.log.num.partitions=3"),
+)
+STALL_S = 60
+"""A transaction times out after 10 s, and a copier that got stuck is noticed after 25 s."""
 
 
 def read_committed(bootstrap: str, topic: str) -> dict[int, list[bytes]]:
@@ -120,6 +61,97 @@ def read_committed(bootstrap: str, topic: str) -> dict[int, list[bytes]]:
     return found
 
 
+def make_topics(bootstrap: str, topics: Sequence[str], replicas: int) -> None:
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    config = {"min.insync.replicas": "2"} if replicas > 2 else {}
+    new = [NewTopic(topic, PARTITIONS, replicas, config=config) for topic in topics]
+    for made in admin.create_topics(new).values():
+        made.result(30)
+
+
+class Loader:
+    """Writes `total` records to the input, share by share, so that copiers have work between all kills."""
+
+    def __init__(self, bootstrap: str, topic: str, total: int, shares: int) -> None:
+        self.total = total
+        self._topic = topic
+        self._numbers = iter(range(total))
+        self._share_records = -(-total // shares)
+        self._producer = Producer({**CLIENT, "bootstrap.servers": bootstrap, "enable.idempotence": True})
+
+    def write_share(self) -> None:
+        for number in islice(self._numbers, self._share_records):
+            self._producer.produce(self._topic, value=b"%d" % number, partition=number % PARTITIONS)
+            self._producer.poll(0)
+        assert self._producer.flush(60) == 0
+
+
+def nothing_copied_twice_or_never(bootstrap: str, target: str, total: int) -> None:
+    copies = read_committed(bootstrap, target)
+    for partition in range(PARTITIONS):
+        expected = [b"%d" % number for number in range(total) if number % PARTITIONS == partition]
+        assert copies[partition] == expected, f"partition {partition}: {len(copies[partition])} copies"
+
+
+class Copying:
+    """Copiers of one topic into another, and how long they stood still at most."""
+
+    def __init__(self, bootstrap: str, source: str, target: str, copiers: int, batch_records: int) -> None:
+        self.copiers = [Copier(bootstrap, source, target, n, batch_records) for n in range(copiers)]
+        self.longest_stall_s = 0.0
+
+    @property
+    def committed(self) -> int:
+        return sum(copier.committed for copier in self.copiers)
+
+    def wait_until_some_more(self) -> None:
+        before, began_s = self.committed, time.monotonic()
+        while self.committed <= before:
+            stalled_s = time.monotonic() - began_s
+            self.longest_stall_s = max(self.longest_stall_s, stalled_s)
+            assert stalled_s < STALL_S, f"stalled after {before} records: {self.gave_up[-5:]}"
+            time.sleep(0.005)
+
+    def wait_until_whole(self, bootstrap: str, target: str, total: int) -> None:
+        """A commit whose copier was killed before it told of it is in nobody's count."""
+        end = time.monotonic() + 120
+        while self.committed < total and time.monotonic() < end:
+            time.sleep(0.1)
+            missing = total - self.committed
+            if missing < total // 10 and sum(map(len, read_committed(bootstrap, target).values())) >= total:
+                break
+
+    @property
+    def gave_up(self) -> list[str]:
+        return [reason for copier in self.copiers for reason in copier.gave_up]
+
+    @property
+    def story(self) -> str:
+        stuck = sum(copier.stuck for copier in self.copiers)
+        return (
+            f"{len(self.gave_up)} lives gave up, {stuck} got stuck, "
+            f"at most {self.longest_stall_s:.1f} s without a commit"
+        )
+
+
+@contextmanager
+def copying(
+    bootstrap: str, source: str, target: str, *, copiers: int, batch_records: int
+) -> Iterator[Copying]:
+    work = Copying(bootstrap, source, target, copiers, batch_records)
+    try:
+        yield work
+    finally:
+        for copier in work.copiers:
+            copier.kill()
+
+
+def seeded() -> random.Random:
+    seed = int(os.environ.get("STREAMKIT_CHAOS_SEED", random.randrange(2**32)))
+    print(f"seed {seed}")
+    return random.Random(seed)
+
+
 @pytest.mark.parametrize(
     "kills", [pytest.param(2, id="2-kills"), pytest.param(20, id="20-kills", marks=pytest.mark.slow)]
 )
@@ -127,43 +159,58 @@ def read_committed(bootstrap: str, topic: str) -> dict[int, list[bytes]]:
 def test_every_record_has_exactly_one_committed_copy(
     new_broker: Callable[..., BrokerProcess], name: str, kills: int
 ) -> None:
-    seed = int(os.environ.get("STREAMKIT_CHAOS_SEED", random.randrange(2**32)))
-    print(f"seed {seed}")
-    moments = random.Random(seed)
-    broker = new_broker(
-        *("--set", "offsets.topic.num.partitions=2", "--set", "transaction.state.log.num.partitions=2")
-    ).start()
+    moments = seeded()
+    broker = new_broker(*FEW_SHARDS).start()
     source, target = f"{name}-in", f"{name}-out"
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-    for made in admin.create_topics([NewTopic(one, PARTITIONS, 1) for one in (source, target)]).values():
-        made.result(30)
     total = 1_500 * (kills + 1)
-    loader = Producer({**CLIENT, "bootstrap.servers": broker.bootstrap})
-    for number in range(total):
-        loader.produce(source, value=b"%d" % number, partition=number % PARTITIONS)
-        loader.poll(0)
-    assert loader.flush(30) == 0
-    copier = Copier(broker.bootstrap, source, target)
-    copier.thread.start()
-    try:
+    make_topics(broker.bootstrap, (source, target), replicas=1)
+    loader = Loader(broker.bootstrap, source, total, shares=kills + 1)
+    with copying(broker.bootstrap, source, target, copiers=1, batch_records=75) as work:
         for _ in range(kills):
-            before = copier.committed
-            end = time.monotonic() + 60
-            while copier.committed <= before and time.monotonic() < end:
-                time.sleep(0.005)
+            loader.write_share()
+            work.wait_until_some_more()
             time.sleep(moments.uniform(0, 0.3))
             broker.kill()
             broker.start()
-        end = time.monotonic() + 120
-        while copier.committed < total and time.monotonic() < end:
-            time.sleep(0.1)
-            if sum(map(len, read_committed(broker.bootstrap, target).values())) >= total:
-                break
-    finally:
-        copier.stopping.set()
-        copier.thread.join()
-    copies = read_committed(broker.bootstrap, target)
-    for partition in range(PARTITIONS):
-        expected = [b"%d" % number for number in range(total) if number % PARTITIONS == partition]
-        assert copies[partition] == expected, f"partition {partition}: {len(copies[partition])} copies"
-    print(f"{kills} kills, {total} records, {copier.lives} lives of the copier, {copier.aborted} gave up")
+        loader.write_share()
+        work.wait_until_whole(broker.bootstrap, target, total)
+    nothing_copied_twice_or_never(broker.bootstrap, target, total)
+    print(f"{kills} kills, {total} records, {work.story}")
+
+
+@pytest.mark.parametrize(
+    ("kills", "total", "batch_records"),
+    [
+        pytest.param(3, 6_000, 150, id="3-kills"),
+        pytest.param(24, 100_000, 750, id="24-kills", marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.timeout(1500)
+def test_every_record_has_exactly_one_committed_copy_in_a_cluster(
+    new_cluster: Callable[..., BrokerCluster], name: str, kills: int, total: int, batch_records: int
+) -> None:
+    """Two kills of a broker to one of a copier; a broker is back before the next one goes."""
+    moments = seeded()
+    cluster = new_cluster(3, *FAST, *FEW_SHARDS).start()
+    bootstrap = cluster.bootstrap
+    source, target = f"{name}-in", f"{name}-out"
+    make_topics(bootstrap, (source, target), replicas=3)
+    loader = Loader(bootstrap, source, total, shares=kills + 1)
+    with copying(bootstrap, source, target, copiers=2, batch_records=batch_records) as work:
+        for number in range(kills):
+            loader.write_share()
+            work.wait_until_some_more()
+            time.sleep(moments.uniform(0, 0.3))
+            if number % 3 == 2:
+                copier = moments.choice(work.copiers)
+                copier.kill()
+                copier.start()
+                continue
+            victim = cluster[moments.randint(1, 3)]
+            victim.kill()
+            time.sleep(moments.uniform(0, 1.5))
+            victim.start()
+        loader.write_share()
+        work.wait_until_whole(bootstrap, target, total)
+    nothing_copied_twice_or_never(bootstrap, target, total)
+    print(f"{kills} kills, {total} records, {work.story}")

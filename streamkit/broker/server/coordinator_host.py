@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Generic, NamedTuple, Protocol
 
@@ -83,16 +83,17 @@ class CoordinatorHost(ABC, Generic[S]):
         """Do what a decision of this shard asked for."""
         raise AssertionError(f"nobody carries out {command}")
 
-    def refresh(self, deleted_topics: Iterable[str] = ()) -> None:
-        """The metadata changed: host the shards whose partitions are led here, and no others."""
-        for partition in range(self._partition_count()):
-            own_log = self._leads(self._topic.name, partition)
-            if own_log is not None and partition not in self.shards:
-                self.shards[partition] = self._host(partition, own_log)
-            elif own_log is None and partition in self.shards:
+    def refresh(self) -> None:
+        """The metadata changed: host the shards whose partitions are led here, each in its leader epoch, and
+        no others.
+        """
+        for partition in sorted({*range(self._partition_count()), *self.shards}):
+            own_log, shard = self._leads(self._topic.name, partition), self.shards.get(partition)
+            if shard is not None and (own_log is None or not shard.is_coordinator_of(own_log)):
                 self.shards.pop(partition).close()
-        if self._topic.name in deleted_topics:
-            self.close()
+                shard = None
+            if shard is None and own_log is not None:
+                self.shards[partition] = self._host(partition, own_log)
 
     def _host(self, partition: int, own_log: OwnLog) -> HostedShard[S]:
         return HostedShard(

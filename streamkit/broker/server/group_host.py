@@ -77,7 +77,7 @@ class GroupHost(CoordinatorHost[GroupCoordinator]):
     def refresh(self, deleted_topics: Iterable[str] = (), changed_topics: Iterable[str] = ()) -> None:
         """`changed_topics` are new or have more partitions."""
         deleted = frozenset(deleted_topics)
-        super().refresh(deleted)
+        super().refresh()
         changed = deleted.union(changed_topics)
         for coordinator in self.coordinators() if changed else ():
             coordinator.topics_changed(changed)

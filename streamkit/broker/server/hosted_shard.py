@@ -55,6 +55,11 @@ Decide: TypeAlias = Callable[[S, Token, Decision], None]
 class OwnLog(Protocol):
     """What a shard needs of its partition."""
 
+    @property
+    def leader_epoch(self) -> int:
+        """The epoch in which the partition is led here now."""
+        ...
+
     def append_batch(self, batch: bytes) -> asyncio.Future[int]:
         """Append one batch of our own; done once it is committed."""
         ...
@@ -110,6 +115,8 @@ class HostedShard(Generic[S]):
     ) -> None:
         """`name` is the partition's; `make` gives an empty shard, `carry_out` does what a command says."""
         self.name = name
+        self.leader_epoch = own_log.leader_epoch
+        """The epoch for which it is the coordinator: whoever led in between has written what it never saw."""
         self.coordinator: S | None = None
         self.ready = asyncio.Event()
         """Set while requests can be decided, and when they never will be again."""
@@ -151,6 +158,10 @@ class HostedShard(Generic[S]):
             decide(self.coordinator, decision)
             self._settle(self.coordinator, decision)
             self._tick()
+
+    def is_coordinator_of(self, own_log: OwnLog) -> bool:
+        """Whether it is the one for this log in its present leader epoch."""
+        return self._log is own_log and self.leader_epoch == own_log.leader_epoch
 
     def close(self) -> None:
         """Another broker, or none, is the coordinator from now on."""

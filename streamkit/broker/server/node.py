@@ -405,7 +405,7 @@ class Broker:
             deleted_topics=[topic.name for topic in changes.deleted],
             changed_topics=[topic.name for topic, _ in changes.new_partitions],
         )
-        self.transactions.refresh([topic.name for topic in changes.deleted])
+        self.transactions.refresh()
 
     def _directory_failed(self, reason: str) -> None:
         hint = "check the disk, then start again"

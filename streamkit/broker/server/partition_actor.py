@@ -362,10 +362,13 @@ class PartitionActor:
 
     async def read_committed_batches(self, from_offset: int) -> AsyncIterator[memoryview]:
         """Each whole batch from the one that contains `from_offset` up to the high watermark, which is first
-        waited for: it must have passed all that is in the log now, for that may be committed already.
+        waited for: it must have passed all that is in the log or on its way there now, for that may be
+        committed already.
         """
         if self.log.offline_reason:
             raise LogOfflineError(self.log.offline_reason)
+        while self.has_mail:
+            self.drain()
         await self.committed_up_to(self.log.log_end_offset)
         async for batch in self.batches_below_high_watermark(from_offset):
             yield batch

@@ -65,13 +65,12 @@ class TransactionHost(CoordinatorHost[TransactionCoordinator]):
 
     def carry_out(self, partition: int, shard: HostedShard[TransactionCoordinator], command: object) -> None:
         assert isinstance(command, SendMarkers)
-        registration = self._cluster.image.partition(TRANSACTION_STATE, partition)
         decided_by = shard.coordinator
-        if registration is None or decided_by is None:
+        if decided_by is None:
             return
         self._sender.start(
             command,
-            registration.leader_epoch,
+            shard.leader_epoch,
             is_wanted=lambda: shard.coordinator is decided_by,
             done=lambda: shard.tell(
                 lambda coordinator, decision: coordinator.markers_written(

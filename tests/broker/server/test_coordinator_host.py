@@ -49,6 +49,7 @@ class FakeLog:
         self.gate = asyncio.Event()
         self.gate.set()
         self.reads = 0
+        self.leader_epoch = 0
 
     def append_batch(self, batch: bytes) -> asyncio.Future[int]:
         self.batches.append(decode_records(batch))
@@ -254,6 +255,39 @@ async def test_who_waits_when_the_shard_moves_is_sent_elsewhere(stage: Stage) ->
     with pytest.raises(Refusal) as refusal:
         await answer
     assert refusal.value.code is ErrorCode.NOT_COORDINATOR
+
+
+async def test_a_new_leader_epoch_loads_the_shard_again(stage: Stage) -> None:
+    """Also of a partition that is led here as before: somebody else may have led it in between."""
+    await stage.serve()
+    answer = stage.commit(7)
+    await turns()
+    before = stage.host.shards[0]
+    stage.host.refresh()
+    assert stage.host.shards[0] is before, "nothing has changed"
+    stage.log.leader_epoch = 2
+    stage.host.refresh()
+    with pytest.raises(Refusal) as refusal:
+        await answer
+    assert refusal.value.code is ErrorCode.NOT_COORDINATOR
+    await stage.host.shards[0].ready.wait()
+    assert stage.log.reads == 2 and stage.host.shards[0].leader_epoch == 2
+
+
+async def test_a_topic_that_is_made_anew_has_new_shards(stage: Stage) -> None:
+    """Even if the metadata tells of its end and its beginning at once."""
+    await stage.serve()
+    stage.commit(7)
+    await turns()
+    stage.log.commit()
+    stage.log = FakeLog()
+    stage.host.refresh(deleted_topics=["__consumer_offsets"])
+    await stage.host.shards[0].ready.wait()
+    assert offset_in(await stage.fetch()) == -1
+    stage.leads = False
+    del stage.cluster.image.topics["__consumer_offsets"]
+    stage.host.refresh(deleted_topics=["__consumer_offsets"])
+    assert not stage.host.shards
 
 
 async def test_a_failed_append_refuses_whoever_waits_and_loads_afresh(stage: Stage) -> None:
