@@ -46,6 +46,12 @@ EMBEDDED_DIR = Path(".streamkit")
     show_default=True,
     help="Number of the first worker: distinct for each, also across machines, under exactly_once.",
 )
+@click.option(
+    "--state-dir",
+    type=click.Path(file_okay=False),
+    envvar="STREAMKIT_STATE_DIR",
+    help="Keep state here (RocksDB): a restart reads only what it lacks.  [default: what the app says]",
+)
 def worker(
     *,
     app_path: str,
@@ -57,6 +63,7 @@ def worker(
     data_dir: Path,
     guarantee: str | None,
     slot: int,
+    state_dir: str | None,
 ) -> int:
     """Run the workers of APP: a module or file, with the app's name if there are several (shop:app, shop.py).
 
@@ -72,7 +79,7 @@ def worker(
     address: Http = None if http is None else parse_address(http, "--http")
     if http_fd is not None:
         address = inherited(http_fd)
-    choices = Choices(guarantee=guarantee, slot=slot)
+    choices = Choices(guarantee=guarantee, slot=slot, state_dir=state_dir)
     if not embedded:
         return run_workers(app_path, workers, bootstrap, address, choices)
     from streamkit.cli.embedding import embedded_broker
@@ -88,6 +95,7 @@ class Choices(NamedTuple):
 
     guarantee: str | None = None
     slot: int = 0
+    state_dir: str | None = None
 
     def apply(self, app: App) -> None:
         """The command line wins."""
@@ -95,11 +103,13 @@ class Choices(NamedTuple):
 
         if self.guarantee is not None:
             app.guarantee = checked_guarantee(self.guarantee)
+        app.state_dir = self.state_dir or app.state_dir
 
     def words(self, index: int) -> list[str]:
         """The same for the index-th of several worker processes."""
         guarantee = [] if self.guarantee is None else ["--guarantee", self.guarantee]
-        return [*guarantee, "--slot", str(self.slot + index)]
+        state = [] if self.state_dir is None else ["--state-dir", self.state_dir]
+        return [*guarantee, *state, "--slot", str(self.slot + index)]
 
 
 def run_workers(

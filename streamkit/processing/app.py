@@ -61,6 +61,7 @@ class App:
     default `127.0.0.1:9092`. `kafka`: any librdkafka setting, for consumer and producer. `idle_timeout`: a
     partition that has been read to its end for so long no longer holds windows open; None: it always does.
     `guarantee="exactly_once"`: outputs, state and offsets of a commit are one transaction.
+    `state_dir`: where a worker keeps its stores (RocksDB); None: in memory, restored wholly at each start.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class App:
         idle_timeout: Duration | None = "60s",
         commit_interval: Duration = "1s",
         guarantee: Guarantee = "at_least_once",
+        state_dir: str | None = None,
     ) -> None:
         self.id = _checked_name("app", id)
         self.bootstrap = bootstrap
@@ -82,6 +84,7 @@ class App:
             raise UsageError(f'auto_offset_reset is "earliest" or "latest", got {auto_offset_reset!r}')
         self.auto_offset_reset = auto_offset_reset
         self.commit_interval_ms = duration_ms(commit_interval)
+        self.state_dir = state_dir
         self.guarantee = checked_guarantee(guarantee)
         self.lease = Lease()
         self.producer: Producer | None = None  # set while the app runs

@@ -39,7 +39,8 @@ from streamkit.processing.restore import ChangelogReader, restore
 from streamkit.processing.settlement import TaskFailure
 from streamkit.processing.sink import Sink, TransactionalSink
 from streamkit.processing.source import Arrival, Partition, Position, Source
-from streamkit.processing.state.store import Store
+from streamkit.processing.state.store import DamagedStoreError, Store
+from streamkit.processing.table import CACHED
 from streamkit.processing.task import Task
 from streamkit.processing.task_runner import TaskRunner
 from streamkit.processing.topology import Plan, Timer
@@ -55,6 +56,8 @@ LONGEST_REST_S = 0.5
 DRAIN_SHARE = 0.7  # of a transaction's timeout: so long may its records be in flight
 FULL_POLL_S = 0.002
 QUEUED_RECORDS = 20_000
+MOST_CACHED = 2 * CACHED  # entries of one task's tables; beyond it a commit comes early, and makes room
+LEAST_INTERVAL_S = 0.02
 
 log = structlog.get_logger("worker")
 
@@ -89,6 +92,7 @@ class Member:
         self._rounds_owed = 0  # rounds of records for which the source has not been given room again
         self._globals_read = asyncio.Event()
         self._awake = asyncio.Event()
+        self._commit_due = asyncio.Event()  # before the interval is over
         self._stopping = asyncio.Event()
         self._failure: BaseException | None = None
         self._joined = False
@@ -120,6 +124,8 @@ class Member:
             self._spawn(_run_timer(timer))
         try:
             await self._pump()
+        except DamagedStoreError as damage:
+            self.failed(damage)
         finally:
             self.metrics.up.value = 0
             await self._leave()
@@ -185,6 +191,10 @@ class Member:
 
     def failed(self, error: BaseException) -> None:
         """Stop, and raise this from `run`."""
+        if isinstance(error, DamagedStoreError):
+            error = StreamkitError(
+                str(error), hint="start the worker again: it is rebuilt from its changelog"
+            )
         if self._failure is None:
             self._failure = error
         self.stop()
@@ -266,6 +276,8 @@ class Member:
             if self._runners.get(runner.task.id) is runner:
                 del self._runners[runner.task.id]
             await runner.close()
+            for store in runner.task.stores.values():
+                store.close()
 
     async def _roll_back(self) -> None:
         """Abort the transaction, and take every task back to the last commit.
@@ -345,6 +357,8 @@ class Member:
                 began = perf_counter()
                 runner.run_slice(self._clock.now_ms())
                 self._took(perf_counter() - began)
+                if runner.task.cached > MOST_CACHED:
+                    self._commit_due.set()
                 self._heed_failure(runner)
                 await asyncio.sleep(0)
                 if self._stopping.is_set():
@@ -411,7 +425,10 @@ class Member:
 
     async def _commit_regularly(self) -> None:
         while True:
-            await asyncio.sleep(self._commit_interval_s)
+            await asyncio.sleep(min(LEAST_INTERVAL_S, self._commit_interval_s))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._commit_due.wait(), self._commit_interval_s - LEAST_INTERVAL_S)
+            self._commit_due.clear()
             await self._reach_barriers()
             await self._committer.commit([runner for runner in self._runners.values() if runner.ready])
 

@@ -109,6 +109,10 @@ class TableState:
     def delete(self, key: Any) -> None:
         self.put(key, _MISSING)
 
+    @property
+    def cached(self) -> int:
+        return len(self._cache)
+
     def items(self) -> Iterator[tuple[Any, Any]]:
         """All entries, in the order of the store, then new ones."""
         seen = set()

@@ -38,6 +38,7 @@ from streamkit.processing.record import RawRecord
 from streamkit.processing.serde import UNDECLARED_KEY
 from streamkit.processing.settlement import Settlement, TaskFailure
 from streamkit.processing.state.operator_state import Computed
+from streamkit.processing.state.rows import Rows, VersionedRows
 from streamkit.processing.state.store import Store
 from streamkit.processing.table import Lease, Scope
 from streamkit.processing.task_assembly import AgentPort, Assembly, Chain
@@ -212,7 +213,7 @@ class Task:
         """May the present state be committed? With state, and in a transaction, only at the barrier (see the
         module).
         """
-        if self._commits.pending is not None:
+        if self._commits.pending is not None or any(store.damaged for store in self.stores.values()):
             return False
         if not self.sub.stores and not self.topology.exactly_once:
             return True
@@ -263,6 +264,12 @@ class Task:
     def orphans(self) -> int:
         """Keys that the next checkpoint repairs."""
         return self._commits.orphans
+
+    @property
+    def cached(self) -> int:
+        """Entries of tables kept decoded, changed ones among them."""
+        states = (state for state in self._parts.states.values() if isinstance(state, Rows | VersionedRows))
+        return sum(state.cached for state in (*self._parts.tables.values(), *states))
 
     @property
     def windows_open(self) -> int:

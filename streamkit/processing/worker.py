@@ -15,6 +15,8 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
@@ -31,6 +33,8 @@ from streamkit.processing.kafka.topics import Topics
 from streamkit.processing.kafka.transactional_sink import KafkaTransactionalSink
 from streamkit.processing.member import Member
 from streamkit.processing.preparation import create_declared, prepare
+from streamkit.processing.rocksdb import StateDirectory
+from streamkit.processing.state.store import Store
 from streamkit.processing.topology import Plan
 from streamkit.runtime.os.clock import SystemClock
 from streamkit.telemetry import logs
@@ -91,6 +95,7 @@ async def assembled(
     """The app's member on its cluster, all topics in place, not running yet."""
     address, kafka = bootstrap_of(app, bootstrap), kafka_of(app)
     clock, topics = SystemClock(), Topics(address, kafka)
+    state = StateDirectory(Path(app.state_dir), app.id, slot) if app.state_dir else None
     plan = await asyncio.to_thread(prepare, app.topology(), topics, app.commit_interval_ms)
     retention_ms = await asyncio.to_thread(topics.retention_ms, _sink_topics(plan))
     transactions = None
@@ -109,8 +114,11 @@ async def assembled(
             registry=registry,
             commit_interval_s=app.commit_interval_ms / 1000,
             transactions=transactions,
+            make_stores=None if state is None else partial(_stores, plan, state),
         )
     finally:
+        if state is not None:
+            state.close()
         app.producer = None
         await sender.close()
 
@@ -142,6 +150,10 @@ def kafka_of(app: App) -> Mapping[str, Any]:
     """The user's librdkafka settings, checked."""
     check_settings(app.kafka, exactly_once=app.guarantee == "exactly_once")
     return {"auto.offset.reset": app.auto_offset_reset, **app.kafka}
+
+
+def _stores(plan: Plan, state: StateDirectory, index: int, partition: int) -> Mapping[str, Store]:
+    return state.stores(plan.subtopologies[index].stores, partition)
 
 
 def _check_interval(app: App, timeout_s: float) -> None:

@@ -131,7 +131,8 @@ class KafkaTransactionalSink(KafkaSink):
         self._closing = True
         if self.began_at_s is not None and not self._fatal:
             await _call(self._abort_at_last)
-        await super().close()
+        self._waiting.clear()
+        self._producer.purge()
 
     def _release(self) -> None:
         self._flushing = False
@@ -144,7 +145,10 @@ class KafkaTransactionalSink(KafkaSink):
             self._waiting.clear()
         elif self._waiting and self.began_at_s is None:
             self._begin()
-        super()._produce_waiting()
+        try:
+            super()._produce_waiting()
+        except KafkaException as error:  # `poll` raises what is fatal
+            self._failed(error.args[0])
 
     def _begin(self) -> None:
         try:

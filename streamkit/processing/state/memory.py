@@ -12,6 +12,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.position = 0
+        self.damaged = False
         self._entries: dict[bytes, bytes] = {}
 
     def get(self, key: bytes) -> bytes | None:

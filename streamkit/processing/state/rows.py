@@ -49,6 +49,10 @@ class Rows:
         self._cache[key] = row
         self._touched[key] = None
 
+    @property
+    def cached(self) -> int:
+        return len(self._cache)
+
     def advance(self, watermark_ms: int, now_ms: int) -> Iterable[Computed]:
         return ()
 
@@ -115,6 +119,10 @@ class VersionedRows:
         """Would a row of this time be the key's current one?"""
         versions = self._versions(key)
         return not versions or time_ms >= versions[-1][0]
+
+    @property
+    def cached(self) -> int:
+        return len(self._cache)
 
     def advance(self, watermark_ms: int, now_ms: int) -> Iterable[Computed]:
         return ()

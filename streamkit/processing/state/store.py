@@ -14,8 +14,14 @@ from typing import Protocol
 Change = tuple[bytes, bytes | None]  # key, value; None deletes
 
 
+class DamagedStoreError(BaseException):
+    """A store cannot be read any more. No error policy of a record applies to that, so it is no Exception."""
+
+
 class Store(Protocol):
-    """One partition of one store."""
+    """One partition of one store. `damaged`: a read failed; nothing that rests on it may be committed."""
+
+    damaged: bool
 
     @property
     def position(self) -> int:

@@ -1,0 +1,163 @@
+"""A store on disk: what a restart finds again, and what may be larger than memory.
+
+    {state directory}/{app}/slot-{n}/lock                       held by the process of that slot
+                                    /{store}/{partition}/       one RocksDB
+
+One batch for each commit carries the changes and the changelog position that they reach, so the database is
+always at a commit: after a crash it lacks what the changelog has beyond that position, and nothing else.
+Batches are not synced. A lost tail of RocksDB's own log leaves it at an earlier commit, which is as good.
+
+Everything here can be had from the changelog. So a database that cannot be read is thrown away and rebuilt;
+one that turns out damaged while it is read is marked, and its worker ends before it commits anything.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
+
+from streamkit.errors import RefusedError
+from streamkit.processing.state.store import Change, DamagedStoreError
+
+CACHE_BYTES = 64 << 20  # of blocks, for all stores of a process
+BUFFER_BYTES = 8 << 20  # of changes not yet in files, for each store
+BLOCK_BYTES = 4096
+BLOOM_BITS = 10
+LOG_FILES = 2
+POSITION = b"\x00position"
+ENTRY = b"\x01"  # before each key
+NOT_DAMAGE = ("lock", "No space", "Permission denied", "Too many open files")
+DAMAGED = "damaged"  # a file beside the database
+
+log = structlog.get_logger("worker.state")
+
+
+class RocksStore:
+    """`Store` over one RocksDB."""
+
+    def __init__(self, path: Path, options: Options) -> None:
+        self.damaged = False
+        self._path = path
+        self._options = options
+        self._db = _opened(path, options)
+        self.position = int(self._db.get(POSITION) or 0)
+
+    def get(self, key: bytes) -> bytes | None:
+        try:
+            value: bytes | None = self._db.get(ENTRY + key)
+        except Exception as error:
+            raise self._damaged(error) from error
+        return value
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        try:
+            entries: Iterator[tuple[Any, Any]] = iter(self._db.items(from_key=ENTRY))
+            for key, value in entries:
+                yield key[1:], value
+        except Exception as error:
+            raise self._damaged(error) from error
+
+    def write(self, changes: Iterable[Change], position: int) -> None:
+        batch = WriteBatch(raw_mode=True)
+        for key, value in changes:
+            if value is None:
+                batch.delete(ENTRY + key)
+            else:
+                batch.put(ENTRY + key, value)
+        batch.put(POSITION, b"%d" % position)
+        self._db.write(batch)
+        self.position = position
+
+    def clear(self) -> None:
+        self._db.close()
+        shutil.rmtree(self._path)
+        self._db = Rdict(str(self._path), options=self._options)
+        self.position = 0
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __len__(self) -> int:
+        """About: RocksDB counts overwritten entries until it compacts them."""
+        return int(self._db.property_int_value("rocksdb.estimate-num-keys") or 0)
+
+    def _damaged(self, error: Exception) -> DamagedStoreError:
+        self.damaged = True
+        (self._path.parent / f"{self._path.name}.{DAMAGED}").touch()
+        return DamagedStoreError(f"{self._path} cannot be read: {error}")
+
+
+class StateDirectory:
+    """The stores of one worker. Refuses a directory that another process is using."""
+
+    def __init__(self, root: Path, app: str, slot: int) -> None:
+        self._path = root / app / f"slot-{slot}"
+        try:
+            self._path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self._path / "lock").open("a+")
+        except OSError as error:
+            raise RefusedError(
+                f"the state directory {self._path} cannot be used: {error.strerror}",
+                hint="choose another --state-dir",
+            ) from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.seek(0)
+            owner = self._lock.read().strip() or "unknown"
+            self._lock.close()
+            raise RefusedError(
+                f"the state directory {self._path} is in use by another worker (pid {owner})",
+                hint="give each worker its own: another --slot, or another --state-dir",
+            ) from None
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+        self._options = _options()
+
+    def stores(self, names: Sequence[str], partition: int) -> Mapping[str, RocksStore]:
+        """The stores of one task, opened."""
+        return {name: RocksStore(self._path / name / str(partition), self._options) for name in names}
+
+    def close(self) -> None:
+        self._lock.close()
+
+
+def _opened(path: Path, options: Options) -> Rdict:
+    """The database; a new one where it is missing, or damaged."""
+    mark = path.parent / f"{path.name}.{DAMAGED}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if mark.exists():
+        log.warning("store was damaged, rebuilding", path=str(path))
+        shutil.rmtree(path, ignore_errors=True)
+        mark.unlink()
+    try:
+        return Rdict(str(path), options=options)
+    except Exception as error:  # rocksdict raises nothing more specific
+        if any(words in str(error) for words in NOT_DAMAGE):
+            raise RefusedError(
+                f"the store {path} cannot be opened: {error}", hint="choose another --state-dir"
+            ) from None
+        log.warning("store cannot be opened, rebuilding", path=str(path), error=str(error))
+        shutil.rmtree(path, ignore_errors=True)
+        return Rdict(str(path), options=options)
+
+
+def _options() -> Options:
+    options, table = Options(raw_mode=True), BlockBasedOptions()
+    table.set_block_cache(Cache(CACHE_BYTES))
+    table.set_block_size(BLOCK_BYTES)
+    table.set_bloom_filter(BLOOM_BITS, block_based=False)
+    table.set_cache_index_and_filter_blocks(True)  # else they grow beside the cache, with the table
+    options.set_block_based_table_factory(table)
+    options.set_write_buffer_size(BUFFER_BYTES)
+    options.set_keep_log_file_num(LOG_FILES)
+    options.create_if_missing(True)
+    return options
