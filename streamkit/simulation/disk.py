@@ -3,8 +3,8 @@
 A file has a *cache* (what reads see) and a *durable* content. A write goes to the cache and is remembered
 as pending; a flush carries out on the durable content what was pending when it began. Names are the same: a
 directory's names are durable once it is flushed. A crash of the machine keeps a random part of what is
-pending: of each write a subset of its 512-byte sectors, the last of them perhaps torn or zeroed, and of a
-directory's changes a prefix. A crash of the process alone keeps the cache.
+pending: of each write a subset of its 512-byte sectors, some of them torn (what was there before follows, or
+zeros where nothing was), and of a directory's changes a prefix. A crash of the process alone keeps the cache.
 
 A flush that failed is as in Linux: what it was to write counts as clean afterwards, so a second flush
 succeeds over what is lost.
@@ -88,12 +88,20 @@ class Inode:
                 if random.random() < torn:
                     lost += 1
                     kept = random.randrange(len(part))
-                    part = part[:kept] + (bytes(len(part) - kept) if random.random() < 0.5 else b"")
+                    size = len(part) if random.random() < 0.5 else kept
+                    part = part[:kept] + self._under(at + kept, size - kept)
                 put(self.durable, at, part)
             else:
                 lost += 1
             at = until
         return lost
+
+    def _under(self, position: int, size: int) -> bytes:
+        """What the medium has where a write did not get to: what was there, or zeros of a new block.
+
+        So what is written over with the same bytes is never lost.
+        """
+        return bytes(self.durable[position : position + size]).ljust(size, b"\0")
 
 
 class Directory:

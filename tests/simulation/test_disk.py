@@ -79,6 +79,21 @@ def test_pending_sectors_survive_in_any_combination() -> None:
     assert any(not pattern[0] and pattern[-1] for pattern in patterns), "never out of order"
 
 
+def test_what_is_written_over_with_the_same_bytes_is_never_lost() -> None:
+    """A torn sector has what was there before; zeros only where nothing was."""
+
+    async def scenario(image: Image, disk: SimulatedDisk) -> None:
+        content = bytes(range(1, 251)) * 10
+        await settled_file(disk, "/data/log", content)
+        image.conditions.torn = 1.0
+        disk.open("/data/log").write([content[300:] + b"new"], 300)
+        image.lose_power()
+        assert reborn(image).read_file("/data/log").startswith(content)
+
+    for seed in range(50):
+        with_disk(scenario, seed)
+
+
 def test_a_replacement_is_whole_or_not_there() -> None:
     async def scenario(image: Image, disk: SimulatedDisk) -> None:
         await settled_file(disk, "/data/point", b"old")
