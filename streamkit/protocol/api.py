@@ -17,6 +17,7 @@ from streamkit.protocol.messages import (
     alter_partition,
     alter_partition_reassignments,
     api_versions,
+    assign_replicas_to_dirs,
     begin_quorum_epoch,
     broker_heartbeat,
     broker_registration,
@@ -257,6 +258,10 @@ _ALL = (
     _api(
         controller_registration.ControllerRegistrationRequest,
         controller_registration.ControllerRegistrationResponse,
+    ),
+    _api(
+        assign_replicas_to_dirs.AssignReplicasToDirsRequest,
+        assign_replicas_to_dirs.AssignReplicasToDirsResponse,
     ),
     _api(list_config_resources.ListConfigResourcesRequest, list_config_resources.ListConfigResourcesResponse),
     _api(

@@ -18,6 +18,7 @@ from streamkit.broker.controller.config_decisions import ConfigDecisions
 from streamkit.broker.controller.decision import Decision
 from streamkit.broker.controller.image import MetadataImage
 from streamkit.broker.controller.leadership import Elections
+from streamkit.broker.controller.lost_replicas import LostReplicas
 from streamkit.broker.controller.reassignment import Reassignments
 from streamkit.broker.controller.sessions import Sessions
 from streamkit.broker.controller.topic_decisions import TopicDecisions
@@ -32,6 +33,10 @@ from streamkit.protocol.messages.alter_partition import AlterPartitionRequest, A
 from streamkit.protocol.messages.alter_partition_reassignments import (
     AlterPartitionReassignmentsRequest,
     AlterPartitionReassignmentsResponse,
+)
+from streamkit.protocol.messages.assign_replicas_to_dirs import (
+    AssignReplicasToDirsRequest,
+    AssignReplicasToDirsResponse,
 )
 from streamkit.protocol.messages.broker_heartbeat import BrokerHeartbeatRequest, BrokerHeartbeatResponse
 from streamkit.protocol.messages.broker_registration import (
@@ -136,6 +141,12 @@ class Controller:
         if stale is not ErrorCode.NONE:
             return Decision([], AlterPartitionResponse(error_code=stale))
         return PartitionAlterations(self.image, self._config).alter(request)
+
+    def assign_replicas(self, request: AssignReplicasToDirsRequest) -> Decision[AssignReplicasToDirsResponse]:
+        stale = stale_reason(self.image, request.broker_id, request.broker_epoch)
+        if stale is not ErrorCode.NONE:
+            return Decision([], AssignReplicasToDirsResponse(error_code=stale))
+        return LostReplicas(self.image, self._config, request.broker_id).assign(request)
 
     def elect_leaders(self, request: ElectLeadersRequest) -> Decision[ElectLeadersResponse]:
         return Elections(self.image, self._config).elect(request)

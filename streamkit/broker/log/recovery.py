@@ -26,6 +26,7 @@ from streamkit.protocol.records.batch import (
     HEADER_SIZE,
     NO_PRODUCER_ID,
     BatchHeader,
+    Buffer,
     CorruptBatchError,
     batch_size,
     check_batch,
@@ -150,6 +151,31 @@ class Replay:
             segment.note_aborted(aborted)
         elif header.is_transactional:
             self.transactions.opened(producer_id, entry)
+
+
+def check_chunk(position: int, size: int, next_offset: int) -> Steps[tuple[int, int]]:
+    """Check the batches in about SCAN_BYTES from `position` on, of a segment of this size.
+
+    (position, offset) from where to go on; raises `CorruptBatchError`.
+    """
+    chunk = yield position, min(SCAN_BYTES, size - position)
+    if len(chunk) >= HEADER_SIZE and len(chunk) < batch_size(chunk) <= size - position:
+        chunk = yield position, batch_size(chunk)
+    view, at = memoryview(chunk), 0
+    while at == 0 or (len(view) - at >= HEADER_SIZE and batch_size(view, at) <= len(view) - at):
+        header = check_batch(view[at:])
+        if header.base_offset < next_offset:
+            raise CorruptBatchError(f"offset {header.base_offset} follows where {next_offset} was expected")
+        at += header.size
+        next_offset = header.next_offset
+    return position + at, next_offset
+
+
+def check_batches(data: Buffer) -> None:
+    """Raises `CorruptBatchError` unless these whole batches have the right checksums."""
+    view, at = memoryview(data), 0
+    while at < len(view):
+        at += check_batch(view[at:]).size
 
 
 def rebuild_indexes(segment: Segment, index_interval_bytes: int) -> Steps[Segment]:

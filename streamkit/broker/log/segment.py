@@ -39,7 +39,7 @@ class Segment:
 
     __slots__ = (
         "aborted", "base_offset", "bytes_since_index", "created_ms", "first_timestamp", "indexes",
-        "max_timestamp", "max_timestamp_offset", "size", "unindexed",
+        "is_checked", "max_timestamp", "max_timestamp_offset", "size", "unindexed",
     )  # fmt: skip
 
     def __init__(self, base_offset: int, created_ms: int, *, size: int = 0) -> None:
@@ -54,6 +54,8 @@ class Segment:
         self.unindexed = False
         """Its index files were missing or damaged: rebuild them before searching."""
         self.bytes_since_index = 0
+        self.is_checked = True
+        """False for one that was found on disk, until its checksums are known to be right."""
         self.aborted: list[AbortedTransaction] | None = None if size else []
         """The transactions that a marker in this segment aborted; None until they are read from disk."""
 

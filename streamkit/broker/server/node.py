@@ -32,6 +32,7 @@ from streamkit.broker.server.cluster_identity import cluster_id_from
 from streamkit.broker.server.controller_channel import ControllerChannel, NoControllerError
 from streamkit.broker.server.controller_client import ControllerClient
 from streamkit.broker.server.controller_duties import ControllerDuties
+from streamkit.broker.server.damaged_replicas import ATTEND_MS, DamagedReplicas
 from streamkit.broker.server.dispatch import Dispatcher, Metrics
 from streamkit.broker.server.fetch_sessions import FetchSessions
 from streamkit.broker.server.group_gauges import GroupGauges
@@ -97,6 +98,7 @@ class Broker:
     metadata_answers: MetadataAnswers
     fetchers: ReplicaFetchers
     partitions: Partitions
+    damaged: DamagedReplicas
     producer_ids: ProducerIds
     groups: GroupHost
     lifecycle: BrokerLifecycle
@@ -221,6 +223,14 @@ class Broker:
             fetchers=self.fetchers,
             proposals=isr_changes,
         )
+        self.damaged = DamagedReplicas(
+            self.partitions,
+            self.channel.ask,
+            node_id=self.config.node_id,
+            broker_epoch=lambda: self.controller_client.broker_epoch,
+            image=lambda: self.metadata,
+            spawn=self.spawn,
+        )
         self.producer_ids = ProducerIds(self.controller_client.allocate_producer_ids)
         self.groups = GroupHost(
             self.config,
@@ -251,6 +261,7 @@ class Broker:
         await self.groups.settled()
         await self.transactions.settled()
         await self._accept(for_controllers=False)
+        await self.damaged.begin()
         await self.lifecycle.go_live()
         self.is_ready = True
 
@@ -390,6 +401,7 @@ class Broker:
         every(SWEEP_MS, self._sweep)
         every(config.log_flush_offset_checkpoint_interval_ms, self._in_background(self._checkpoint))
         every(max(config.replica_lag_time_max_ms // 2, 1), self.partitions.tick)
+        every(ATTEND_MS, self._in_background(self.damaged.attend))
         every(config.log_retention_check_interval_ms, self._in_background(self._apply_retention))
 
     # -- what happens ----------------------------------------------------------------------------------------

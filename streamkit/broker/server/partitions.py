@@ -10,6 +10,7 @@ role changes.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,6 +25,7 @@ from streamkit.broker.controller.image import (
     ResourceType,
     TopicImage,
 )
+from streamkit.broker.controller.records import NO_LEADER
 from streamkit.broker.controller.topic_names import CLUSTER_METADATA, INTERNAL_TOPICS
 from streamkit.broker.log.append import Origin
 from streamkit.broker.replication.follower import PartitionFollower
@@ -36,7 +38,7 @@ from streamkit.telemetry.instruments import Registry
 if TYPE_CHECKING:
     from streamkit.broker.storage.log_directory import LogDirectory
 
-log = structlog.get_logger(__name__)
+log_events = structlog.get_logger(__name__)
 
 
 class Fetchers(Protocol):
@@ -78,6 +80,8 @@ class Partitions:
         self._fetchers = fetchers
         self._proposals = proposals
         self._image = MetadataImage()
+        self._changing = asyncio.Lock()
+        """Held while actors come, go and change their roles."""
         self.by_name: dict[tuple[str | None, int], PartitionActor] = {}
         """(topic, partition) → actor; for whoever asks often. No topic (None) has no actor."""
         self._bytes_in = metrics.counter("broker_bytes_in_total", "Bytes of batches appended", ("topic",))
@@ -100,6 +104,10 @@ class Partitions:
 
     async def open_all(self, image: MetadataImage) -> None:
         """At start: every replica that the metadata says this broker holds; what it disowns is deleted."""
+        async with self._changing:
+            await self._open_all(image)
+
+    async def _open_all(self, image: MetadataImage) -> None:
         self._image = image
         if image.topics:
             await self._directory.delete_strays(
@@ -115,6 +123,10 @@ class Partitions:
 
     async def apply(self, image: MetadataImage, changes: MetadataChanges) -> None:
         """Make what is served here what `image` says, as far as `changes` touch it."""
+        async with self._changing:
+            await self._apply(image, changes)
+
+    async def _apply(self, image: MetadataImage, changes: MetadataChanges) -> None:
         self._image = image
         if changes.deleted:
             await self._delete_topics(changes.deleted)
@@ -129,6 +141,25 @@ class Partitions:
         if changes.brokers:
             for broker_id in sorted(changes.brokers):
                 self._fetchers.leader_changed(broker_id)
+
+    async def begin_anew(self, actor: PartitionActor) -> bool:
+        """Set a damaged replica aside and fetch it anew, if another leads and nobody counts on this one."""
+        async with self._changing:
+            log = actor.log
+            topic = self._image.topics_by_id.get(log.topic_id)
+            if topic is None or self.get(log.topic, log.partition) is not actor:
+                return False
+            registration = topic.partitions[log.partition]
+            if registration.leader == NO_LEADER or counts(registration, self._config.node_id):
+                return False
+            del self.by_name[log.topic, log.partition]
+            if actor.follower is not None:
+                await self._fetchers.let_go(actor)
+            actor.end(ErrorCode.KAFKA_STORAGE_ERROR)
+            reason, path = log.offline_reason, await self._directory.quarantine(log)
+            log_events.warning("damaged replica is fetched anew", log=log.name, kept=path, reason=reason)
+            await self._reconcile(self._image, topic, log.partition)
+            return True
 
     def tick(self) -> None:
         """Look for followers that have fallen behind; at half of `replica.lag.time.max.ms`."""
@@ -247,6 +278,12 @@ class Partitions:
         return TopicTraffic(
             self._bytes_in.labels(topic), self._bytes_out.labels(topic), self._records_in.labels(topic)
         )
+
+
+def counts(registration: PartitionRegistration, broker_id: int) -> bool:
+    """Whether this broker's replica may be elected, or is relied on for what is committed."""
+    members = (registration.isr, registration.elr, registration.last_known_elr, (registration.leader,))
+    return any(broker_id in some for some in members)
 
 
 def _touched(changes: MetadataChanges) -> Iterator[tuple[str, int]]:

@@ -147,9 +147,11 @@ class ReplicaFetcher:
         while True:
             self._changed.clear()
             now_s = asyncio.get_running_loop().time()
-            ready = [one for one in self._followed.values() if one.not_before_s <= now_s]
+            # one that is offline would go on saying that it has everything
+            alive = [one for one in self._followed.values() if not one.actor.log.offline_reason]
+            ready = [one for one in alive if one.not_before_s <= now_s]
             if not ready:
-                earliest_s = min((one.not_before_s for one in self._followed.values()), default=FOR_EVER_S)
+                earliest_s = min((one.not_before_s for one in alive), default=FOR_EVER_S)
                 await self._wait(earliest_s - now_s)
                 continue
             try:

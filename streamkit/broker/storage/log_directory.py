@@ -9,6 +9,7 @@
     {topic}-{partition}/               one log: segments, indexes, snapshots, epochs, partition.metadata
     *-delete                           a deleted log that is being removed
     *-stray                            a log of a replaced topic id, kept until removed by hand
+    *-damaged                          a damaged log that was fetched anew, kept until removed by hand
 
 A failed write or sync fails the whole directory: its logs go offline and `on_failure` hears why.
 """
@@ -34,6 +35,7 @@ from streamkit.broker.storage.caches import FileCache, IndexCache
 from streamkit.broker.storage.errors import (
     DirectoryLockedError,
     ForeignDirectoryError,
+    LogOfflineError,
     UnreadableDirectoryError,
 )
 from streamkit.broker.storage.flusher import Flusher
@@ -64,6 +66,7 @@ HIGH_WATERMARKS_FILE = "replication-offset-checkpoint"
 CHECKPOINT_FILES = (RECOVERY_POINTS_FILE, LOG_STARTS_FILE, HIGH_WATERMARKS_FILE)
 DELETE_SUFFIX = "-delete"
 STRAY_SUFFIX = "-stray"
+DAMAGED_SUFFIX = "-damaged"
 NAME_BYTES = 255
 OPEN_FILES = 512
 LOADED_INDEXES = 64
@@ -226,6 +229,20 @@ class LogDirectory:
             log.let_go()
             names.append(log.name)
         await self._delete(names)
+
+    async def quarantine(self, log: PartitionLog) -> str:
+        """Set a damaged log aside, for whoever wants to look at it: where it is from now on.
+
+        One of the same name begins empty.
+        """
+        del self.logs[log.topic, log.partition]
+        log.let_go()
+        try:
+            (path,) = await self._take_away([log.name], DAMAGED_SUFFIX)
+        except OSError as error:
+            self.flusher.fail(f"setting {log.name} aside failed: {error}")
+            raise LogOfflineError(f"{log.name} cannot be set aside: {error}") from error
+        return path
 
     async def delete_strays(self, strays: Sequence[Partition]) -> None:
         """Delete log directories that were found here and that nobody opened."""

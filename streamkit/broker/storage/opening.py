@@ -103,7 +103,7 @@ async def recover(shelf: LogShelf, facts: LogFacts, entries: dict[str, int | Non
     if not bases:
         log = new_log(shelf, facts)
         if facts.durable_offset > facts.log_start_offset:
-            log.offline_reason = f"the segments of {log.name} are gone, {facts.durable_offset} was durable"
+            log.found_damaged(f"the segments of {log.name} are gone, {facts.durable_offset} was durable")
         return log
     epochs = _read_epochs(shelf, facts.path)
     snapshot, producers = latest_snapshot(
@@ -233,17 +233,22 @@ def _log(
     shelf: LogShelf, facts: LogFacts, *, segments: list[Segment], start: int, end: int, epochs: LeaderEpochs,
     producers: dict[int, ProducerEntry], offline_reason: str = "",
 ) -> PartitionLog:  # fmt: skip
-    return PartitionLog(
+    log = PartitionLog(
         shelf, facts.path, topic=facts.topic, topic_id=facts.topic_id, partition=facts.partition,
         config=facts.config, segments=segments, log_start_offset=start, log_end_offset=end,
         recovery_point=facts.recovery_point if offline_reason else end, epochs=epochs, producers=producers,
         high_watermark=min(max(facts.high_watermark, start), end), offline_reason=offline_reason,
     )  # fmt: skip
+    log.is_damaged = bool(offline_reason)
+    return log
 
 
 def _found_segments(shelf: LogShelf, bases: list[int], entries: dict[str, int | None]) -> list[Segment]:
     now_ms = shelf.clock.now_ms()
-    return [Segment(base, now_ms, size=entries[file_name(base, LOG_SUFFIX)] or 0) for base in bases]
+    segments = [Segment(base, now_ms, size=entries[file_name(base, LOG_SUFFIX)] or 0) for base in bases]
+    for segment in segments:
+        segment.is_checked = False
+    return segments
 
 
 def _read_epochs(shelf: LogShelf, path: str) -> LeaderEpochs | None:

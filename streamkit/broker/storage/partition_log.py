@@ -11,8 +11,11 @@ Offsets, each exclusive, in this order at all times:
 `recovery_point` is what is really on the device; `flushed_offset` is what may be acknowledged (the same,
 unless the flush mode is relaxed). `high_watermark` is the owner's to set.
 
-A log goes offline when its directory fails or when bytes that were promised are damaged; from then on
-appends are refused and reads raise `LogOfflineError`. Nothing is truncated.
+A log goes offline when its directory fails or when bytes that were promised are damaged (`is_damaged`); from
+then on appends are refused and reads raise `LogOfflineError`. Nothing is truncated.
+
+What a segment holds is believed once its checksums have been looked at: when it was written here, by
+recovery, by `check_segments`, and until then by every read that gives some of it out.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
 import msgspec
+import structlog
 
 from streamkit.broker.config import TopicConfig
 from streamkit.broker.log.append import (
@@ -38,7 +42,14 @@ from streamkit.broker.log.epochs import LeaderEpochs
 from streamkit.broker.log.index import OffsetIndex, TimeIndex
 from streamkit.broker.log.manifest import CleanLog
 from streamkit.broker.log.producers import ProducerEntry, encode_snapshot, expired
-from streamkit.broker.log.recovery import GAPS_ANYWHERE, NO_GAPS, Replay, rebuild_indexes
+from streamkit.broker.log.recovery import (
+    GAPS_ANYWHERE,
+    NO_GAPS,
+    Replay,
+    check_batches,
+    check_chunk,
+    rebuild_indexes,
+)
 from streamkit.broker.log.replicated import plan_replicated
 from streamkit.broker.log.retention import SegmentAge, expired_segments
 from streamkit.broker.log.search import (
@@ -81,6 +92,8 @@ from streamkit.runtime.contracts.disk import Disk, DiskFile
 
 T = TypeVar("T")
 
+log_line = structlog.get_logger(__name__)
+
 EPOCHS_FILE = "leader-epoch-checkpoint"
 METADATA_FILE = "partition.metadata"
 NO_INDEX_BELOW_BYTES = 64 << 10
@@ -107,8 +120,8 @@ class PartitionLog:
     __slots__ = (
         "_cursors", "_dirty_files", "_has_new_gap", "_new_names", "_replacements", "_shelf", "_truncating",
         "_truncations", "_unflushed_since_ms", "config", "epochs", "flushed_offset", "high_watermark",
-        "log_end_offset", "log_start_offset", "offline_reason", "on_flushed", "partition", "path",
-        "producers", "recovery_point", "segments", "topic", "topic_id",
+        "is_damaged", "log_end_offset", "log_start_offset", "offline_reason", "on_flushed", "partition",
+        "path", "producers", "recovery_point", "segments", "topic", "topic_id",
         "transactions",
     )  # fmt: skip
 
@@ -135,6 +148,8 @@ class PartitionLog:
         self.producers = producers
         self.transactions = LogTransactions(producers)
         self.offline_reason = offline_reason
+        self.is_damaged = False
+        """Offline because of what its own files hold: nothing but a copy from elsewhere repairs it."""
         self.on_flushed: Callable[[], None] | None = None
         """Called on the loop after `flushed_offset` moved."""
         self._dirty_files: dict[str, DiskFile] = {}
@@ -157,6 +172,12 @@ class PartitionLog:
     @property
     def size_bytes(self) -> int:
         return sum(segment.size for segment in self.segments)
+
+    def found_damaged(self, reason: str) -> None:
+        """Go offline for good, on account of what the log's files hold."""
+        if not self.offline_reason:
+            self.offline_reason = reason
+            self.is_damaged = True
 
     # -- append
 
@@ -475,17 +496,18 @@ class PartitionLog:
             slack = self.config.index_interval_bytes
         if start >= end:
             return None
-        return (
-            yield from read_batches(
-                start,
-                end,
-                offset,
-                max_bytes=max_bytes,
-                at_least_one=at_least_one,
-                slack=slack,
-                segment=segment,
-            )
+        found = yield from read_batches(
+            start,
+            end,
+            offset,
+            max_bytes=max_bytes,
+            at_least_one=at_least_one,
+            slack=slack,
+            segment=segment,
         )
+        if found is not None and not segment.is_checked:
+            check_batches(found.data)
+        return found
 
     def _start_position(self, segment: Segment, offset: int) -> Steps[int]:
         """A batch boundary from which a search for `offset` may begin."""
@@ -548,8 +570,35 @@ class PartitionLog:
                 raise _TruncatedError from error
             if isinstance(error, OSError) and error.errno in OUT_OF_FILES:
                 raise LogOfflineError(f"{self.name} cannot be opened now: {error}") from error
-            self.offline_reason = f"{self.name} cannot be read at {segment.base_offset}: {error}"
+            self.found_damaged(f"{self.name} cannot be read at {segment.base_offset}: {error}")
             raise LogOfflineError(self.offline_reason) from error
+
+    async def check_segments(self, pause: Callable[[], Awaitable[None]]) -> None:
+        """Look at the checksums of what was found on disk; damage takes the log offline.
+
+        `pause` is awaited after each mebibyte or so.
+        """
+        for segment in list(self.segments):
+            if not (segment.is_checked or self.offline_reason):
+                await self._check_segment(segment, pause)
+
+    async def _check_segment(self, segment: Segment, pause: Callable[[], Awaitable[None]]) -> None:
+        truncations, size = self._truncations, segment.size
+        position, offset = 0, segment.base_offset
+        try:
+            while position < size and segment in self.segments and self._truncations == truncations:
+                steps = check_chunk(position, size, offset)
+                position, offset = await run_steps(self._open(segment), steps)
+                await pause()
+        except (CorruptBatchError, OSError) as error:
+            if segment not in self.segments or self._truncations != truncations or self.offline_reason:
+                return  # it was cut or deleted meanwhile
+            if not (isinstance(error, OSError) and error.errno in OUT_OF_FILES):
+                where = f"damaged at offset {offset} (segment {segment.base_offset}, byte {position})"
+                self.found_damaged(f"{self.name} is {where}: {error}")
+                log_line.error("log_offline", log=self.name, reason=self.offline_reason)
+        else:
+            segment.is_checked = position >= size
 
     # -- indexes
 
@@ -807,7 +856,7 @@ class PartitionLog:
         )  # fmt: skip
         damage = await replay_segments(self._shelf.disk, self.path, segments, first, replay)
         if damage is not None:
-            self.offline_reason = f"{self.name} is damaged at offset {damage.offset}: {damage.reason}"
+            self.found_damaged(f"{self.name} is damaged at offset {damage.offset}: {damage.reason}")
             raise LogOfflineError(self.offline_reason)
         assert replay.next_offset == self.log_end_offset, "the cut was made between two batches"
         self.producers = producers

@@ -1,5 +1,6 @@
 """Who holds and leads partitions: ElectLeaders (43), AlterPartitionReassignments (45),
-ListPartitionReassignments (46), and what their leaders say of the ISR: AlterPartition (56).
+ListPartitionReassignments (46), what their leaders say of the ISR: AlterPartition (56), and what a broker
+says of replicas that it lost: AssignReplicasToDirs (73).
 
 The first three are answered once the broker that was asked knows the outcome. A move is answered once it has
 begun. Their timeouts are not heeded: the controller's answer is waited for.
@@ -17,6 +18,10 @@ from streamkit.protocol.messages.alter_partition import AlterPartitionRequest, A
 from streamkit.protocol.messages.alter_partition_reassignments import (
     AlterPartitionReassignmentsRequest,
     AlterPartitionReassignmentsResponse,
+)
+from streamkit.protocol.messages.assign_replicas_to_dirs import (
+    AssignReplicasToDirsRequest,
+    AssignReplicasToDirsResponse,
 )
 from streamkit.protocol.messages.elect_leaders import ElectLeadersRequest, ElectLeadersResponse
 from streamkit.protocol.messages.list_partition_reassignments import (
@@ -73,10 +78,29 @@ async def alter_partition(
     return response
 
 
+async def assign_replicas(
+    broker: Broker, request: RequestContext, message: AssignReplicasToDirsRequest
+) -> AssignReplicasToDirsResponse:
+    response = await broker.controller.submit(lambda controller: controller.assign_replicas(message))
+    broker.count_failures(
+        ApiKey.ASSIGN_REPLICAS_TO_DIRS,
+        (
+            partition.error_code
+            for directory in response.directories
+            for topic in directory.topics
+            for partition in topic.partitions
+        ),
+    )
+    return response
+
+
 ROUTES = (
     Route(ApiKey.ELECT_LEADERS, 0, 2, elect_leaders, by_controller=True),
     Route(ApiKey.ALTER_PARTITION_REASSIGNMENTS, 0, 1, reassign_partitions, by_controller=True),
     Route(ApiKey.LIST_PARTITION_REASSIGNMENTS, 0, 0, reassignments, by_controller=True),
 )
 
-CONTROLLER_ROUTES = (Route(ApiKey.ALTER_PARTITION, 2, 3, alter_partition, pipelined=True),)
+CONTROLLER_ROUTES = (
+    Route(ApiKey.ALTER_PARTITION, 2, 3, alter_partition, pipelined=True),
+    Route(ApiKey.ASSIGN_REPLICAS_TO_DIRS, 0, 0, assign_replicas, pipelined=True),
+)
