@@ -6,17 +6,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import confluent_kafka
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.support.broker_process import BrokerProcess
-
 DEADLINE_S = 30
 SESSION_MS = 6000
 PARTITIONS = 3
+
+
+class Serving(Protocol):
+    """A broker, or a cluster of them."""
+
+    @property
+    def bootstrap(self) -> str: ...
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
@@ -26,12 +31,12 @@ def until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.02)
 
 
-def make_topic(broker: BrokerProcess, topic: str) -> None:
+def make_topic(broker: Serving, topic: str) -> None:
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
     admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(DEADLINE_S)
 
 
-def produce(broker: BrokerProcess, topic: str, values: range) -> None:
+def produce(broker: Serving, topic: str, values: range) -> None:
     producer = Producer({"bootstrap.servers": broker.bootstrap})
     for value in values:
         producer.produce(topic, value=str(value), partition=value % PARTITIONS)
@@ -106,7 +111,7 @@ class Member:
 
 
 @contextmanager
-def member(broker: BrokerProcess, topic: str, group: str, **settings: object) -> Iterator[Member]:
+def member(broker: Serving, topic: str, group: str, **settings: object) -> Iterator[Member]:
     joined = Member(broker.bootstrap, topic, group, **settings)
     try:
         yield joined
@@ -114,6 +119,6 @@ def member(broker: BrokerProcess, topic: str, group: str, **settings: object) ->
         joined.stop()
 
 
-def described(broker: BrokerProcess, group: str) -> Any:
+def described(broker: Serving, group: str) -> Any:
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
     return admin.describe_consumer_groups([group])[group].result(DEADLINE_S)

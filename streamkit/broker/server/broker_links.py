@@ -35,6 +35,16 @@ class BrokerLinks:
             link = self._links[address] = Link(self._network, *address, client_id=self._client_id)
         return await link.call(message, version, timeout_ms)
 
+    def refresh(self) -> None:
+        """The metadata changed: whoever waits for a broker that is fenced waits in vain, and is told so."""
+        live = {
+            (endpoint.host, endpoint.port)
+            for broker in self._image().live_brokers()
+            if (endpoint := broker.endpoint(self._listener)) is not None
+        }
+        for address in [one for one in self._links if one not in live]:
+            self._links.pop(address).close()
+
     def close(self) -> None:
         for link in self._links.values():
             link.close()

@@ -28,7 +28,8 @@ from streamkit.protocol.messages.write_txn_markers import (
 from streamkit.runtime.contracts.spawn import Spawn
 
 VERSION = 2
-TIMEOUT_MS = 30_000
+TIMEOUT_MS = 5_000
+"""Of a leader that neither writes nor refuses; what it has written by then it may well write again."""
 RETRY_S = 0.02
 MAX_RETRY_S = 0.5
 

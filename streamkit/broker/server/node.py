@@ -418,6 +418,8 @@ class Broker:
             changed_topics=[topic.name for topic, _ in changes.new_partitions],
         )
         self.transactions.refresh()
+        if changes.brokers:
+            self.links.refresh()
 
     def _directory_failed(self, reason: str) -> None:
         hint = "check the disk, then start again"
