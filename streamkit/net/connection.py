@@ -104,6 +104,8 @@ class Connection(asyncio.BufferedProtocol):
         self.peer_host = ""
         self.state: object | None = None
         """Whatever the one who serves the frames wants to remember about this connection."""
+        self.on_lost: Callable[[], None] | None = None
+        """To be called once the connection is gone, whoever ended it."""
 
         self._chunk = memoryview(b"")
         """Received and not yet served: `_chunk[_position:]`."""
@@ -396,6 +398,8 @@ class Connection(asyncio.BufferedProtocol):
         for exchange in exchanges:
             if exchange.answer is None:
                 exchange.abandon()
+        if self.on_lost is not None:
+            self.on_lost()
 
 
 def copied(received: memoryview) -> memoryview:

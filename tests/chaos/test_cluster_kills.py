@@ -49,6 +49,8 @@ WRITES_P99_S = 1.5
 GROUP_S = 10.0
 AGREEMENT_S = 1.0
 SILENCE_MS = 1_000
+IN_FLIGHT_S = 0.1
+"""What the victim answered before the fault may reach the client's callbacks a moment later."""
 
 
 class Gap(msgspec.Struct, frozen=True):
@@ -100,9 +102,10 @@ class Scene:
         """The gaps after a fault at `fault_s` that hit `victim`, which led these partitions."""
         survivor = next(node for node in self.cluster.running if node.node_id != victim)
         moved = self.moved(survivor, victim, led)
-        wait_for(lambda: all(self.loads[0].first_after(p, fault_s) for p in led), "writes go on")
+        after_s = fault_s + IN_FLIGHT_S
+        wait_for(lambda: all(self.loads[0].first_after(p, after_s) for p in led), "writes go on")
         for partition in led:
-            first = self.loads[0].first_after(partition, fault_s)
+            first = self.loads[0].first_after(partition, after_s)
             assert first is not None
             self.gaps.append(Gap(partition, moved[partition] - fault_s, first - fault_s, of_controller))
         # What was fetched before the fault may still be delivered a moment later.

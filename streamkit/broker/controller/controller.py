@@ -115,6 +115,11 @@ class Controller:
         if stale_reason(self.image, broker_id, broker_epoch) is ErrorCode.NONE:
             self.sessions.touch(broker_id, self._clock.monotonic_ms())
 
+    def hung_up(self, broker_id: int, broker_epoch: int) -> None:
+        """The connection is closed on which the broker sent its heartbeats."""
+        if stale_reason(self.image, broker_id, broker_epoch) is ErrorCode.NONE:
+            self.sessions.doubt(broker_id, self._clock.monotonic_ms())
+
     def heartbeat(self, request: BrokerHeartbeatRequest) -> Decision[BrokerHeartbeatResponse]:
         return self._brokers().heartbeat(request)
 

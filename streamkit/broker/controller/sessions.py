@@ -4,6 +4,9 @@ Heartbeats are too many to be logged, and they mean nothing to the next controll
 it begins with a fresh session for everybody. One broker gets only a short one: that of the node whose silence
 led to the election, unless it speaks up. The broker of the active controller's own node needs no session,
 because whoever looks at it is it.
+
+A broker whose connection was closed is most likely gone: a process that dies takes its connections along. One
+that lives makes another for its next heartbeat, so two heartbeats are all the time it gets.
 """
 
 from __future__ import annotations
@@ -51,6 +54,12 @@ class Sessions:
         contact = self._contacts.setdefault(broker_id, _Contact(now_ms))
         contact.valid_until_ms = now_ms + self._timeout_ms
         contact.metadata_offset = max(contact.metadata_offset, metadata_offset)
+
+    def doubt(self, broker_id: int, now_ms: int) -> None:
+        """The broker hung up."""
+        contact = self._contacts.get(broker_id)
+        if contact is not None:
+            contact.valid_until_ms = min(contact.valid_until_ms, now_ms + self._grace_ms)
 
     def restart(self, broker_id: int, now_ms: int) -> None:
         """Another process speaks for the broker."""

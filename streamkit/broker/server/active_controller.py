@@ -145,6 +145,11 @@ class ActiveController:
         if self._controller is not None:
             self._controller.heard_from(broker_id, broker_epoch)
 
+    def hung_up(self, broker_id: int, broker_epoch: int) -> None:
+        """The connection of a broker's heartbeats is closed."""
+        if self._controller is not None:
+            self._controller.hung_up(broker_id, broker_epoch)
+
     def stalled(self, late_ms: int) -> None:
         """This process did nothing for that long; what brokers said meanwhile is yet to be read."""
         if self._controller is not None:

@@ -273,6 +273,36 @@ def test_but_the_broker_of_the_lost_leader_a_short_one(cluster: Cluster) -> None
     assert cluster.apply(cluster.controller.fence_expired()) is None
 
 
+def test_a_broker_that_hung_up_has_two_heartbeats_to_speak_again(cluster: Cluster) -> None:
+    cluster.controller.hung_up(1, cluster.image.brokers[1].epoch)
+    cluster.controller.hung_up(2, cluster.image.brokers[2].epoch)
+    cluster.clock.ms += 1999
+    assert cluster.apply(cluster.controller.fence_expired()) is None
+    cluster.beat(2)
+    cluster.clock.ms += 1
+    assert cluster.apply(cluster.controller.fence_expired()) == 1
+    assert cluster.apply(cluster.controller.fence_expired()) is None
+
+
+def test_hanging_up_says_nothing_of_the_brokers_next_process(cluster: Cluster) -> None:
+    earlier = cluster.image.brokers[1].epoch
+    cluster.clock.ms += SESSION_MS - 1
+    cluster.beat(2)
+    cluster.beat(3)
+    cluster.clock.ms += 1
+    cluster.start(1, process=1)
+    cluster.controller.hung_up(1, earlier)
+    cluster.clock.ms += 2000
+    assert cluster.apply(cluster.controller.fence_expired()) is None
+
+
+def test_who_hangs_up_late_is_not_believed_for_longer(cluster: Cluster) -> None:
+    cluster.clock.ms += SESSION_MS - 1
+    cluster.controller.hung_up(1, cluster.image.brokers[1].epoch)
+    cluster.clock.ms += 1
+    assert cluster.apply(cluster.controller.fence_expired()) == 1
+
+
 def test_the_controllers_own_broker_is_never_silent() -> None:
     cluster = Cluster(brokers=0, node_id="1")
     cluster.start(1)

@@ -2,14 +2,16 @@
 UnregisterBroker (64, on behalf of whoever decommissions a broker), AllocateProducerIds (67),
 ControllerRegistration (70).
 
-A heartbeat counts from when it arrived, however long the decisions before it take.
+A heartbeat counts from when it arrived, however long the decisions before it take. The end of the connection
+on which heartbeats came is news of their broker, too.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from streamkit.broker.server.dispatch import RequestContext, Route
+from streamkit.broker.server.dispatch import InnerRequest, RequestContext, Route
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.messages.allocate_producer_ids import (
     AllocateProducerIdsRequest,
@@ -39,10 +41,13 @@ async def register_broker(
 
 
 async def heartbeat(
-    broker: Broker, request: RequestContext, message: BrokerHeartbeatRequest
+    broker: Broker, request: RequestContext | InnerRequest, message: BrokerHeartbeatRequest
 ) -> BrokerHeartbeatResponse:
-    broker.controller.heard_from(message.broker_id, message.broker_epoch)
-    response = await broker.controller.submit(lambda controller: controller.heartbeat(message))
+    controller = broker.controller
+    controller.heard_from(message.broker_id, message.broker_epoch)
+    if isinstance(request, RequestContext):  # and not of this node's own broker
+        request.connection.on_lost = partial(controller.hung_up, message.broker_id, message.broker_epoch)
+    response = await controller.submit(lambda controller: controller.heartbeat(message))
     broker.count_failures(ApiKey.BROKER_HEARTBEAT, (response.error_code,))
     return response
 
