@@ -65,7 +65,7 @@ class FrameError(Exception):
 class Exchange:
     """A request and the place that its answer has in the connection's order."""
 
-    __slots__ = ("answer", "answer_bytes", "connection", "on_abandoned", "pipelined", "size")
+    __slots__ = ("answer", "answer_bytes", "connection", "on_abandoned", "on_turn", "pipelined", "size")
 
     def __init__(self, connection: Connection, size: int) -> None:
         self.connection = connection
@@ -74,6 +74,13 @@ class Exchange:
         self.answer_bytes = 0
         self.pipelined = False
         self.on_abandoned: Callable[[], None] | None = None
+        self.on_turn: Callable[[], None] | None = None
+        """To be called when everything before it is answered; only for one that `is_behind` something."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether its answer could not leave now; to be asked while it is being served."""
+        return self.connection.has_unanswered
 
     def weigh(self, extra_bytes: int) -> None:
         """Count more than the frame's bytes, until it is answered; to be called while it is being served."""
@@ -246,6 +253,10 @@ class Connection(asyncio.BufferedProtocol):
 
     # -- answering -------------------------------------------------------------------------------------------
 
+    @property
+    def has_unanswered(self) -> bool:
+        return any(exchange.answer is None for exchange in self._exchanges)
+
     def answered(self, exchange: Exchange) -> None:
         """`exchange` has its answer; it leaves when all before it have left."""
         if self._closed_for is not None:
@@ -297,6 +308,9 @@ class Connection(asyncio.BufferedProtocol):
             sent = 0
         self._uncount_unsent(sent)
         self._uncount(freed)
+        if exchanges and exchanges[0].on_turn is not None:
+            on_turn, exchanges[0].on_turn = exchanges[0].on_turn, None
+            on_turn()
 
     def pause_writing(self) -> None:
         self._writing_paused = True

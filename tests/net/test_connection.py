@@ -208,6 +208,21 @@ async def test_a_parked_request_stops_dispatch_of_its_connection_only() -> None:
         other_writer.close()
 
 
+async def test_what_is_behind_something_hears_when_its_turn_comes() -> None:
+    async with serving() as server:
+        server.answer_at_once, server.pipelined = False, True
+        reader, writer = await connect(server)
+        writer.write(framed(b"first") + framed(b"second"))
+        await server.served(2)
+        (first, _), (second, _) = server.exchanges
+        second.on_turn = lambda: second.send([framed(b"known by then")])
+        assert second.connection.has_unanswered
+        first.send([framed(b"late")])
+        assert [await read_frame(reader), await read_frame(reader)] == [b"late", b"known by then"]
+        assert not second.connection.has_unanswered
+        writer.close()
+
+
 async def test_a_client_that_leaves_abandons_its_parked_request() -> None:
     async with serving() as server:
         server.answer_at_once = False

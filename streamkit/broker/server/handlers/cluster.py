@@ -6,6 +6,7 @@ named it; asking for all topics creates none. The answer waits for the creation,
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING, Final
 
@@ -39,6 +40,29 @@ CONTROLLERS: Final = 2
 
 
 def metadata(
+    broker: Broker, request: RequestContext, message: MetadataRequest
+) -> MetadataResponse | Awaitable[MetadataResponse | Encoded] | Encoded:
+    """What is known when the answer can leave.
+
+    Before it there may be writes that wait for a follower that just died. They are answered when the cluster
+    has given it up; a client that were then told who led before would ask again only after its next backoff.
+    """
+    if request.is_behind:
+        return _metadata_in_turn(broker, request, message)
+    return _metadata(broker, request, message)
+
+
+async def _metadata_in_turn(
+    broker: Broker, request: RequestContext, message: MetadataRequest
+) -> MetadataResponse | Encoded:
+    turn = asyncio.Event()
+    request.on_turn = request.on_abandoned = turn.set
+    await turn.wait()
+    answer = _metadata(broker, request, message)
+    return await answer if isinstance(answer, Awaitable) else answer
+
+
+def _metadata(
     broker: Broker, request: RequestContext, message: MetadataRequest
 ) -> MetadataResponse | Awaitable[MetadataResponse] | Encoded:
     if _asks_for_all(request, message):
