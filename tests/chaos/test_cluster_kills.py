@@ -46,6 +46,7 @@ from tests.support.broker_cluster import BrokerCluster, Node
 
 FAST = ("--set", "broker.heartbeat.interval.ms=200", "--set", "broker.session.timeout.ms=1000")
 WRITES_P99_S = 1.5
+REPLACED_S = 5.0
 GROUP_S = 10.0
 AGREEMENT_S = 1.0
 SILENCE_MS = 1_000
@@ -244,6 +245,24 @@ def test_a_stopped_leader_acknowledges_nothing_once_it_is_fenced(
             finally:
                 process.send_signal(signal.SIGCONT)
         scene.judge(f"{rounds} stops of {stopped_s} s")
+
+
+def test_without_options_a_killed_leader_is_replaced_within_5_s(
+    new_cluster: Callable[..., BrokerCluster], name: str
+) -> None:
+    cluster = new_cluster(3).start()
+    with under_load(cluster, name) as scene:
+        scene.wait_until_written(list(range(PARTITIONS)))
+        wait_for(lambda: bool(scene.group.times_s), "the group reads")
+        scene.wait_until_healthy()
+        controller = scene.active_controller()
+        victim = next(leader for leader in scene.leaders().values() if leader != controller)
+        led = [p for p, leader in scene.leaders().items() if leader == victim]
+        cluster[victim].kill()
+        scene.measure(victim, led, of_controller=False, fault_s=time.monotonic())
+        cluster[victim].start()
+        scene.judge("a kill without options")
+    assert max(gap.moved_s for gap in scene.gaps) <= REPLACED_S
 
 
 @pytest.mark.parametrize(
