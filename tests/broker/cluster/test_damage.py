@@ -124,6 +124,22 @@ def test_bits_that_flip_while_a_replica_is_down(
         assert was_set_aside is (suffix == ".log"), "an index is made anew from its log"
 
 
+@pytest.mark.slow
+def test_a_leader_that_finds_damage_while_it_runs_resigns(new_cluster: Callable[..., BrokerCluster]) -> None:
+    cluster = new_cluster(3, *FAST).start()
+    topic = Topic(cluster)
+    topic.write()
+    victim = topic.leader
+    first = min(topic.directory(victim).glob("*.log"))
+    with first.open("r+b") as file:
+        file.write(bytes(first.stat().st_size))
+    assert topic.read() == topic.acknowledged, "from another leader, once this one has found out"
+    topic.until(lambda: bool(topic.set_aside(victim)) and len(topic.in_sync) == 3)
+    topic.write()
+    assert topic.read() == topic.acknowledged
+    assert len({topic.log_of(broker_id) for broker_id in (1, 2, 3)}) == 1
+
+
 def _is_checkpointed(data_dir: Path, offset: int) -> bool:
     text = (data_dir / "recovery-point-offset-checkpoint").read_text()
     return f"t 0 {offset}" in text
