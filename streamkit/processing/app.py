@@ -34,6 +34,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 F = TypeVar("F", bound=Callable[..., Any])
 Guarantee = Literal["at_least_once", "exactly_once"]
+OnLostRecords = Literal["fail", "continue"]
 NAME = re.compile(r"[a-zA-Z0-9._-]{1,200}")  # what Kafka allows in topic names
 
 
@@ -61,6 +62,8 @@ class App:
     default `127.0.0.1:9092`. `kafka`: any librdkafka setting, for consumer and producer. `idle_timeout`: a
     partition that has been read to its end for so long no longer holds windows open; None: it always does.
     `guarantee="exactly_once"`: outputs, state and offsets of a commit are one transaction.
+    `on_lost_records`: what a worker does whose next records were deleted by retention: end and say so
+    ("fail"), or say so and go on at what is left ("continue").
     `state_dir`: where a worker keeps its stores (RocksDB); None: in memory, restored wholly at each start.
     """
 
@@ -76,6 +79,7 @@ class App:
         commit_interval: Duration = "1s",
         guarantee: Guarantee = "at_least_once",
         state_dir: str | None = None,
+        on_lost_records: OnLostRecords = "fail",
     ) -> None:
         self.id = _checked_name("app", id)
         self.bootstrap = bootstrap
@@ -85,6 +89,9 @@ class App:
         self.auto_offset_reset = auto_offset_reset
         self.commit_interval_ms = duration_ms(commit_interval)
         self.state_dir = state_dir
+        if on_lost_records not in get_args(OnLostRecords):
+            raise UsageError(f'on_lost_records is "fail" or "continue", got {on_lost_records!r}')
+        self.on_lost_records = on_lost_records
         self.guarantee = checked_guarantee(guarantee)
         self.lease = Lease()
         self.producer: Producer | None = None  # set while the app runs

@@ -107,7 +107,13 @@ async def assembled(
     try:
         yield Member(
             plan,
-            KafkaSource(address, app.id, leaders(plan), kafka),
+            KafkaSource(
+                address,
+                app.id,
+                leaders(plan),
+                kafka,
+                pass_over_lost=app.on_lost_records == "continue",
+            ),
             transactions or KafkaSink(producer_settings(address, kafka), clock, retention_ms),
             KafkaChangelogReader(address, kafka),
             clock=clock,

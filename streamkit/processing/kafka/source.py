@@ -22,9 +22,17 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 
-from streamkit.errors import BrokerUnreachableError, StreamkitError
+from streamkit.errors import BrokerUnreachableError, RefusedError, StreamkitError
 from streamkit.processing.kafka.client_thread import ClientThread
 from streamkit.processing.kafka.settings import KafkaSettings, consumer_settings
 from streamkit.processing.source import Arrival, Listener, Partition, Position
@@ -67,6 +75,8 @@ PASSING = {
     KafkaError._MAX_POLL_EXCEEDED,
 }
 
+LATEST = {"latest", "end", "largest"}  # librdkafka's words for it
+
 _OnRebalance = Callable[[Consumer, list[TopicPartition]], None]
 
 log = logging.getLogger("worker.source")
@@ -81,8 +91,15 @@ class KafkaSource:
         group: str,
         companions: dict[str, Sequence[tuple[str, int]]],
         user: KafkaSettings,
+        *,
+        pass_over_lost: bool = False,
     ) -> None:
-        self._conf = consumer_settings(bootstrap, group, user)
+        conf = consumer_settings(bootstrap, group, user)
+        self._first = OFFSET_END if conf["auto.offset.reset"] in LATEST else OFFSET_BEGINNING
+        # the policy is for partitions without a commit; for the others librdkafka would apply it in silence
+        self._conf = {**conf, "auto.offset.reset": "error"}
+        self._pass_over_lost = pass_over_lost
+        self._overtaken: list[Partition] = []
         self._companions = companions
         self._max_poll_s = int(self._conf.get("max.poll.interval.ms", 300_000)) / 1000
         self._sent = 0  # written by the client thread only
@@ -179,10 +196,32 @@ class KafkaSource:
             messages += self._consumer.consume(limit - 1, 0)
         if self._callback_error is not None:
             raise self._callback_error
-        arrivals = by_partition(messages)
+        arrivals = by_partition(messages, self._judge)
         if arrivals:
             self._sent += 1
             self._thread.post(self._listener.received, arrivals)
+        while self._overtaken:
+            self._pass_over(self._overtaken.pop())
+
+    def _judge(self, event: Message) -> None:
+        error = event.error()
+        if error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:
+            self._overtaken.append((event.topic() or "", event.partition() or 0))
+        else:
+            _judge(event)
+
+    def _pass_over(self, place: Partition) -> None:
+        """The records to be read next are not there any more: say so, and end or go on as the app wants."""
+        if place not in self._reading:
+            return
+        what = f"{place[0]}-{place[1]}: the records that come next are not there any more (retention?)"
+        if not self._pass_over_lost:
+            hint = 'to go on at what is left, without them: App(on_lost_records="continue")'
+            self._thread.post(self._listener.failed, RefusedError(what, hint=hint))
+            return
+        log.warning("%s; reading goes on at the first that is left", what)
+        self._consumer.incremental_unassign([TopicPartition(*place)])
+        self._consumer.incremental_assign([TopicPartition(*place, OFFSET_BEGINNING)])
 
     def _set_paused(self, paused: bool) -> None:
         if paused == self._paused:
@@ -248,7 +287,7 @@ class KafkaSource:
         ours = [p for p in positions if (p.topic, p.partition) in self._assigned]
         self._consumer.incremental_assign(
             [
-                TopicPartition(p.topic, p.partition, OFFSET_INVALID if p.offset is None else p.offset)
+                TopicPartition(p.topic, p.partition, self._first if p.offset is None else p.offset)
                 for p in ours
             ]
         )
@@ -301,22 +340,6 @@ def _retrying(call: Callable[[], Any]) -> Any:
             time.sleep(FULL_POLL_S)
 
 
-def by_partition(messages: list[Any]) -> list[Arrival]:
-    """The records in runs of one partition each, with events (end of partition, errors) taken out."""
-    arrivals: list[Arrival] = []
-    for same_number in _runs(messages, Message.partition):
-        for run in _runs(same_number, Message.topic):
-            last, end_offset, records = run[-1], None, run
-            if any(map(Message.error, run)):
-                for message in run:
-                    _judge(message)
-                end_offset = last.offset() if _is_end(last) else None
-                records = [message for message in run if message.error() is None]
-            if records or end_offset is not None:
-                arrivals.append(Arrival(last.topic(), last.partition(), records, end_offset))
-    return arrivals
-
-
 def _runs(messages: list[Any], attribute: Callable[[Message], Any]) -> Iterator[list[Any]]:
     """Cut where the attribute changes. All records of a worker pass here, so it loops in C."""
     start = 0
@@ -341,3 +364,19 @@ def _judge(event: Message) -> None:
     if error.fatal() or not (error.retriable() or error.code() in PASSING):
         raise StreamkitError(f"reading {event.topic() or 'records'}: {error.str()}")
     log.warning("reading %s: %s", event.topic() or "records", error.str())
+
+
+def by_partition(messages: list[Any], judge: Callable[[Message], None] = _judge) -> list[Arrival]:
+    """The records in runs of one partition each, with events (end of partition, errors) taken out."""
+    arrivals: list[Arrival] = []
+    for same_number in _runs(messages, Message.partition):
+        for run in _runs(same_number, Message.topic):
+            last, end_offset, records = run[-1], None, run
+            if any(map(Message.error, run)):
+                for message in run:
+                    judge(message)
+                end_offset = last.offset() if _is_end(last) else None
+                records = [message for message in run if message.error() is None]
+            if records or end_offset is not None:
+                arrivals.append(Arrival(last.topic(), last.partition(), records, end_offset))
+    return arrivals
