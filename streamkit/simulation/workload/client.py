@@ -32,6 +32,8 @@ class Client:
         self._links: dict[Address, Link] = {}
         self._brokers: dict[int, Address] = {}
         self._leaders: dict[tuple[str, int], tuple[int, int]] = {}
+        self._epochs: dict[tuple[str, int], int] = {}
+        """The latest leader epoch of each partition that it ever heard of."""
 
     async def ask_at(self, address: Address, message: Message, version: int, timeout_ms: float) -> Any:
         """The answer of whoever is there; raises PeerError."""
@@ -68,14 +70,21 @@ class Client:
             response: MetadataResponse = await self.ask_anybody(request, METADATA_VERSION)
         except PeerError:
             return
+        self.learn(response)
+
+    def learn(self, response: MetadataResponse) -> None:
+        """Take over what a broker says, but as real clients nothing of a leader epoch that is over: a leader
+        that does not know that it was replaced lacks what its successor acknowledged.
+        """
         self._brokers |= {broker.node_id: (broker.host, broker.port) for broker in response.brokers}
         for described in response.topics:
             for partition in described.partitions:
-                if partition.error_code == ErrorCode.NONE and partition.leader_id in self._brokers:
-                    self._leaders[topic, partition.partition_index] = (
-                        partition.leader_id,
-                        partition.leader_epoch,
-                    )
+                key = described.name or "", partition.partition_index
+                if partition.error_code != ErrorCode.NONE or partition.leader_id not in self._brokers:
+                    continue
+                if partition.leader_epoch >= self._epochs.get(key, 0):
+                    self._epochs[key] = partition.leader_epoch
+                    self._leaders[key] = partition.leader_id, partition.leader_epoch
 
     async def back_off(self) -> None:
         await asyncio.sleep(self.random.uniform(*BACKOFF_S))
