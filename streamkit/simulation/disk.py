@@ -185,6 +185,8 @@ class Image:
         self.locks: dict[str, Owner] = {}
         """Path → who holds it."""
         self.root = Directory()
+        self.wipes = 0
+        """How often everything on it was lost."""
 
     def lose_power(self) -> int:
         """What is left after the power went; how many pending sectors were lost or damaged."""
@@ -203,6 +205,14 @@ class Image:
 
     def wipe(self) -> None:
         self.root = Directory()
+        self.wipes += 1
+
+    def durable_file(self, path: str) -> bytes | None:
+        """What would be found there after a loss of power that keeps nothing of what is pending."""
+        node: Inode | Directory | None = self.root
+        for name in parts(path):
+            node = node.durable.get(name) if isinstance(node, Directory) else None
+        return bytes(node.durable) if isinstance(node, Inode) else None
 
     def walk(self) -> list[tuple[str, Inode]]:
         """Every file, by its path."""

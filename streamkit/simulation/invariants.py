@@ -4,15 +4,24 @@ Each look counts what it evaluated: an invariant that was never evaluated proves
 run. The letters are those of the specification.
 
     R1  one leader of the quorum in an epoch
+    R2  two logs of the quorum with the same epoch at an offset are the same up to there
+    R3  who leads the newest epoch of the quorum has whatever was committed
     R4  what two nodes have replayed up to the same offset is the same
-    R5  the epoch of a node's quorum never goes back, not even over its death
+    R5  the epoch of a node's quorum never goes back, not even over its death; a majority has an epoch on disk
+        when somebody leads it
     R6  a majority of the voters holds on disk what is below the highest high watermark
+    R7  a log that does not start at 0 starts behind a snapshot; a leader loads none
+    R8  at most one change of the voters is not committed
+    R9  a node that hears nobody raises no epoch
+    R10 a node whose disk was lost has another directory id, and does not stand for election as a voter
     L1  the true high watermark of a partition (the highest that any leader showed) never goes back: a leader
         that is established begins at it or above
     L2  every running member of the ISR holds on disk what is below it
-    L3  the leader's maximal ISR holds the controller's ISR of that leader epoch
+    L3  the leader's maximal ISR holds the controller's ISR of that leader epoch; nobody in an ISR is fenced
     L4  two replicas' logs are the same, byte for byte, below the lower of their high watermarks
-    L7  a partition has one leader in a leader epoch
+    L7  a partition has one leader in a leader epoch, who counts on a follower only from a fetch in that epoch
+    L8  every running eligible leader (ELR) holds on disk what is below the true high watermark
+    L9  whoever leads on in an epoch that is over commits nothing that the present leader does not have
 """
 
 from __future__ import annotations
@@ -21,18 +30,24 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from typing import Any
 
-from streamkit.broker.controller.topic_names import CLUSTER_METADATA
+from streamkit.broker.controller.image import MetadataImage
+from streamkit.broker.replication.leader import PartitionLeader
 from streamkit.broker.server.node import Broker
 from streamkit.broker.server.partition_actor import PartitionActor
 from streamkit.broker.storage.partition_log import PartitionLog
+from streamkit.protocol.records.batch import batches
 from streamkit.simulation.cluster import TOPIC, Cluster
 from streamkit.simulation.machine import Machine
+from streamkit.simulation.quorum_invariants import QuorumInvariants, is_prefix
 
 Partition = tuple[str, int]
 COMPARED_EVERY = 5
 """Looks; comparing logs is what costs most."""
 COMPARED_BYTES = 64 * 1024
+COMPARED_AGAIN = 20
+"""Offsets that the next comparison looks at once more."""
 
 
 class Invariants:
@@ -41,15 +56,15 @@ class Invariants:
         self._cluster = cluster
         self._violated = violated
         self._looks = 0
-        self._quorum_leaders: dict[int, int] = {}
-        self._quorum_epochs: dict[str, int] = {}
+        self._quorum = QuorumInvariants(cluster, self._hold)
         self._leaders: dict[tuple[Partition, int], int] = {}
         self._high_watermarks: dict[Partition, int] = {}
+        self._compared: dict[Partition, int] = {}
 
     @property
     def elections(self) -> int:
         """How often a leader came into office, of the quorum or of a partition."""
-        return len(self._quorum_leaders) + len(self._leaders)
+        return len(self._quorum.leaders) + len(self._leaders)
 
     async def watch(self, every_s: float) -> None:
         while True:
@@ -60,10 +75,8 @@ class Invariants:
         """Evaluate everything once."""
         self._looks += 1
         live = list(self._live())
-        for machine, broker in live:
-            self._look_at_quorum(machine, broker)
+        self._quorum.look(live)
         self._look_at_metadata([broker for _, broker in live])
-        self._look_at_majority([broker for _, broker in live])
         replicas: dict[Partition, list[tuple[Broker, PartitionActor]]] = {}
         for _, broker in live:
             for actor in broker.partitions:
@@ -80,20 +93,6 @@ class Invariants:
             if broker is not None and broker.is_ready and broker.failure is None:
                 yield machine, broker
 
-    # -- the quorum
-
-    def _look_at_quorum(self, machine: Machine, broker: Broker) -> None:
-        quorum = broker.quorum
-        self._hold("R5", quorum.epoch >= self._quorum_epochs.get(machine.host, 0), lambda: (
-            f"{machine.host} went back from epoch {self._quorum_epochs[machine.host]} to {quorum.epoch}"
-        ))  # fmt: skip
-        self._quorum_epochs[machine.host] = quorum.epoch
-        if quorum.is_active:
-            first = self._quorum_leaders.setdefault(quorum.epoch, quorum.node_id)
-            self._hold("R1", first == quorum.node_id, lambda: (
-                f"nodes {first} and {quorum.node_id} both lead epoch {quorum.epoch}"
-            ))  # fmt: skip
-
     def _look_at_metadata(self, brokers: list[Broker]) -> None:
         """Nodes that have replayed the same offset know the same partitions."""
         by_offset = sorted(brokers, key=lambda broker: broker.metadata.offset)
@@ -102,19 +101,16 @@ class Invariants:
                 who = f"nodes {one.config.node_id} and {other.config.node_id}"
                 what = f"{who} disagree at offset {one.metadata.offset}"
                 self._hold("R4", told(one) == told(other), lambda: what)  # noqa: B023
+        newest = self._cluster.image
+        if newest is not None:
+            self._look_for_fenced(newest)
 
-    def _look_at_majority(self, brokers: list[Broker]) -> None:
-        """Of the voters that run at least so many hold it that with those that are down it is a majority."""
-        committed = max((broker.quorum.high_watermark for broker in brokers), default=0)
-        voters = self._cluster.shape.voters
-        without = sum(
-            1
-            for broker in brokers
-            if broker.config.node_id <= voters and metadata_log(broker).flushed_offset < committed
-        )
-        self._hold("R6", without <= (voters - 1) // 2, lambda: (
-            f"{without} of {voters} voters lack a part of what is committed up to {committed}"
-        ))  # fmt: skip
+    def _look_for_fenced(self, image: MetadataImage) -> None:
+        for topic in image.topics.values():
+            for number, partition in enumerate(topic.partitions):
+                fenced = [one for one in partition.isr if not image.is_live(one)]
+                what = f"{topic.name}-{number} has {fenced} in its ISR, and they are fenced"
+                self._hold("L3", not fenced, lambda: what)  # noqa: B023
 
     # -- partitions
 
@@ -122,6 +118,43 @@ class Invariants:
         for broker, actor in holders:
             if actor.leader is not None:
                 self._look_at_leader(partition, broker, actor, holders)
+                self._look_at_followers(partition, broker.config.node_id, actor.leader, holders)
+        self._look_at_zombies(partition, [actor for _, actor in holders])
+
+    def _look_at_followers(
+        self,
+        partition: Partition,
+        node: int,
+        leader: PartitionLeader[Any],
+        holders: list[tuple[Broker, PartitionActor]],
+    ) -> None:
+        """What a leader counts on was told by a follower of its own epoch, which has it."""
+        for broker, actor in holders:
+            known = leader.followers.get(broker.config.node_id)
+            if known is None or known.end_offset < 0 or actor.follower is None:
+                continue
+            if (
+                actor.follower.leader_id != node
+                or known.broker_epoch != broker.controller_client.broker_epoch
+            ):
+                continue
+            epoch = actor.follower.leader_epoch
+            self._hold("L7", epoch >= leader.leader_epoch, lambda: (
+                f"node {node} leads {partition[0]}-{partition[1]} in epoch {leader.leader_epoch} and "
+                f"counts on node {broker.config.node_id}, which fetches in epoch {epoch}"  # noqa: B023
+            ))  # fmt: skip
+
+    def _look_at_zombies(self, partition: Partition, actors: list[PartitionActor]) -> None:
+        """Of several who lead at once only the one of the newest epoch commits anything."""
+        leaders = [actor for actor in actors if actor.leader is not None]
+        newest = max(leaders, key=lambda actor: actor.leader_epoch, default=None)
+        for actor in leaders:
+            if newest is not None and actor.leader_epoch < newest.leader_epoch:
+                self._hold("L9", actor.high_watermark <= newest.log.log_end_offset, lambda: (
+                    f"{partition[0]}-{partition[1]} is led in epoch {newest.leader_epoch} and ends at "
+                    f"{newest.log.log_end_offset}, and its leader of epoch {actor.leader_epoch} has "  # noqa: B023
+                    f"committed up to {actor.high_watermark}"  # noqa: B023
+                ))  # fmt: skip
 
     def _look_at_leader(
         self,
@@ -158,22 +191,44 @@ class Invariants:
                     f"{name} is committed up to {actor.high_watermark}, and node {holder.config.node_id} "  # noqa: B023
                     f"in its ISR has {replica.log.flushed_offset} on disk"  # noqa: B023
                 ))  # fmt: skip
+            elif holder.config.node_id in current.elr:
+                self._hold("L8", replica.log.flushed_offset >= actor.high_watermark, lambda: (
+                    f"{name} is committed up to {actor.high_watermark}, and the eligible node "
+                    f"{holder.config.node_id} has {replica.log.flushed_offset} on disk"  # noqa: B023
+                ))  # fmt: skip
 
     def _compare_logs(self, partition: Partition, logs: list[PartitionLog]) -> None:
-        """The last part of what both have committed: what lies before was compared before."""
+        """What was committed since they were compared last, and at the end everything once more."""
         for one, other in pairwise(logs):
-            end = min(one.high_watermark, other.high_watermark)
-            begin = max(one.log_start_offset, other.log_start_offset, end - 20)
-            if begin >= end:
-                continue
+            self._compare(partition, one, other, self._compared.get(partition, 0))
+        committed = [log.high_watermark for log in logs]
+        self._compared[partition] = max(self._compared.get(partition, 0), min(committed) - COMPARED_AGAIN)
+
+    def compare_everything(self) -> None:
+        """Nothing happens any more: all logs of a partition, from the beginning."""
+        logs: dict[Partition, list[PartitionLog]] = {}
+        for _, broker in self._live():
+            for actor in broker.partitions:
+                logs.setdefault((actor.log.topic, actor.log.partition), []).append(actor.log)
+        for partition, replicas in logs.items():
+            for one, other in pairwise(replicas):
+                self._compare(partition, one, other, 0)
+
+    def _compare(self, partition: Partition, one: PartitionLog, other: PartitionLog, begin: int) -> None:
+        end = min(one.high_watermark, other.high_watermark)
+        begin = max(begin, one.log_start_offset, other.log_start_offset)
+        while begin < end:
             both = [log.read(begin, max_bytes=COMPARED_BYTES, end_offset=end) for log in (one, other)]
-            if None in both:
-                continue  # not in the page cache now
-            size = min(len(data) for data in both if data is not None)
-            parts = [bytes(data[:size]) for data in both if data is not None]
-            self._hold("L4", parts[0] == parts[1], lambda: (
+            if not all(both):
+                return  # not in the page cache now
+            self._hold("L4", is_prefix(both), lambda: (
                 f"two logs of {partition[0]}-{partition[1]} differ between {begin} and {end}"  # noqa: B023
             ))  # fmt: skip
+            size = min(len(data) for data in both if data is not None)
+            headers = [header for header, _ in batches(both[0][:size] if both[0] is not None else b"")]
+            if not headers:
+                return
+            begin = headers[-1].next_offset
 
     def _hold(self, name: str, holds: bool, what: Callable[[], str]) -> None:
         self.evaluations[name] += 1
@@ -200,10 +255,6 @@ class Invariants:
                 if set(partition.isr) != set(partition.replicas):
                     return f"{topic.name}-{number} has in sync only {partition.isr} of {partition.replicas}"
         return ""
-
-
-def metadata_log(broker: Broker) -> PartitionLog:
-    return broker.directory.logs[CLUSTER_METADATA, 0]
 
 
 def told(broker: Broker) -> list[tuple[str, int, int, tuple[int, ...]]]:

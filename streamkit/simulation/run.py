@@ -181,6 +181,7 @@ class Run:
         self._faults.heal()
         if not await self._cluster.until(self._invariants.is_converged, within_s=CONVERGE_S):
             self._violated(f"liveness: {self._invariants.why_not_converged()}")
+        self._invariants.compare_everything()
         reader = Reader(self._client, TOPIC, self._history)
         for partition in range(self._tape.shape.partitions):
             await self._read_all(reader, partition)

@@ -22,9 +22,10 @@ from streamkit.simulation.run import Report, play
 
 REPEATED_EVERY = 20
 EVALUATED = (
-    "R1", "R4", "R5", "R6", "L1", "L2", "L3", "L4", "L5", "L6", "L7", "L10", "G1", "G2", "G3",
+    "R1", "R2", "R3", "R4", "R5", "R6", "R7", "R8", "R9", "R10",
+    "L1", "L2", "L3", "L4", "L5", "L6", "L7", "L8", "L9", "L10", "G1", "G2", "G3",
 )  # fmt: skip
-BETWEEN_NODES = ("R4", "L4")
+BETWEEN_NODES = ("R2", "R4", "R9", "L4", "L8", "L9")
 """What every whole run must have evaluated."""
 MOST_NODES = 5
 LEAST_FOR_ZEROES = 50

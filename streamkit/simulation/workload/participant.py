@@ -71,6 +71,9 @@ class Participant:
             case "send":
                 values = tuple(self._next_value() for _ in range(operation.count))
                 return self._producer.send(operation.partition, values)
+            case "hasty":
+                values = tuple(self._next_value() for _ in range(operation.count))
+                return self._producer.send_hastily(operation.partition, values)
             case "poll":
                 return self._consumer.poll(operation.partition)
             case "seek":

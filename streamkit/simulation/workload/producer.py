@@ -72,6 +72,21 @@ class Producer:
         else:
             self._id = -1
 
+    async def send_hastily(self, partition: int, values: tuple[str, ...]) -> None:
+        """Once, with acks=1 and without a sequence: nothing is promised of it, and it may be anywhere."""
+        leader = await self._client.leader(self._topic, partition)
+        if leader is None:
+            return
+        send = Send(
+            producer=f"{self._client.name}/hasty", partition=partition, values=values,
+            began_s=asyncio.get_running_loop().time(),
+        )  # fmt: skip
+        self._history.sends.append(send)
+        try:
+            await self._client.ask(leader[0], produce_request(self._topic, send, acks=1), PRODUCE_VERSION)
+        except PeerError:
+            self._client.mistrust(self._topic, partition)
+
     async def _until_settled(self, send: Send, give_up_s: float) -> None:
         loop = asyncio.get_running_loop()
         request = self._request(send)
@@ -94,21 +109,10 @@ class Producer:
             send.outcome = Outcome.FAILED
 
     def _request(self, send: Send) -> ProduceRequest:
-        batch = encode_batch(
-            [
-                Record(timestamp=0, key=b"", value=value.encode().ljust(PADDING_BYTES))
-                for value in send.values
-            ],
-            producer_id=self._id,
-            producer_epoch=self._epoch,
+        return produce_request(
+            self._topic, send, acks=-1, producer_id=self._id, producer_epoch=self._epoch,
             base_sequence=self._sequences.get(send.partition, 0),
-        )
-        data = PartitionProduceData(index=send.partition, records=batch)
-        return ProduceRequest(
-            acks=-1,
-            timeout_ms=REQUEST_TIMEOUT_MS,
-            topic_data=[TopicProduceData(name=self._topic, partition_data=[data])],
-        )
+        )  # fmt: skip
 
     def _is_settled(self, send: Send, answer: PartitionProduceResponse) -> bool:
         code = answer.error_code
@@ -138,3 +142,24 @@ class Producer:
             self._id, self._epoch = response.producer_id, response.producer_epoch
             self._sequences.clear()
         return response.error_code == ErrorCode.NONE
+
+
+def produce_request(
+    topic: str,
+    send: Send,
+    *,
+    acks: int,
+    producer_id: int = -1,
+    producer_epoch: int = -1,
+    base_sequence: int = -1,
+) -> ProduceRequest:
+    batch = encode_batch(
+        [Record(timestamp=0, key=b"", value=value.encode().ljust(PADDING_BYTES)) for value in send.values],
+        producer_id=producer_id, producer_epoch=producer_epoch, base_sequence=base_sequence,
+    )  # fmt: skip
+    data = PartitionProduceData(index=send.partition, records=batch)
+    return ProduceRequest(
+        acks=acks,
+        timeout_ms=REQUEST_TIMEOUT_MS,
+        topic_data=[TopicProduceData(name=topic, partition_data=[data])],
+    )

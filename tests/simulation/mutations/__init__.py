@@ -9,6 +9,7 @@ tape in `tapes/`; the tests play these tapes, with the defect and without it.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,27 +17,43 @@ from typing import Any
 
 import pytest
 
+from streamkit.simulation.draw import draw_tape
+from streamkit.simulation.tape import Tape
+
 TAPES = Path(__file__).parent / "tapes"
 
+ROOMS = ("durability", "replication", "elections")
+"""The modules that enter their defects."""
+
 Patch = Callable[[pytest.MonkeyPatch], None]
+Scenario = Callable[[Tape], Tape]
+"""What makes a drawn tape more likely to lead where a defect shows."""
 MUTATIONS: dict[str, Mutation] = {}
 
 
 class Mutation:
     """A defect: its number in the specification, how it is patched in, and where it can show."""
 
-    def __init__(self, number: int, nodes: int, patch: Patch) -> None:
+    def __init__(self, number: int, nodes: int, scenario: Scenario, patch: Patch) -> None:
         self.number = number
         self.nodes = nodes
+        self.scenario = scenario
         self.patch = patch
         self.meaning = (patch.__doc__ or "").strip()
 
+    def tape(self, seed: int, until_ms: int) -> Tape:
+        return self.scenario(draw_tape(seed, until_ms, nodes=self.nodes))
 
-def mutation(number: int, *, nodes: int) -> Callable[[Patch], Patch]:
+
+def as_drawn(tape: Tape) -> Tape:
+    return tape
+
+
+def mutation(number: int, *, nodes: int, scenario: Scenario = as_drawn) -> Callable[[Patch], Patch]:
     """Enter a patch under the name of its function; `nodes` is the smallest cluster in which it can show."""
 
     def enter(patch: Patch) -> Patch:
-        MUTATIONS[patch.__name__.replace("_", "-")] = Mutation(number, nodes, patch)
+        MUTATIONS[patch.__name__.replace("_", "-")] = Mutation(number, nodes, scenario, patch)
         return patch
 
     return enter
@@ -45,16 +62,14 @@ def mutation(number: int, *, nodes: int) -> Callable[[Patch], Patch]:
 @contextmanager
 def mutated(name: str) -> Iterator[None]:
     """The package with this defect, until the end of the block."""
-    from tests.simulation.mutations import durability  # noqa: F401  # enters its defects
-
     with pytest.MonkeyPatch.context() as monkeypatch:
-        MUTATIONS[name].patch(monkeypatch)
+        all_mutations()[name].patch(monkeypatch)
         yield
 
 
 def all_mutations() -> dict[str, Mutation]:
-    from tests.simulation.mutations import durability  # noqa: F401  # enters its defects
-
+    for room in ROOMS:
+        importlib.import_module(f"{__name__}.{room}")
     return MUTATIONS
 
 

@@ -6,7 +6,6 @@ import sys
 import time
 
 from streamkit.simulation.corpus import save
-from streamkit.simulation.draw import draw_tape
 from streamkit.simulation.run import play
 from streamkit.simulation.shrink import cut
 from tests.simulation.mutations import TAPES, Mutation, all_mutations, mutated
@@ -18,7 +17,7 @@ UNTIL_MS = 20_000
 def prove(name: str, mutation: Mutation) -> bool:
     began_s = time.monotonic()
     for seed in range(SEEDS):
-        tape = draw_tape(seed, UNTIL_MS, nodes=mutation.nodes)
+        tape = mutation.tape(seed, UNTIL_MS)
         with mutated(name):
             violations = play(tape).violations
         if violations and not play(tape).violations:
