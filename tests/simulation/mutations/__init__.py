@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from streamkit.simulation.draw import draw_tape
 from streamkit.simulation.tape import Tape
 
+VARIATIONS = 12
 TAPES = Path(__file__).parent / "tapes"
 
 ROOMS = ("durability", "replication", "elections")
@@ -57,6 +59,14 @@ def mutation(number: int, *, nodes: int, scenario: Scenario = as_drawn) -> Calla
         return patch
 
     return enter
+
+
+def variations(tape: Tape) -> Iterator[Tape]:
+    """The tape, and the same with other small things (latencies, which sectors survive).
+
+    Any change of the node shifts these, and what depends on a few milliseconds then needs another try.
+    """
+    return (replace(tape, seed=tape.seed + number) for number in range(VARIATIONS))
 
 
 @contextmanager

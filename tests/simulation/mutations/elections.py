@@ -14,7 +14,7 @@ from streamkit.broker.controller.records import PartitionChangeRecord
 from streamkit.broker.server.quorum import Quorum
 from streamkit.broker.server.quorum_state import STATE_FILE
 from tests.simulation.mutations import mutation, wrapped
-from tests.simulation.mutations.scenarios import blackouts, demanding
+from tests.simulation.mutations.scenarios import demanding
 
 
 class UnflushedVotes:
@@ -35,7 +35,7 @@ class UnflushedVotes:
         file.write([data], 0)
 
 
-@mutation(5, nodes=3, scenario=blackouts)
+@mutation(5, nodes=3)
 def vote_not_fsynced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Epoch and vote of the quorum are written, and nobody waits until they are on disk."""
 

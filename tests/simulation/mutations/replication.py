@@ -18,7 +18,7 @@ from streamkit.broker.server.replica_fetcher import ReplicaFetcher
 from streamkit.broker.storage.partition_log import PartitionLog
 from streamkit.protocol.error_codes import ErrorCode
 from tests.simulation.mutations import mutation, wrapped
-from tests.simulation.mutations.scenarios import clogged, flapping
+from tests.simulation.mutations.scenarios import clogged, flapping, forgetful
 
 UNKNOWN_EPOCH = -1
 
@@ -52,7 +52,7 @@ def compare_once(monkeypatch: pytest.MonkeyPatch) -> None:
     wrapped(ReplicaFetcher, "_judge", make, monkeypatch)
 
 
-@mutation(1, nodes=3, scenario=flapping)
+@mutation(1, nodes=3, scenario=forgetful)
 def truncate_to_the_high_watermark(monkeypatch: pytest.MonkeyPatch) -> None:
     """A new follower cuts its log at what it knows to be committed, and compares nothing (pre KIP-101)."""
 

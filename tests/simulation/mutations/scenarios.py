@@ -44,20 +44,27 @@ def flapping(tape: Tape) -> Tape:
     return busy(tape, random, settings, faults, min_insync_replicas=random.choice((1, 2)))
 
 
+def forgetful(tape: Tape) -> Tape:
+    """Flapping, where whoever comes back is an eligible leader and knows an old high watermark."""
+    wandering = flapping(tape)
+    shape = wandering.shape
+    settings = {**shape.settings, "log.flush.offset.checkpoint.interval.ms": "5000"}
+    return replace(wandering, shape=replace(shape, min_insync_replicas=3, settings=settings))
+
+
 def clogged(tape: Tape) -> Tape:
     random = Seed(tape.seed).generator("clogged")
-    settings = {**tape.shape.settings, **FAST, "leader.imbalance.check.interval.seconds": "1"}
     faults: list[Fault] = []
     at_ms = float(BEGIN_MS)
-    while at_ms < tape.until_ms - 4000:
-        someone = f"node:{random.randint(1, tape.shape.nodes)}"
-        clog = at_ms + random.uniform(500, 2500)
+    while at_ms < tape.until_ms - 3000:
+        someone, back_ms = f"node:{random.randint(1, tape.shape.nodes)}", at_ms + 100
         faults += [
-            fault(at_ms, "kill", int(random.uniform(500, 2500)), someone),
-            fault(clog, "clog", int(random.uniform(300, 2000)), "controller", random.uniform(0.1, 0.6)),
-            fault(clog + random.uniform(100, 2000), random.choice(("kill", "power")), 300),
+            fault(at_ms, "kill", 100, someone),
+            fault(back_ms + random.uniform(100, 700), "clog", 1200, "controller", random.uniform(0.05, 0.25)),
+            fault(back_ms + random.uniform(300, 1500), "pause", 800, someone),
         ]
-        at_ms += random.uniform(3000, 5000)
+        at_ms += random.uniform(2500, 4000)
+    settings = {**tape.shape.settings, **FAST}
     return busy(tape, random, settings, faults, min_insync_replicas=random.choice((1, 2)))
 
 
@@ -69,16 +76,6 @@ def demanding(tape: Tape) -> Tape:
         for at_ms in times
     ]
     return busy(tape, random, {**tape.shape.settings, **FAST}, faults, min_insync_replicas=3)
-
-
-def blackouts(tape: Tape) -> Tape:
-    random = Seed(tape.seed).generator("blackouts")
-    faults = []
-    for _ in range(5):
-        at_ms = random.uniform(BEGIN_MS, tape.until_ms - 3000)
-        faults.append(fault(at_ms, "kill", 500, "controller"))
-        faults.append(fault(at_ms + random.uniform(100, 2500), "blackout", 200))
-    return replace(tape, faults=tuple(sorted([*faults, *tape.faults], key=lambda one: one.at_ms)))
 
 
 def fault(at_ms: float, kind: str, lasts_ms: int, target: str = LEADER, amount: float = 1.0) -> Fault:
