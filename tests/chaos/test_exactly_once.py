@@ -1,8 +1,8 @@
 """P1, P18, P25: kill -9 of workers and of the broker under exactly-once; each record counts once.
 
-Two workers count events per window, and per key in a table that reports every count. A reader of committed
-records must find each window once with the right count, and the counts of each key as 1, 2, 3, ... without a
-gap or a repetition: what a run without a crash gives.
+Two workers, one with its state in memory and one on disk, count events per window, and per key in a table
+that reports every count. A reader of committed records must find each window once with the right count, and
+the counts of each key as 1, 2, 3, ... without a gap or a repetition: what a run without a crash gives.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import pytest
 from confluent_kafka import IsolationLevel, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from streamkit.errors import BrokerUnreachableError
 from streamkit.processing.partitioner import partition_for
 from tests.support.broker_process import BrokerProcess
 from tests.support.worker_process import Outside, WorkerProcess, eventually
@@ -88,6 +89,14 @@ def in_transaction(admin: AdminClient, places: list[TopicPartition]) -> bool:
     return any(ends[0][place] < ends[1][place] for place in ends[0])
 
 
+def keep_running(workers: list[WorkerProcess]) -> None:
+    """A worker that is started while the broker is away ends; its keeper starts it again."""
+    for worker in workers:
+        if worker.process is not None and worker.process.poll() is not None:
+            assert worker.wait() == BrokerUnreachableError.exit_code
+            worker.start()
+
+
 @pytest.mark.parametrize(
     ("load_of", "kills_of"),
     [
@@ -113,10 +122,8 @@ def test_every_event_counts_once(
     outside = Outside(broker.bootstrap)
     outside.create(f"{name}-events", 2)
     workers = [
-        WorkerProcess(
-            JOB, broker.bootstrap, "--slot", str(slot), cwd=tmp_path, JOB=name, SESSION_MS="1500"
-        ).start()
-        for slot in range(2)
+        WorkerProcess(JOB, broker.bootstrap, *options, cwd=tmp_path, JOB=name, SESSION_MS="1500").start()
+        for options in (("--slot", "0"), ("--state-dir", "state", "--slot", "1"))
     ]
     admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
     outputs = [TopicPartition(f"{name}-totals", 0), TopicPartition(f"{name}-windows", 0)]
@@ -129,6 +136,7 @@ def test_every_event_counts_once(
             worker.said("task started")
         load.thread.start()
         for victim in kills:
+            keep_running(workers)
             time.sleep(draw.uniform(0.2, 0.8 * total / pace / len(kills)))
             open_at_kill[victim] += in_transaction(admin, outputs)
             if victim == "broker":
@@ -139,7 +147,12 @@ def test_every_event_counts_once(
                 worker.kill()
                 worker.start()
         load.thread.join()
-        eventually(lambda: sum(map(len, _totals(outside, name).values())) >= total, patience_s=90)
+
+        def all_counted() -> bool:
+            keep_running(workers)
+            return sum(map(len, _totals(outside, name).values())) >= total
+
+        eventually(all_counted, patience_s=90)
         assert [worker.stop() for worker in workers] == [0, 0]
     except BaseException:
         for worker in workers:
