@@ -21,6 +21,7 @@ from typing import Final
 
 from streamkit.broker.config_key import (
     DAY_MS,
+    DOUBLE_MAX,
     HOUR_MS,
     INT_MAX,
     LONG_MAX,
@@ -29,6 +30,7 @@ from streamkit.broker.config_key import (
     Key,
     Value,
     choice,
+    double,
     flag,
     hours,
     integer,
@@ -45,8 +47,6 @@ from streamkit.errors import UsageError
 ASSIGNORS: Final = ("uniform", "range")
 COMPRESSION_TYPES: Final = ("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd")
 
-NOTHING_COMPACTED: Final = "Nothing is compacted yet, so any value holds."
-
 
 @dataclass(frozen=True, kw_only=True)
 class TopicConfig:
@@ -55,9 +55,9 @@ class TopicConfig:
     cleanup_policy: tuple[str, ...] = words(
         "cleanup.policy",
         ("delete",),
-        "What becomes of old segments: `delete` drops them by age and size. A topic with `compact` is stored "
-        "and never trimmed until the log cleaner exists. It takes records without a key, which Kafka "
-        "refuses; the cleaner will drop them.",
+        "What becomes of old segments: `delete` drops them by age and size, `compact` keeps of each key the "
+        "newest record. A compacted topic takes records without a key, which Kafka refuses; the cleaner "
+        "drops them.",
         choices=("compact", "delete"),
         spellings=("log.cleanup.policy",),
     )
@@ -74,7 +74,6 @@ class TopicConfig:
         "How long, at least, a tombstone of a compacted topic stays readable.",
         low=0,
         spellings=("log.cleaner.delete.retention.ms",),
-        kept_without=NOTHING_COMPACTED,
     )
     flush_messages: int = long(
         "flush.messages",
@@ -96,6 +95,14 @@ class TopicConfig:
         "Bytes of log between two entries of a segment's offset index.",
         low=0,
         spellings=("log.index.interval.bytes",),
+    )
+    max_compaction_lag_ms: int = long(
+        "max.compaction.lag.ms",
+        LONG_MAX,
+        "How long, at most, a record of a compacted topic waits for the cleaner, however little of the log "
+        "is dirty. The active segment is closed at that age, with the next append.",
+        low=1,
+        spellings=("log.cleaner.max.compaction.lag.ms",),
     )
     max_message_bytes: int = integer(
         "max.message.bytes",
@@ -125,13 +132,20 @@ class TopicConfig:
         choices=("CreateTime", "LogAppendTime"),
         spellings=("log.message.timestamp.type",),
     )
+    min_cleanable_dirty_ratio: float = double(
+        "min.cleanable.dirty.ratio",
+        0.5,
+        "The part of a compacted log, by size, that must be new since the last cleaning for the next one.",
+        low=0,
+        high=1,
+        spellings=("log.cleaner.min.cleanable.ratio",),
+    )
     min_compaction_lag_ms: int = long(
         "min.compaction.lag.ms",
         0,
         "How long, at least, a record of a compacted topic stays as it was written.",
         low=0,
         spellings=("log.cleaner.min.compaction.lag.ms",),
-        kept_without=NOTHING_COMPACTED,
     )
     min_insync_replicas: int = integer(
         "min.insync.replicas",
@@ -187,6 +201,10 @@ class TopicConfig:
         "the others had.",
     )
 
+    @property
+    def is_compacted(self) -> bool:
+        return "compact" in self.cleanup_policy
+
     def altered(self, overrides: Mapping[str, str]) -> TopicConfig:
         """These values with a topic's own in front of them; raises InvalidValueError, KeyError."""
         if not overrides:
@@ -194,7 +212,13 @@ class TopicConfig:
         changes = {
             TOPIC_KEYS[name].attribute: TOPIC_KEYS[name].parse(text) for name, text in overrides.items()
         }
-        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+        altered = dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+        if altered.min_compaction_lag_ms > altered.max_compaction_lag_ms:
+            raise InvalidValueError(
+                f"Invalid value {altered.min_compaction_lag_ms} for configuration min.compaction.lag.ms: it "
+                f"must not be above max.compaction.lag.ms ({altered.max_compaction_lag_ms})"
+            )
+        return altered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -443,6 +467,30 @@ class BrokerConfig:
         "`durable`: a write is acknowledged once it is on disk. `relaxed`: once it is in the page cache, as "
         "Kafka does; a power failure may lose what was acknowledged.",
         choices=("durable", "relaxed"),
+    )
+    log_cleaner_enable: bool = flag(
+        "log.cleaner.enable",
+        True,
+        "Whether compacted topics are compacted; without, they grow.",
+    )
+    log_cleaner_backoff_ms: int = long(
+        "log.cleaner.backoff.ms",
+        15_000,
+        "How long the cleaner sleeps when no log is worth compacting.",
+        low=0,
+    )
+    log_cleaner_dedupe_buffer_size: int = long(
+        "log.cleaner.dedupe.buffer.size",
+        128 * 1024**2,
+        "Memory for the keys of one cleaning, about 200 bytes each. Of a log with more new keys than fit, a "
+        "part is compacted at a time.",
+        low=1,
+    )
+    log_cleaner_io_max_bytes_per_second: float = double(
+        "log.cleaner.io.max.bytes.per.second",
+        DOUBLE_MAX,
+        "At most so much is read and written by the cleaner, on average.",
+        low=1,
     )
     log_retention_check_interval_ms: int = long(
         "log.retention.check.interval.ms",

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from streamkit.broker.config import BROKER_KEYS, GROUP_KEYS, TOPIC_KEYS
-from streamkit.broker.config_key import HOUR_MS, INT_MAX, LONG_MAX, MINUTE_MS, Key, Spelling
+from streamkit.broker.config_key import DOUBLE_MAX, HOUR_MS, INT_MAX, LONG_MAX, MINUTE_MS, Key, Spelling
 
 _INTRODUCTION = """\
 # Configuration
@@ -59,7 +59,7 @@ def _value_cells(key: Key) -> tuple[str, str, str]:
 
 
 def _default(key: Key) -> str:
-    if key.default in (INT_MAX, LONG_MAX) and not isinstance(key.default, bool):
+    if key.default in (INT_MAX, LONG_MAX, DOUBLE_MAX) and not isinstance(key.default, bool):
         return "no limit"
     text = key.render(key.default)
     return f"`{text}`" if text else "empty"

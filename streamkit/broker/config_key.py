@@ -1,9 +1,9 @@
 """One configuration key: its name, type, default, range and documentation, and how text becomes its value.
 
 A configuration class is a frozen dataclass whose fields are declared with `flag`, `integer`, `long`,
-`string`, `choice` and `words`. The field is the row of the table: its metadata carries the `Key`, its
-annotation the type that readers see, so that parsing, DescribeConfigs and the documentation cannot drift from
-the code.
+`double`, `string`, `choice` and `words`. The field is the row of the table: its metadata carries the `Key`,
+its annotation the type that readers see, so that parsing, DescribeConfigs and the documentation cannot drift
+from the code.
 
     num_partitions: int = integer("num.partitions", 1, "Partitions of a topic …", low=1)
 """
@@ -14,13 +14,15 @@ import dataclasses
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import IntEnum
+from math import inf
 from typing import Any, Final, TypeAlias, cast
 
-Value: TypeAlias = bool | int | str | tuple[str, ...]
+Value: TypeAlias = bool | int | float | str | tuple[str, ...]
 
 MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 60 * MINUTE_MS
 DAY_MS: Final = 24 * HOUR_MS
+DOUBLE_MAX: Final = 1.7976931348623157e308
 INT_MAX: Final = 2**31 - 1
 LONG_MAX: Final = 2**63 - 1
 
@@ -67,7 +69,8 @@ class InvalidValueError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """The row of one key. `low` is inclusive; only `choices`, if there are any, are values or list members.
+    """The row of one key. `low` and `high` are inclusive; only `choices`, if there are any, are values or
+    list members.
 
     `spellings` are the names a broker's properties may use, strongest first; for a topic's key they name the
     broker's default for it.
@@ -80,6 +83,7 @@ class Key:
     doc: str
     spellings: tuple[Spelling, ...]
     low: int | None = None
+    high: int | None = None
     choices: tuple[str, ...] = ()
     kept_without: str = ""
     """Why no code has to read this key for its promise to hold; empty for nearly all of them."""
@@ -91,6 +95,8 @@ class Key:
             return self._boolean(text)
         if self.type in _BITS:
             return self._number(text, unit)
+        if self.type is ConfigType.DOUBLE:
+            return self._fraction(text)
         if self.type is ConfigType.LIST:
             return self._list(text)
         if self.choices and text not in self.choices:
@@ -111,7 +117,7 @@ class Key:
         if self.choices:
             return f"[{', '.join(self.choices)}]"
         if self.low is not None:
-            return f"[{self.low},...]"
+            return f"[{self.low},...{'' if self.high is None else f',{self.high}'}]"
         return ""
 
     def _boolean(self, text: str) -> bool:
@@ -130,6 +136,17 @@ class Key:
         low = -high - 1 if self.low is None else self.low
         if not low <= number <= high:
             raise self._invalid(text, f"must be between {low // unit} and {high // unit}")
+        return number
+
+    def _fraction(self, text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            raise self._invalid(text, "must be a number") from None
+        low = -inf if self.low is None else self.low
+        high = inf if self.high is None else self.high
+        if not low <= number <= high:
+            raise self._invalid(text, f"must be between {low} and {high}")
         return number
 
     def _list(self, text: str) -> tuple[str, ...]:
@@ -188,6 +205,18 @@ def long(
     return cast(int, _row(name, ConfigType.LONG, default, doc, spellings, low=low, kept_without=kept_without))
 
 
+def double(
+    name: str,
+    default: float,
+    doc: str,
+    *,
+    low: int | None = None,
+    high: int | None = None,
+    spellings: Spellings = (),
+) -> float:
+    return cast(float, _row(name, ConfigType.DOUBLE, default, doc, spellings, low=low, high=high))
+
+
 def string(name: str, default: str, doc: str, *, spellings: Spellings = ()) -> str:
     return cast(str, _row(name, ConfigType.STRING, default, doc, spellings))
 
@@ -216,6 +245,7 @@ def _row(
     spellings: Spellings,
     *,
     low: int | None = None,
+    high: int | None = None,
     choices: tuple[str, ...] = (),
     kept_without: str = "",
 ) -> object:
@@ -227,6 +257,7 @@ def _row(
         default=default,
         doc=f"{doc} {kept_without}".strip(),
         low=low,
+        high=high,
         choices=choices,
         kept_without=kept_without,
         spellings=names or (Spelling(name=name),),

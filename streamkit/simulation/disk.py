@@ -344,6 +344,12 @@ class SimulatedDisk:
         if name in directory.entries:
             directory.change({name: None})
 
+    def move(self, source: str, target: str) -> None:
+        directory, name = self._parent(source)
+        node = directory.entries.get(name)
+        if node is not None:
+            directory.change({name: None, os.path.basename(target): node})
+
     def lock(self, path: str) -> SimulatedLock:
         self.open(path, create=True)
         if path in self._image.locks:
@@ -364,6 +370,11 @@ class SimulatedDisk:
 
     async def rename_all(self, moves: Sequence[tuple[str, str]]) -> None:
         await self._to_the_end(self._rename(moves, must_exist=False))
+
+    async def remove_all(self, paths: Sequence[str]) -> None:
+        await self.wait(self._image.conditions.flush_s)
+        for path in paths:
+            self.remove(path)
 
     async def remove_tree(self, path: str) -> None:
         await self.wait(self._image.conditions.flush_s)

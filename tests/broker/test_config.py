@@ -11,7 +11,6 @@ from streamkit.broker import config_docs
 from streamkit.broker.config import (
     BROKER_KEYS,
     GROUP_KEYS,
-    NOTHING_COMPACTED,
     PROPERTY_NAMES,
     TOPIC_KEYS,
     BrokerConfig,
@@ -91,10 +90,7 @@ def test_every_key_is_read_by_some_code() -> None:
     keys = (*BROKER_KEYS.values(), *TOPIC_KEYS.values(), *GROUP_KEYS.values())
     kept_without = {key.name: key.kept_without for key in keys if key.kept_without}
     assert unread == list(kept_without), "a key that is read, and the reason why it need not be, go together"
-    assert kept_without == {
-        "delete.retention.ms": NOTHING_COMPACTED,
-        "min.compaction.lag.ms": NOTHING_COMPACTED,
-    }
+    assert kept_without == {}
 
 
 # --- from properties -----------------------------------------------------------------------------

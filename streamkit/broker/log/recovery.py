@@ -130,7 +130,7 @@ class Replay:
         return f"leader epoch {header.leader_epoch} follows epoch {self.epochs.latest}"
 
     def _note(self, segment: Segment, header: BatchHeader, view: memoryview) -> None:
-        last_offset, max_timestamp = header.last_offset, header.max_timestamp
+        last_offset, max_timestamp = header.last_offset, header.newest_timestamp
         batch = AcceptedBatch(b"", header.size, header.base_offset, last_offset, max_timestamp)
         segment.note(batch, self._index_interval_bytes)
         self.epochs.assign(header.leader_epoch, header.base_offset)
@@ -184,7 +184,7 @@ def rebuild_indexes(segment: Segment, index_interval_bytes: int) -> Steps[Segmen
     position = 0
     while position < segment.size:
         header = yield from header_at(position, segment.size)
-        last_offset, max_timestamp = header.last_offset, header.max_timestamp
+        last_offset, max_timestamp = header.last_offset, header.newest_timestamp
         batch = AcceptedBatch(b"", header.size, header.base_offset, last_offset, max_timestamp)
         fresh.note(batch, index_interval_bytes)
         position += header.size

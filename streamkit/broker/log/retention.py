@@ -1,8 +1,8 @@
 """Which old segments may go: by age, by size, or because the log now starts behind them.
 
 Deletion runs from the oldest segment on and stops at the first that must stay, so that a log never has a
-hole. Nothing at or above the high watermark is deleted. A topic that is compacted keeps everything until a
-log cleaner exists.
+hole. Nothing at or above the high watermark is deleted. A topic that is compacted and not deleted loses only
+what lies before its start.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def expired_segments(
     config: TopicConfig,
 ) -> int:
     """How many of `segments` (oldest first) may be deleted; the active segment counts too."""
-    by_policy = "delete" in config.cleanup_policy and "compact" not in config.cleanup_policy
+    by_policy = "delete" in config.cleanup_policy
     by_age = by_policy and config.retention_ms != UNLIMITED
     excess = sum(s.size for s in segments) - config.retention_bytes
     by_size = by_policy and config.retention_bytes != UNLIMITED

@@ -12,6 +12,7 @@ from streamkit.broker.log.append import AcceptedBatch
 from streamkit.broker.log.index import OFFSET_ENTRY_SIZE, TIME_ENTRY_SIZE, OffsetIndex, TimeIndex
 from streamkit.broker.log.transactions import AbortedTransaction
 from streamkit.protocol.records.batch import NO_TIMESTAMP
+from streamkit.runtime.contracts.disk import DiskFile
 
 LOG_SUFFIX = ".log"
 INDEX_SUFFIX = ".index"
@@ -26,6 +27,12 @@ SEGMENT_SUFFIXES = (
     SNAPSHOT_SUFFIX,
 )
 """Of all files that go with a segment."""
+CLEANED_SUFFIX = ".cleaned"
+"""Behind the suffix of a file that compaction is writing: dropped at the next start."""
+SWAP_SUFFIX = ".swap"
+"""… that is whole and about to take the place of others: the next start finishes that."""
+DELETED_SUFFIX = ".deleted"
+"""… that is not part of the log any more and about to be removed."""
 MAX_RELATIVE_OFFSET = 0x7FFFFFFF
 
 
@@ -39,7 +46,7 @@ class Segment:
 
     __slots__ = (
         "aborted", "base_offset", "bytes_since_index", "created_ms", "first_timestamp", "indexes",
-        "is_checked", "max_timestamp", "max_timestamp_offset", "size", "unindexed",
+        "is_checked", "max_timestamp", "max_timestamp_offset", "replaced_file", "size", "unindexed",
     )  # fmt: skip
 
     def __init__(self, base_offset: int, created_ms: int, *, size: int = 0) -> None:
@@ -58,6 +65,8 @@ class Segment:
         """False for one that was found on disk, until its checksums are known to be right."""
         self.aborted: list[AbortedTransaction] | None = None if size else []
         """The transactions that a marker in this segment aborted; None until they are read from disk."""
+        self.replaced_file: DiskFile | None = None
+        """Once compaction put another segment in its place: where those who still hold this one read on."""
 
     def note(self, batch: AcceptedBatch, index_interval_bytes: int) -> None:
         """Account for a batch that was written at the end."""
@@ -140,5 +149,12 @@ class Segment:
 
     def _is_old(self, batch: AcceptedBatch, config: TopicConfig, now_ms: int) -> bool:
         if self.first_timestamp >= 0 and batch.max_timestamp >= 0:
-            return batch.max_timestamp - self.first_timestamp > config.segment_ms
-        return now_ms - self.created_ms > config.segment_ms
+            return batch.max_timestamp - self.first_timestamp > _longest_ms(config)
+        return now_ms - self.created_ms > _longest_ms(config)
+
+
+def _longest_ms(config: TopicConfig) -> int:
+    """Age at which a segment is closed: while it is active it is not compacted."""
+    if config.is_compacted:
+        return min(config.segment_ms, config.max_compaction_lag_ms)
+    return config.segment_ms

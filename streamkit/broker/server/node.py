@@ -51,6 +51,7 @@ from streamkit.broker.server.routes import CONTROLLER_ROUTES, ROUTES
 from streamkit.broker.server.timers import Timers
 from streamkit.broker.server.transaction_gate import TransactionGate
 from streamkit.broker.server.transaction_host import TransactionHost
+from streamkit.broker.storage.cleaner import Cleaner, CleanerLimits
 from streamkit.broker.storage.errors import LogOfflineError
 from streamkit.broker.storage.log_directory import LogDirectory
 from streamkit.errors import RefusedError, StreamkitError
@@ -403,6 +404,9 @@ class Broker:
         every(max(config.replica_lag_time_max_ms // 2, 1), self.partitions.tick)
         every(ATTEND_MS, self._in_background(self.damaged.attend))
         every(config.log_retention_check_interval_ms, self._in_background(self._apply_retention))
+        if config.log_cleaner_enable:
+            cleaner = Cleaner(self._ports.disk, self.directory, self.clock, self._cleaner_limits)
+            self.spawn.start(cleaner.run(), name="log cleaner")
 
     # -- what happens ----------------------------------------------------------------------------------------
 
@@ -461,6 +465,13 @@ class Broker:
     async def _checkpoint(self) -> None:
         async with self._maintenance:
             await self.directory.checkpoint()
+
+    def _cleaner_limits(self) -> CleanerLimits:
+        return CleanerLimits(
+            backoff_ms=self.config.log_cleaner_backoff_ms,
+            buffer_bytes=self.config.log_cleaner_dedupe_buffer_size,
+            bytes_per_second=self.config.log_cleaner_io_max_bytes_per_second,
+        )
 
     async def _apply_retention(self) -> None:
         for actor in self.partitions:

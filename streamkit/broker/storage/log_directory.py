@@ -6,6 +6,7 @@
     recovery-point-offset-checkpoint   up to where each log is on the device
     log-start-offset-checkpoint
     replication-offset-checkpoint      high watermarks
+    cleaner-offset-checkpoint          up to where compacted logs are compacted
     {topic}-{partition}/               one log: segments, indexes, snapshots, epochs, partition.metadata
     *-delete                           a deleted log that is being removed
     *-stray                            a log of a replaced topic id, kept until removed by hand
@@ -63,7 +64,8 @@ CLEAN_SHUTDOWN_FILE = ".kafka_cleanshutdown"
 RECOVERY_POINTS_FILE = "recovery-point-offset-checkpoint"
 LOG_STARTS_FILE = "log-start-offset-checkpoint"
 HIGH_WATERMARKS_FILE = "replication-offset-checkpoint"
-CHECKPOINT_FILES = (RECOVERY_POINTS_FILE, LOG_STARTS_FILE, HIGH_WATERMARKS_FILE)
+CLEANER_OFFSETS_FILE = "cleaner-offset-checkpoint"
+CHECKPOINT_FILES = (RECOVERY_POINTS_FILE, LOG_STARTS_FILE, HIGH_WATERMARKS_FILE, CLEANER_OFFSETS_FILE)
 DELETE_SUFFIX = "-delete"
 STRAY_SUFFIX = "-stray"
 DAMAGED_SUFFIX = "-damaged"
@@ -93,6 +95,8 @@ class LogDirectory:
         self._clean: dict[Partition, CleanLog] = {}
         self._checkpoints: dict[str, dict[Partition, int]] = {}
         self._written_moves = -1
+        self._written: dict[str, bytes] = {}
+        """What the checkpoint files hold, as far as this process wrote them."""
         self._writing_checkpoints = asyncio.Lock()
         self.flusher = Flusher(
             disk, path, spawn, relaxed=relaxed, on_failure=self._fail, checkpoint=self.checkpoint
@@ -100,7 +104,7 @@ class LogDirectory:
         self._shelf = LogShelf(
             disk=disk, clock=clock, flusher=self.flusher, files=FileCache(disk, open_files),
             indexes=IndexCache(LOADED_INDEXES), producer_id_expiration_ms=producer_id_expiration_ms,
-            checkpoint=self.checkpoint,
+            remove_later=self._remove_later, checkpoint=self.checkpoint,
         )  # fmt: skip
 
     @classmethod
@@ -207,6 +211,7 @@ class LogDirectory:
             recovery_point=self._checkpointed(RECOVERY_POINTS_FILE, key),
             log_start_offset=self._checkpointed(LOG_STARTS_FILE, key),
             high_watermark=self._checkpointed(HIGH_WATERMARKS_FILE, key),
+            cleaned_offset=self._checkpointed(CLEANER_OFFSETS_FILE, key),
         )  # fmt: skip
 
     async def _open_log(self, facts: LogFacts, name: str, clean: CleanLog | None) -> PartitionLog:
@@ -262,14 +267,18 @@ class LogDirectory:
                 return
             self._written_moves = self.flusher.moves
             self._note_offsets()
-            files = [(f"{self.path}/{name}", encode_offsets(at)) for name, at in self._checkpoints.items()]
+            contents = {name: encode_offsets(at) for name, at in self._checkpoints.items()}
+            changed = {name: data for name, data in contents.items() if self._written.get(name) != data}
             try:
-                await self._disk.replace_all(files)
+                await self._disk.replace_all(
+                    [(f"{self.path}/{name}", data) for name, data in changed.items()]
+                )
+                self._written |= changed
             except OSError as error:
                 self.flusher.fail(f"writing a checkpoint in {self.path} failed: {error}")
 
     def _note_offsets(self) -> None:
-        points, starts, marks = (self._checkpoints[name] for name in CHECKPOINT_FILES)
+        points, starts, marks, cleaned = (self._checkpoints[name] for name in CHECKPOINT_FILES)
         for key, log in self.logs.items():
             if log.offline_reason:
                 continue  # what was written down of it is what its recovery will be judged by
@@ -277,6 +286,8 @@ class LogDirectory:
             starts[key] = log.log_start_offset
             # a mark above what is durable would make a torn tail look like corruption
             marks[key] = min(log.high_watermark, log.recovery_point)
+            if log.cleaned_offset:
+                cleaned[key] = log.cleaned_offset
 
     async def close(self) -> None:
         """Make everything durable, leave the clean-shutdown marker, let go of the lock."""
@@ -380,6 +391,15 @@ class LogDirectory:
         self.flusher.moves += 1
         await self.checkpoint()
         return [dead for _, dead in moves]
+
+    def _remove_later(self, files: Sequence[str]) -> None:
+        self._spawn.start(self._remove_files(files), name=f"remove old segments in {self.path}")
+
+    async def _remove_files(self, files: Sequence[str]) -> None:
+        try:
+            await self._disk.remove_all(files)
+        except OSError as error:
+            log_line.warning("old_segments_not_removed", path=files[0], reason=str(error))
 
     async def _remove(self, paths: Sequence[str]) -> None:
         """Remove what was taken away; what is left of it, for whatever reason, goes at the next start."""

@@ -16,10 +16,13 @@ from streamkit.broker.log.manifest import CleanLog
 from streamkit.broker.log.producers import ProducerEntry
 from streamkit.broker.log.recovery import GAPS_ANYWHERE, NO_GAPS, Damage, Replay, Verdict, classify
 from streamkit.broker.log.segment import (
+    CLEANED_SUFFIX,
+    DELETED_SUFFIX,
     INDEX_SUFFIX,
     LOG_SUFFIX,
     SEGMENT_SUFFIXES,
     SNAPSHOT_SUFFIX,
+    SWAP_SUFFIX,
     TIME_INDEX_SUFFIX,
     Segment,
     file_name,
@@ -34,8 +37,7 @@ from streamkit.broker.storage.rebuilding import (
     segment_number,
 )
 
-LEFTOVER_SUFFIXES = (".tmp", ".cleaned", ".clean", ".deleted")
-SWAP_SUFFIX = ".swap"
+LEFTOVER_SUFFIXES = (".tmp", CLEANED_SUFFIX, ".clean", DELETED_SUFFIX)
 WRITTEN_AGAIN_BYTES = 1 << 20
 
 
@@ -50,6 +52,7 @@ class LogFacts(msgspec.Struct, frozen=True, kw_only=True):
     log_start_offset: int = 0
     recovery_point: int = 0
     high_watermark: int = 0
+    cleaned_offset: int = 0
 
     @property
     def durable_offset(self) -> int:
@@ -69,8 +72,11 @@ def open_clean(
     shelf: LogShelf, facts: LogFacts, entries: dict[str, int | None], clean: CleanLog
 ) -> PartitionLog | None:
     """The log as the manifest has it; None if its files are not as they were left."""
-    if any(name.endswith((*LEFTOVER_SUFFIXES, SWAP_SUFFIX)) for name in entries):
+    if any(name.endswith(SWAP_SUFFIX) for name in entries):
         return None
+    for name in [name for name in entries if name.endswith(LEFTOVER_SUFFIXES)]:
+        shelf.disk.remove(f"{facts.path}/{name}")
+        del entries[name]
     bases = offsets_of(entries, LOG_SUFFIX)
     if not bases:
         empty = clean.log_end_offset == clean.log_start_offset == facts.log_start_offset
@@ -123,7 +129,7 @@ async def recover(shelf: LogShelf, facts: LogFacts, entries: dict[str, int | Non
         epochs=epochs,
         producers=producers,
         producers_from=snapshot,
-        gaps_below=facts.durable_offset if "compact" in facts.config.cleanup_policy else NO_GAPS,
+        gaps_below=facts.durable_offset if facts.config.is_compacted else NO_GAPS,
         index_interval_bytes=facts.config.index_interval_bytes,
     )
     damage = await replay_segments(shelf.disk, facts.path, segments, first, replay)
@@ -237,7 +243,8 @@ def _log(
         shelf, facts.path, topic=facts.topic, topic_id=facts.topic_id, partition=facts.partition,
         config=facts.config, segments=segments, log_start_offset=start, log_end_offset=end,
         recovery_point=facts.recovery_point if offline_reason else end, epochs=epochs, producers=producers,
-        high_watermark=min(max(facts.high_watermark, start), end), offline_reason=offline_reason,
+        high_watermark=min(max(facts.high_watermark, start), end),
+        cleaned_offset=facts.cleaned_offset, offline_reason=offline_reason,
     )  # fmt: skip
     log.is_damaged = bool(offline_reason)
     return log

@@ -30,6 +30,7 @@ import msgspec
 import structlog
 
 from streamkit.broker.config import TopicConfig
+from streamkit.broker.config_key import LONG_MAX
 from streamkit.broker.log.append import (
     AcceptedBatch,
     AppendResult,
@@ -38,6 +39,7 @@ from streamkit.broker.log.append import (
     refuse_all,
 )
 from streamkit.broker.log.checkpoint import encode_epochs
+from streamkit.broker.log.cleanable import SegmentView
 from streamkit.broker.log.epochs import LeaderEpochs
 from streamkit.broker.log.index import OffsetIndex, TimeIndex
 from streamkit.broker.log.manifest import CleanLog
@@ -60,13 +62,17 @@ from streamkit.broker.log.search import (
     find_batch,
     find_cut,
     find_timestamp,
+    header_at,
     read_batches,
 )
 from streamkit.broker.log.segment import (
+    CLEANED_SUFFIX,
+    DELETED_SUFFIX,
     INDEX_SUFFIX,
     LOG_SUFFIX,
     SEGMENT_SUFFIXES,
     SNAPSHOT_SUFFIX,
+    SWAP_SUFFIX,
     TIME_INDEX_SUFFIX,
     TRANSACTION_INDEX_SUFFIX,
     Segment,
@@ -86,7 +92,7 @@ from streamkit.broker.storage.rebuilding import (
     segment_number,
 )
 from streamkit.protocol.error_codes import ErrorCode
-from streamkit.protocol.records.batch import Buffer, CorruptBatchError
+from streamkit.protocol.records.batch import NO_TIMESTAMP, Buffer, CorruptBatchError
 from streamkit.runtime.contracts.clock import Clock
 from streamkit.runtime.contracts.disk import Disk, DiskFile
 
@@ -112,6 +118,8 @@ class LogShelf(msgspec.Struct, frozen=True, kw_only=True):
     files: FileCache
     indexes: IndexCache
     producer_id_expiration_ms: int
+    remove_later: Callable[[Sequence[str]], None]
+    """Remove files in the background; a start removes what was left."""
     checkpoint: Callable[[], Awaitable[None]]
     """Write down recovery points, log starts and high watermarks as they are now, durably."""
 
@@ -119,9 +127,9 @@ class LogShelf(msgspec.Struct, frozen=True, kw_only=True):
 class PartitionLog:
     __slots__ = (
         "_cursors", "_dirty_files", "_has_new_gap", "_new_names", "_replacements", "_shelf", "_truncating",
-        "_truncations", "_unflushed_since_ms", "config", "epochs", "flushed_offset", "high_watermark",
-        "is_damaged", "log_end_offset", "log_start_offset", "offline_reason", "on_flushed", "partition",
-        "path", "producers", "recovery_point", "segments", "topic", "topic_id",
+        "_truncations", "_unflushed_since_ms", "cleaned_offset", "config", "epochs", "flushed_offset",
+        "high_watermark", "is_damaged", "log_end_offset", "log_start_offset", "offline_reason",
+        "on_flushed", "partition", "path", "producers", "recovery_point", "segments", "topic", "topic_id",
         "transactions",
     )  # fmt: skip
 
@@ -129,7 +137,7 @@ class PartitionLog:
         self, shelf: LogShelf, path: str, *, topic: str, topic_id: bytes, partition: int, config: TopicConfig,
         segments: list[Segment], log_start_offset: int, log_end_offset: int, recovery_point: int,
         epochs: LeaderEpochs, producers: dict[int, ProducerEntry], high_watermark: int = 0,
-        offline_reason: str = "",
+        cleaned_offset: int = 0, offline_reason: str = "",
     ) -> None:  # fmt: skip
         self._shelf = shelf
         self.path = path
@@ -144,6 +152,8 @@ class PartitionLog:
         self.recovery_point = recovery_point
         self.flushed_offset = recovery_point if offline_reason else log_end_offset
         self.high_watermark = high_watermark
+        self.cleaned_offset = min(cleaned_offset, log_end_offset)
+        """Below it the log is compacted."""
         self.epochs = epochs
         self.producers = producers
         self.transactions = LogTransactions(producers)
@@ -243,7 +253,7 @@ class PartitionLog:
 
     @property
     def _may_have_gaps(self) -> bool:
-        return "compact" in self.config.cleanup_policy
+        return self.config.is_compacted
 
     def _write(self, batches: list[AcceptedBatch], size: int, leader_epoch: int, now_ms: int) -> None:
         active = self._active_for_append()
@@ -628,7 +638,7 @@ class PartitionLog:
         truncations = self._truncations
         fresh = await run_steps(file, rebuild_indexes(segment, self.config.index_interval_bytes))
         segment.take_indexes(fresh)
-        if self._truncations != truncations:
+        if self._truncations != truncations or segment.replaced_file is not None:
             return  # the segment may be one that the log does not have any more
         if segment is not self.segments[-1]:
             self._save_indexes(segment)
@@ -669,7 +679,8 @@ class PartitionLog:
                 f"records of {self.name} can be deleted up to {self.high_watermark}, not {offset}"
             )
         self._start_at(offset)
-        self._delete_oldest(self._count_before(self.log_start_offset))
+        if not self._truncating:  # else retention does that, at its next look
+            self._delete_oldest(self._count_before(self.log_start_offset))
         return self.log_start_offset
 
     def follow_log_start(self, leaders_start: int) -> None:
@@ -680,7 +691,7 @@ class PartitionLog:
 
     async def apply_retention(self) -> int:
         """Delete what retention no longer keeps; how many segments that were."""
-        if self.offline_reason or self._truncating or self.config.cleanup_policy != ("delete",):
+        if self.offline_reason or self._truncating:
             return 0
         now_ms = self._shelf.clock.now_ms()
         segments = self.segments
@@ -694,7 +705,7 @@ class PartitionLog:
             ages, now_ms=now_ms, log_start_offset=self.log_start_offset, high_watermark=self.high_watermark,
             config=self.config,
         )  # fmt: skip
-        if segments is not self.segments:
+        if segments is not self.segments or self._truncating:
             return 0  # others deleted meanwhile; the next look sees what is left
         if count == len(segments):
             # the new active segment must be durable before its past goes: that goes at the next look
@@ -725,9 +736,16 @@ class PartitionLog:
         return sum(1 for segment in self.segments[:-1] if self._end_of(segment) <= offset)
 
     def _delete_oldest(self, count: int) -> None:
+        removed = []
         for segment in self.segments[:count]:
-            self._remove_files(segment)
+            for suffix in SEGMENT_SUFFIXES:
+                path = self._file(segment, suffix)
+                self._forget_file(path)
+                self._shelf.disk.move(path, path + DELETED_SUFFIX)
+                removed.append(path + DELETED_SUFFIX)
+            self._shelf.indexes.forget(segment)
         if count:
+            self._shelf.remove_later(removed)
             self.segments = self.segments[count:]
             self._cursors = None
 
@@ -738,11 +756,108 @@ class PartitionLog:
 
     def _remove_file(self, segment: Segment, suffix: str) -> None:
         path = self._file(segment, suffix)
+        self._forget_file(path)
+        self._shelf.disk.remove(path)
+
+    def _forget_file(self, path: str) -> None:
+        """What has this name from here on is another file, or none."""
         self._shelf.files.forget(path)
         self._dirty_files.pop(path, None)
         if self._replacements:
             self._replacements.pop(path, None)
-        self._shelf.disk.remove(path)
+
+    # -- compaction
+
+    @property
+    def stable_offset(self) -> int:
+        """Everything below it is durable, committed and decided: only that is compacted."""
+        return min(self.transactions.last_stable_offset(self.high_watermark), self.recovery_point)
+
+    @property
+    def truncations(self) -> int:
+        """How often the log was cut; what was read of it before may be gone."""
+        return self._truncations
+
+    def open_segment(self, segment: Segment) -> DiskFile:
+        return self._open(segment)
+
+    async def sealed_segments(self) -> list[SegmentView]:
+        """All but the active one, as the choice of what to compact sees them."""
+        views = []
+        wants_newest = self.config.min_compaction_lag_ms > 0
+        wants_first = self.config.max_compaction_lag_ms < LONG_MAX
+        for segment in self.segments[:-1]:
+            newest = await self._newest_timestamp(segment) if wants_newest else NO_TIMESTAMP
+            if wants_first and segment.first_timestamp == NO_TIMESTAMP and segment.size:
+                header = await run_steps(self._open(segment), header_at(0, segment.size))
+                segment.first_timestamp = header.max_timestamp
+            views.append(
+                SegmentView(
+                    base_offset=segment.base_offset, end_offset=self._end_of(segment), size=segment.size,
+                    first_timestamp=segment.first_timestamp, newest_timestamp=newest,
+                )
+            )  # fmt: skip
+        return views
+
+    async def replace_segments(self, old: Sequence[Segment], cleaned: Segment) -> bool:
+        """Put a segment, whose files with the suffix `.cleaned` are durable, in the place of neighbours.
+
+        False if these are not the log's any more; `OSError` if they cannot be opened. Readers that are in
+        one of them finish undisturbed. A crash leaves the old or the new: first the new names are durable as
+        `.swap`, which the next start finishes, then the old ones are out of the way, then the new take
+        their place.
+        """
+        async with self._shelf.flusher.between_rounds:
+            if self.offline_reason or not self._has(old):
+                return False
+            self._keep_readable(old)
+            self._truncating = True
+            try:
+                await self._swap(old, cleaned)
+            except OSError as error:
+                self._shelf.flusher.fail(f"replacing segments of {self.name} failed: {error}")
+                return False
+            finally:
+                self._truncating = False
+            return True
+
+    def _has(self, segments: Sequence[Segment]) -> bool:
+        """Whether these are sealed segments of this log, side by side."""
+        first = bisect_right(self.segments, segments[0].base_offset, key=_base_offset) - 1
+        found = self.segments[max(first, 0) :][: len(segments)]
+        return self.segments[-1] not in found and found == list(segments)
+
+    def _keep_readable(self, segments: Sequence[Segment]) -> None:
+        """Hold all that readers of these segments need once their files have other names."""
+        files = [self._open(segment) for segment in segments]
+        for segment, file in zip(segments, files, strict=True):
+            self._aborted_in(segment)
+            self._indexed(segment)
+            self._shelf.indexes.forget(segment)
+            segment.replaced_file = file
+
+    async def _swap(self, old: Sequence[Segment], cleaned: Segment) -> None:
+        disk = self._shelf.disk
+        names = [self._file(cleaned, suffix) for suffix in SEGMENT_SUFFIXES if suffix != SNAPSHOT_SUFFIX]
+        replaced = [
+            self._file(segment, suffix)
+            for segment in old
+            for suffix in SEGMENT_SUFFIXES
+            if segment is not old[0] or suffix not in (LOG_SUFFIX, SNAPSHOT_SUFFIX)
+        ]
+        deleted = [name + DELETED_SUFFIX for name in replaced]
+        await disk.rename_all([(name + CLEANED_SUFFIX, name + SWAP_SUFFIX) for name in names])
+        for name in (*replaced, *names):
+            self._forget_file(name)
+        await disk.rename_all(list(zip(replaced, deleted, strict=True)))
+        await disk.rename_all([(name + SWAP_SUFFIX, name) for name in names])
+        for name in (*replaced, *names):
+            self._forget_file(name)
+        first = self.segments.index(old[0])
+        self.segments = [*self.segments[:first], cleaned, *self.segments[first + len(old) :]]
+        self._cursors = None
+        self._shelf.indexes.touch(cleaned)
+        self._shelf.remove_later(deleted)
 
     # -- truncation: for a follower or an observer, whose owner appends nothing meanwhile
 
@@ -821,6 +936,7 @@ class PartitionLog:
         self.flushed_offset = min(self.flushed_offset, end_offset)
         self.recovery_point = min(self.recovery_point, end_offset)
         self.high_watermark = min(self.high_watermark, end_offset)
+        self.cleaned_offset = min(self.cleaned_offset, end_offset)
         self._forget_epochs_from(end_offset)
         self._shelf.flusher.moves += 1
         await self._shelf.checkpoint()
@@ -934,6 +1050,8 @@ class PartitionLog:
         return f"{self.path}/{segment.base_offset:020d}{suffix}"
 
     def _open(self, segment: Segment) -> DiskFile:
+        if segment.replaced_file is not None:
+            return segment.replaced_file
         return self._shelf.files.get(self._file(segment, LOG_SUFFIX))
 
 

@@ -110,6 +110,16 @@ class BatchHeader(msgspec.Struct, frozen=True, gc=False):
         return bool(self.attributes & CONTROL_BIT)
 
     @property
+    def has_delete_horizon(self) -> bool:
+        """Whether `base_timestamp` is when the batch's tombstones, or the marker, may go (KIP-534)."""
+        return bool(self.attributes & DELETE_HORIZON_BIT)
+
+    @property
+    def newest_timestamp(self) -> int:
+        """Of the records in it: one that compaction emptied has none."""
+        return self.max_timestamp if self.count else NO_TIMESTAMP
+
+    @property
     def last_sequence(self) -> int:
         """Sequence of the last record; sequences wrap from 2^31 - 1 to 0."""
         if self.base_sequence == NO_SEQUENCE:

@@ -107,6 +107,49 @@ def timestamps_and_offsets(batch: Buffer, limit: int) -> Iterator[tuple[int, int
         raise CorruptBatchError(f"the records at offset {header.base_offset} end early") from error
 
 
+RawRecord = tuple[int, int, int, bytes | None, bool, int]
+"""(start, timestamp delta, where the offset delta begins, key, is it a tombstone, end) in the data."""
+
+
+def raw_records(header: BatchHeader, data: bytes) -> Iterator[RawRecord]:
+    """Where each record lies in the uncompressed `data` of its batch, and its key; nothing else is opened.
+
+    Raises `CorruptBatchError` where that makes no sense.
+    """
+    pos, size = 0, len(data)
+    try:
+        for _ in range(header.count):
+            start = pos
+            length, pos = (data[pos] >> 1, pos + 1) if data[pos] < 0x80 else _read_varint(data, pos)
+            end = pos + length
+            timestamp_delta, rest = (0, pos + 2) if not data[pos + 1] else _read_varint(data, pos + 1)
+            pos = rest + 1
+            while data[pos - 1] & 0x80:
+                pos += 1
+            key, pos = _read_nullable(data, pos)
+            if not start < pos < end <= size:
+                raise CorruptBatchError(f"a record of the batch at offset {header.base_offset} ends early")
+            yield start, timestamp_delta, rest, key, bool(data[pos] & 1), end  # zigzag: odd is negative
+            pos = end
+    except IndexError as error:
+        raise CorruptBatchError(f"the records at offset {header.base_offset} end early") from error
+    if pos != len(data):
+        raise CorruptBatchError(
+            f"{len(data) - pos} bytes are left after the records at offset {header.base_offset}"
+        )
+
+
+def rebase_record(data: bytes, record: RawRecord, shift: int) -> bytes:
+    """The record with `shift` added to its timestamp delta."""
+    _, timestamp_delta, rest, _, _, end = record
+    body = bytearray(1)
+    _append_varint(body, timestamp_delta + shift)
+    body += data[rest:end]
+    out = bytearray()
+    _append_varint(out, len(body))
+    return bytes(out + body)
+
+
 def uncompressed_records(header: BatchHeader, records: Buffer, limit: int | None = None) -> bytes:
     """The records section behind `header`, decompressed within `limit` or `compression`'s own."""
     try:

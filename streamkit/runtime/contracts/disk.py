@@ -67,6 +67,10 @@ class Disk(Protocol):
         """Unlink a file; one that is gone already is fine. Holders keep reading it."""
         ...
 
+    def move(self, source: str, target: str) -> None:
+        """Rename a file inside one directory, at once and not durably; one that is gone already is fine."""
+        ...
+
     def lock(self, path: str) -> DiskLock:
         """Lock the file at `path`, made if missing, for this process; `BlockingIOError` if it is held."""
         ...
@@ -85,6 +89,10 @@ class Disk(Protocol):
 
     async def rename_all(self, moves: Sequence[tuple[str, str]]) -> None:
         """Rename (source, target) inside one directory, all durably; a source that is gone is fine."""
+        ...
+
+    async def remove_all(self, paths: Sequence[str]) -> None:
+        """`remove` each of these where it may take its time: a large file's blocks are freed one by one."""
         ...
 
     async def remove_tree(self, path: str) -> None: ...

@@ -135,6 +135,10 @@ class OsDisk:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 
+    def move(self, source: str, target: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(source, target)
+
     def lock(self, path: str) -> OsLock:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -155,6 +159,9 @@ class OsDisk:
 
     async def rename_all(self, moves: Sequence[tuple[str, str]]) -> None:
         await self._in_thread(_rename_all, moves)
+
+    async def remove_all(self, paths: Sequence[str]) -> None:
+        await self._in_thread(_remove_all, paths)
 
     async def remove_tree(self, path: str) -> None:
         await self._in_thread(_remove_tree, path)
@@ -224,6 +231,12 @@ def _rename_all(moves: Sequence[tuple[str, str]]) -> None:
             os.rename(source, target)
     for directory in dict.fromkeys(os.path.dirname(target) for _, target in moves):
         _sync_directory(directory)
+
+
+def _remove_all(paths: Sequence[str]) -> None:
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 def _remove_tree(path: str) -> None:

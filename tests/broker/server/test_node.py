@@ -151,7 +151,7 @@ async def test_changelogs_of_stream_engines_may_say_what_they_want_of_a_cleaner(
     async with running(tmp_path) as broker:
         await topic(broker, **wanted)
         with pytest.raises(AssertionError):
-            await topic(broker, "hasty", cleanup_policy="compact", max_compaction_lag_ms="1")
+            await topic(broker, "hasty", cleanup_policy="compact", preallocate="true")
     async with running(tmp_path) as broker:
         actor = broker.partitions.get("t", 0)
         assert actor is not None and actor.log.config.min_compaction_lag_ms == 300_000

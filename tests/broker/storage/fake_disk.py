@@ -103,6 +103,10 @@ class FakeDisk:
     def remove(self, path: str) -> None:
         self.names.pop(path, None)
 
+    def move(self, source: str, target: str) -> None:
+        if source in self.names:
+            self.names[target] = self.names.pop(source)
+
     def lock(self, path: str) -> FakeLock:
         return FakeLock()
 
@@ -126,6 +130,10 @@ class FakeDisk:
     async def rename_all(self, moves: Sequence[tuple[str, str]]) -> None:
         for source, target in moves:
             await self.rename(source, target)
+
+    async def remove_all(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            self.remove(path)
 
     async def remove_tree(self, path: str) -> None:
         for name in [n for n in self.names if n == path or n.startswith(path + "/")]:

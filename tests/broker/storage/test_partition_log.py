@@ -161,9 +161,7 @@ async def test_retention_by_size_and_a_compacted_topic_is_never_trimmed(bench: B
     log.high_watermark = 40
     await log.apply_retention()
     assert 3000 <= log.size_bytes < 4000
-    kept = await bench.log(
-        directory, "c", segment_bytes=1000, retention_bytes=0, cleanup_policy=("compact", "delete")
-    )
+    kept = await bench.log(directory, "c", segment_bytes=1000, retention_bytes=0, cleanup_policy=("compact",))
     kept.append([batch(b"x" * 200) for _ in range(40)], leader_epoch=0)
     kept.high_watermark = 40
     assert await kept.apply_retention() == 0
