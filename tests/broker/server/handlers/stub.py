@@ -100,6 +100,7 @@ class StubRequest:
     def __init__(self, version: int, listener: str) -> None:
         self.version = version
         self.listener = listener
+        self.is_behind = False
 
 
 Handle = Callable[[Any, Any, Any], Message | Awaitable[Message] | object]
