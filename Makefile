@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: .venv demo test lint compat compat-java chaos sim sim-proof bench clean
+.PHONY: .venv demo test slices lint compat compat-java chaos sim sim-proof bench clean
 
 $(STAMP): pyproject.toml requirements.lock
 	rm -rf .venv
@@ -19,9 +19,18 @@ $(STAMP): pyproject.toml requirements.lock
 demo: .venv
 	$(BIN)/streamkit demo
 
-# Everything but the client matrix and the full counts; at most five minutes on two cores.
+# What runs on clusters and under kills; `make slices` plays the short forms of these.
+SLICES := tests/chaos tests/broker/cluster tests/processing/cluster tests/cli/test_cluster.py \
+    tests/simulation/test_mutations.py
+EVERYDAY := -n 2 --dist loadgroup -m "not slow and not compat and not compat_java"
+
+# Everything but the slices, the client matrix and the full counts; at most five minutes on two cores.
 test: .venv
-	$(PYTEST) -n 2 --dist loadgroup -m "not slow and not compat and not compat_java" tests
+	$(PYTEST) $(EVERYDAY) $(SLICES:%=--ignore=%) tests
+
+# Kills, stops, growth, damage and rebalances in their short forms, on real processes.
+slices: .venv
+	$(PYTEST) $(EVERYDAY) $(SLICES)
 
 lint: .venv
 	$(BIN)/ruff check .

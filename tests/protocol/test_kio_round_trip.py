@@ -48,10 +48,10 @@ def kio_bytes(entity: Any) -> bytes:
 
 
 def fields_side_by_side(ours: type[Message], version: int, theirs: Any) -> list[tuple[Field, Any]]:
-    """Our fields with kio's, which drops the unit of times: `max_wait` for `max_wait_ms`."""
+    """Our fields with kio's, which drops the unit of times (`max_wait_ms` is `max_wait`) and says `id_`."""
     inline, tagged = on_wire(ours, version)
     mine = {field.name.removesuffix("_ms"): field for field in (*inline, *tagged)}
-    other = {field.name.removesuffix("_ms"): field for field in dataclasses.fields(theirs)}
+    other = {field.name.removesuffix("_").removesuffix("_ms"): field for field in dataclasses.fields(theirs)}
     assert sorted(mine) == sorted(other)
     assert [name for name in mine if mine[name].tag is None] == [
         name for name in other if "tag" not in other[name].metadata
