@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from streamkit.runtime.contracts.disk import Disk, DiskFile
-from streamkit.runtime.contracts.spawn import Spawn
+from streamkit.runtime.contracts.spawn import Spawn, TaskHandle
 
 if TYPE_CHECKING:
     from streamkit.broker.storage.partition_log import PartitionLog
@@ -55,6 +55,7 @@ class Flusher:
         self.between_rounds = asyncio.Lock()
         """Held during a round; hold it to move what a round may be working on."""
         self._running = False
+        self._task: TaskHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
         self._failed = False
@@ -69,7 +70,7 @@ class Flusher:
         if not self._running:
             self._running = True
             self._idle.clear()
-            self._spawn.start(self._run(), name=f"flush {self._path}")
+            self._task = self._spawn.start(self._run(), name=f"flush {self._path}")
 
     def forget(self, log: PartitionLog) -> None:
         self._dirty.pop(log, None)
@@ -82,6 +83,8 @@ class Flusher:
 
     async def settle(self) -> None:
         """Wait until nothing is left to flush, or the directory failed."""
+        if self._running and self._task is not None and self._task.done():
+            await self._run()  # its task was cancelled before its first step
         await self._idle.wait()
 
     async def flushed(self) -> None:

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+CANCEL_AGAIN_S = 0.5
+
 
 class TaskSpawn:
     """`on_failure(name, error)` hears of every task that ends by an exception other than cancellation."""
@@ -22,10 +24,12 @@ class TaskSpawn:
 
     async def close(self) -> None:
         current = asyncio.current_task()
-        tasks = [task for task in self._tasks if task is not current]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        pending = {task for task in self._tasks if task is not current}
+        while pending:
+            # A cancellation that meets the end of what a task waits for can be lost; so it is said again.
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task, None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from streamkit.broker.storage.errors import OffsetOutOfRangeError
@@ -183,3 +185,14 @@ async def test_deleted_records_are_out_of_range_and_whole_segments_go(bench: Ben
     assert read_all(log, 10)[-1][0] == 19
     directory, log = await bench.restart(directory)
     assert log.log_start_offset == 10
+
+
+async def test_a_flush_that_was_cancelled_before_it_began_does_not_hold_up_the_end(bench: Bench) -> None:
+    directory = await bench.directory()
+    log = await bench.log(directory)
+    log.append([batch(b"a")], leader_epoch=0)
+    await bench.spawn.close()
+    async with asyncio.timeout(5):
+        await directory.close()
+    bench.opened.remove(directory)
+    assert log.flushed_offset == 1
