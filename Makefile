@@ -22,7 +22,9 @@ demo: .venv
 # What runs on clusters and under kills; `make slices` plays the short forms of these.
 SLICES := tests/chaos tests/broker/cluster tests/processing/cluster tests/cli/test_cluster.py \
     tests/simulation/test_mutations.py
-EVERYDAY := -n 2 --dist loadgroup -m "not slow and not compat and not compat_java"
+# AGAIN=--last-failed plays only what failed the last time.
+AGAIN :=
+EVERYDAY := $(AGAIN) -n 2 --dist loadgroup -m "not slow and not compat and not compat_java"
 
 # Everything but the slices, the client matrix and the full counts; at most five minutes on two cores.
 test: .venv
