@@ -16,6 +16,8 @@ from streamkit.protocol.messages import (
     alter_configs,
     alter_partition,
     alter_partition_reassignments,
+    alter_replica_log_dirs,
+    alter_share_group_offsets,
     api_versions,
     assign_replicas_to_dirs,
     begin_quorum_epoch,
@@ -28,6 +30,8 @@ from streamkit.protocol.messages import (
     create_topics,
     delete_groups,
     delete_records,
+    delete_share_group_offsets,
+    delete_share_group_state,
     delete_topics,
     describe_cluster,
     describe_configs,
@@ -35,6 +39,7 @@ from streamkit.protocol.messages import (
     describe_log_dirs,
     describe_producers,
     describe_quorum,
+    describe_share_group_offsets,
     describe_topic_partitions,
     describe_transactions,
     elect_leaders,
@@ -44,9 +49,11 @@ from streamkit.protocol.messages import (
     fetch,
     fetch_snapshot,
     find_coordinator,
+    get_telemetry_subscriptions,
     heartbeat,
     incremental_alter_configs,
     init_producer_id,
+    initialize_share_group_state,
     join_group,
     leave_group,
     list_config_resources,
@@ -60,13 +67,23 @@ from streamkit.protocol.messages import (
     offset_fetch,
     offset_for_leader_epoch,
     produce,
+    push_telemetry,
+    read_share_group_state,
+    read_share_group_state_summary,
     remove_raft_voter,
+    share_acknowledge,
+    share_fetch,
+    share_group_describe,
+    share_group_heartbeat,
+    streams_group_describe,
+    streams_group_heartbeat,
     sync_group,
     txn_offset_commit,
     unregister_broker,
     update_features,
     update_raft_voter,
     vote,
+    write_share_group_state,
     write_txn_markers,
 )
 from streamkit.protocol.schema import Message
@@ -271,5 +288,56 @@ _ALL = (
     _api(add_raft_voter.AddRaftVoterRequest, add_raft_voter.AddRaftVoterResponse),
     _api(remove_raft_voter.RemoveRaftVoterRequest, remove_raft_voter.RemoveRaftVoterResponse),
     _api(update_raft_voter.UpdateRaftVoterRequest, update_raft_voter.UpdateRaftVoterResponse),
+    _api(
+        alter_replica_log_dirs.AlterReplicaLogDirsRequest, alter_replica_log_dirs.AlterReplicaLogDirsResponse
+    ),
+    _api(
+        get_telemetry_subscriptions.GetTelemetrySubscriptionsRequest,
+        get_telemetry_subscriptions.GetTelemetrySubscriptionsResponse,
+    ),
+    _api(push_telemetry.PushTelemetryRequest, push_telemetry.PushTelemetryResponse),
+    _api(share_group_heartbeat.ShareGroupHeartbeatRequest, share_group_heartbeat.ShareGroupHeartbeatResponse),
+    _api(share_group_describe.ShareGroupDescribeRequest, share_group_describe.ShareGroupDescribeResponse),
+    _api(share_fetch.ShareFetchRequest, share_fetch.ShareFetchResponse),
+    _api(share_acknowledge.ShareAcknowledgeRequest, share_acknowledge.ShareAcknowledgeResponse),
+    _api(
+        initialize_share_group_state.InitializeShareGroupStateRequest,
+        initialize_share_group_state.InitializeShareGroupStateResponse,
+    ),
+    _api(
+        read_share_group_state.ReadShareGroupStateRequest, read_share_group_state.ReadShareGroupStateResponse
+    ),
+    _api(
+        write_share_group_state.WriteShareGroupStateRequest,
+        write_share_group_state.WriteShareGroupStateResponse,
+    ),
+    _api(
+        delete_share_group_state.DeleteShareGroupStateRequest,
+        delete_share_group_state.DeleteShareGroupStateResponse,
+    ),
+    _api(
+        read_share_group_state_summary.ReadShareGroupStateSummaryRequest,
+        read_share_group_state_summary.ReadShareGroupStateSummaryResponse,
+    ),
+    _api(
+        streams_group_heartbeat.StreamsGroupHeartbeatRequest,
+        streams_group_heartbeat.StreamsGroupHeartbeatResponse,
+    ),
+    _api(
+        streams_group_describe.StreamsGroupDescribeRequest,
+        streams_group_describe.StreamsGroupDescribeResponse,
+    ),
+    _api(
+        describe_share_group_offsets.DescribeShareGroupOffsetsRequest,
+        describe_share_group_offsets.DescribeShareGroupOffsetsResponse,
+    ),
+    _api(
+        alter_share_group_offsets.AlterShareGroupOffsetsRequest,
+        alter_share_group_offsets.AlterShareGroupOffsetsResponse,
+    ),
+    _api(
+        delete_share_group_offsets.DeleteShareGroupOffsetsRequest,
+        delete_share_group_offsets.DeleteShareGroupOffsetsResponse,
+    ),
 )
 APIS: dict[int, Api] = {api.key: api for api in _ALL}
