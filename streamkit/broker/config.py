@@ -640,6 +640,51 @@ class BrokerConfig:
         low=1024,
     )
 
+    share_coordinator_state_topic_num_partitions: int = integer(
+        "share.coordinator.state.topic.num.partitions",
+        50,
+        "Partitions of `__share_group_state`; fixed once the topic exists.",
+        low=1,
+    )
+    share_coordinator_state_topic_replication_factor: int = integer(
+        "share.coordinator.state.topic.replication.factor",
+        3,
+        "Replicas of `__share_group_state`, or as many as there are brokers if those are fewer.",
+        low=1,
+        type=ConfigType.SHORT,
+    )
+    share_coordinator_state_topic_min_isr: int = integer(
+        "share.coordinator.state.topic.min.isr",
+        2,
+        "In-sync replicas that a write to `__share_group_state` needs, or all of them if those are fewer.",
+        low=1,
+        type=ConfigType.SHORT,
+    )
+    share_coordinator_state_topic_segment_bytes: int = integer(
+        "share.coordinator.state.topic.segment.bytes",
+        100 * 1024**2,
+        "Segment size of `__share_group_state`.",
+        low=1024,
+    )
+    share_coordinator_state_topic_prune_interval_ms: int = integer(
+        "share.coordinator.state.topic.prune.interval.ms",
+        5 * 60_000,
+        "How often what later snapshots say again is deleted from `__share_group_state`.",
+        low=1,
+    )
+    share_coordinator_snapshot_update_records_per_snapshot: int = integer(
+        "share.coordinator.snapshot.update.records.per.snapshot",
+        500,
+        "Updates of a share-partition's state between two snapshots of it.",
+        low=0,
+    )
+    share_coordinator_cold_partition_snapshot_interval_ms: int = integer(
+        "share.coordinator.cold.partition.snapshot.interval.ms",
+        5 * 60_000,
+        "How often share-partitions that nobody writes to get a new snapshot, so that the log can be pruned.",
+        low=1,
+    )
+
     topic_defaults: TopicConfig = field(default_factory=TopicConfig)
     group_defaults: GroupConfig = field(default_factory=GroupConfig)
     given: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)

@@ -8,7 +8,8 @@ from typing import Final
 CLUSTER_METADATA: Final = "__cluster_metadata"
 CONSUMER_OFFSETS: Final = "__consumer_offsets"
 TRANSACTION_STATE: Final = "__transaction_state"
-INTERNAL_TOPICS: Final = frozenset((CONSUMER_OFFSETS, TRANSACTION_STATE))
+SHARE_GROUP_STATE: Final = "__share_group_state"
+INTERNAL_TOPICS: Final = frozenset((CONSUMER_OFFSETS, TRANSACTION_STATE, SHARE_GROUP_STATE))
 MAX_NAME_LENGTH: Final = 249  # with "-" and a partition number it is still a file name of 255 bytes
 
 _LEGAL = re.compile(r"[a-zA-Z0-9._-]+")

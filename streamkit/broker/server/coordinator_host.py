@@ -1,8 +1,9 @@
 """The shards of one internal topic: one for each of its partitions that is led here, and the way to them.
 
 What decides is generic: groups in `__consumer_offsets` (`group_host`), transactional ids in
-`__transaction_state` (`transaction_host`). A key's shard is that of the partition that Java's hash of it
-names; NOT_COORDINATOR is the answer when another broker leads that.
+`__transaction_state` (`transaction_host`), share-partitions in `__share_group_state`
+(`share_coordinator_host`). A key's shard is that of the partition that Java's hash of it names;
+NOT_COORDINATOR is the answer when another broker leads that.
 """
 
 from __future__ import annotations
@@ -11,19 +12,20 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Generic, NamedTuple, Protocol
+from typing import Final, Generic, NamedTuple, Protocol
 
 import structlog
 
 from streamkit.broker.controller.image import MetadataImage
 from streamkit.broker.coordination.placement import partition_for
-from streamkit.broker.coordination.shard import Refusal
+from streamkit.broker.coordination.shard import CoordinatorRecord, Refusal
 from streamkit.broker.quorum_config import internal_replication_factor
 from streamkit.broker.server.hosted_shard import Decide, HostedShard, OwnLog, S, World
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.schema import Message
 
 READY_TIMEOUT_S = 5
+COMPACTED: Final[Mapping[str, str]] = {"cleanup.policy": "compact"}
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +51,7 @@ class InternalTopic(NamedTuple):
     replication_factor: int
     segment_bytes: int
     min_insync_replicas: int
+    retention: Mapping[str, str] = COMPACTED
 
 
 class CoordinatorHost(ABC, Generic[S]):
@@ -83,6 +86,9 @@ class CoordinatorHost(ABC, Generic[S]):
         """Do what a decision of this shard asked for."""
         raise AssertionError(f"nobody carries out {command}")
 
+    def stored(self, shard: S, record: CoordinatorRecord, offset: int) -> None:
+        """A record of this shard is committed, at this offset."""
+
     def refresh(self) -> None:
         """The metadata changed: host the shards whose partitions are led here, each in its leader epoch, and
         no others.
@@ -102,6 +108,7 @@ class CoordinatorHost(ABC, Generic[S]):
             self._world,
             make=self.make_shard,
             carry_out=lambda shard, command: self.carry_out(partition, shard, command),
+            stored=self.stored,
         )
 
     async def settled(self) -> None:
@@ -170,7 +177,7 @@ class CoordinatorHost(ABC, Generic[S]):
             partitions=topic.partitions,
             replication_factor=replication_factor,
             configs={
-                "cleanup.policy": "compact",
+                **topic.retention,
                 "compression.type": "producer",
                 "segment.bytes": str(topic.segment_bytes),
                 "min.insync.replicas": str(min(topic.min_insync_replicas, replication_factor)),

@@ -93,6 +93,14 @@ class Release(NamedTuple):
     commands: list[object]
 
 
+class Appending(NamedTuple):
+    """A batch on its way to be committed, what it holds, and what waits for that."""
+
+    offset: asyncio.Future[int]
+    records: Sequence[CoordinatorRecord]
+    release: Release
+
+
 class Outgoing(NamedTuple):
     """Records for one batch, as far as its size allows; or a marker, which is a batch of its own."""
 
@@ -112,8 +120,11 @@ class HostedShard(Generic[S]):
         *,
         make: Callable[[], S],
         carry_out: Callable[[HostedShard[S], object], None],
+        stored: Callable[[S, CoordinatorRecord, int], None],
     ) -> None:
-        """`name` is the partition's; `make` gives an empty shard, `carry_out` does what a command says."""
+        """`name` is the partition's; `make` gives an empty shard, `carry_out` does what a command says, and
+        `stored` is told at which offset each record is committed.
+        """
         self.name = name
         self.leader_epoch = own_log.leader_epoch
         """The epoch for which it is the coordinator: whoever led in between has written what it never saw."""
@@ -124,10 +135,11 @@ class HostedShard(Generic[S]):
         self._world = world
         self._make = make
         self._carry_out = carry_out
+        self._stored = stored
         self._closed = False
         self._outgoing: list[Outgoing] = []
         self._release = Release([], [])
-        self._appends: deque[tuple[asyncio.Future[int], Release]] = deque()
+        self._appends: deque[Appending] = deque()
         self._waiting: dict[asyncio.Future[Message], None] = {}
         self._alarm: Timer | None = None
         self._start_loading()
@@ -228,12 +240,12 @@ class HostedShard(Generic[S]):
         outgoing, self._outgoing = self._outgoing, []
         release, self._release = self._release, Release([], [])
         now_ms = self._world.clock.now_ms()
-        for batch in _encoded(outgoing, now_ms):
+        for batch, records in _encoded(outgoing, now_ms):
             appended = self._log.append_batch(batch)
-            self._appends.append((appended, Release([], [])))
+            self._appends.append(Appending(appended, records, Release([], [])))
             appended.add_done_callback(self._committed)
         if self._appends:
-            last = self._appends[-1][1]
+            last = self._appends[-1].release
             last.replies.extend(release.replies)
             last.commands.extend(release.commands)
         else:
@@ -243,8 +255,12 @@ class HostedShard(Generic[S]):
         failure = appended.exception()
         if failure is not None:
             self._fail(failure)
-        while self._appends and self._appends[0][0].done():
-            self._let_go(self._appends.popleft()[1])
+        while self._appends and self._appends[0].offset.done():
+            done = self._appends.popleft()
+            if self.coordinator is not None:
+                for offset, record in enumerate(done.records, done.offset.result()):
+                    self._stored(self.coordinator, record, offset)
+            self._let_go(done.release)
 
     def _let_go(self, release: Release) -> None:
         for token, message in release.replies:
@@ -261,7 +277,7 @@ class HostedShard(Generic[S]):
             return
         reason = failure.message if isinstance(failure, StreamkitError) else str(failure)
         log.error("coordinator reloads", partition=self.name, reason=reason)
-        pending = [appended for appended, _ in self._appends]
+        pending = [appending.offset for appending in self._appends]
         self._drop(ErrorCode.COORDINATOR_NOT_AVAILABLE)
         self._world.spawn.start(self._reload(pending), name=f"reload {self.name}")
 
@@ -333,6 +349,7 @@ class HostedShard(Generic[S]):
         try:
             if producer_id is None:
                 coordinator.replay(record.key, record.value)
+                self._stored(coordinator, CoordinatorRecord(record.key, record.value), record.offset)
             else:
                 coordinator.replay_in_transaction(producer_id, record.key, record.value)
         except MalformedMessageError as error:
@@ -350,18 +367,24 @@ class HostedShard(Generic[S]):
                 token.set_exception(Refusal(code))
 
 
-def _encoded(outgoing: Iterable[Outgoing], now_ms: int) -> Iterator[bytes]:
+def _encoded(
+    outgoing: Iterable[Outgoing], now_ms: int
+) -> Iterator[tuple[bytes, Sequence[CoordinatorRecord]]]:
+    """Batches, each with the records that count once it is committed: of transactions, none do."""
     for one in outgoing:
         if one.end is not None:
-            yield encoded_marker(one.end, now_ms)
+            yield encoded_marker(one.end, now_ms), ()
             continue
         for records in _batches(one.records):
             made = [Record(timestamp=now_ms, key=record.key, value=record.value) for record in records]
             if one.transaction is None:
-                yield encode_batch(made)
+                yield encode_batch(made), records
             else:
                 producer_id, epoch = one.transaction
-                yield encode_batch(made, producer_id=producer_id, producer_epoch=epoch, transactional=True)
+                encoded = encode_batch(
+                    made, producer_id=producer_id, producer_epoch=epoch, transactional=True
+                )
+                yield encoded, ()
 
 
 def encoded_marker(end: TransactionEnd, now_ms: int) -> bytes:

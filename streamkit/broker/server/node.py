@@ -48,6 +48,8 @@ from streamkit.broker.server.producer_ids import ProducerIds
 from streamkit.broker.server.quorum import Quorum
 from streamkit.broker.server.replica_fetcher import ReplicaFetchers
 from streamkit.broker.server.routes import CONTROLLER_ROUTES, ROUTES
+from streamkit.broker.server.share_coordinator_host import ShareCoordinatorHost
+from streamkit.broker.server.share_persister import SharePersister
 from streamkit.broker.server.timers import Timers
 from streamkit.broker.server.transaction_gate import TransactionGate
 from streamkit.broker.server.transaction_host import TransactionHost
@@ -104,6 +106,8 @@ class Broker:
     groups: GroupHost
     lifecycle: BrokerLifecycle
     transactions: TransactionHost
+    share_states: ShareCoordinatorHost
+    share_persister: SharePersister
     gate: TransactionGate
     markers: MarkerWriter
     links: BrokerLinks
@@ -243,6 +247,7 @@ class Broker:
             metrics=self.metrics,
         )
         self._make_transactions()
+        self._make_share_states()
         self.lifecycle = BrokerLifecycle(
             self.config,
             self.controller_client,
@@ -261,6 +266,7 @@ class Broker:
         GroupGauges(self)
         await self.groups.settled()
         await self.transactions.settled()
+        await self.share_states.settled()
         await self._accept(for_controllers=False)
         await self.damaged.begin()
         await self.lifecycle.go_live()
@@ -350,6 +356,19 @@ class Broker:
         )
         self.gate = TransactionGate(self.transactions, self.links, node_id=node_id)
 
+    def _make_share_states(self) -> None:
+        self.share_states = ShareCoordinatorHost(
+            self.config,
+            cluster=self.controller_client,
+            leads=self.partitions.led,
+            prune_log=self.partitions.prune,
+            clock=self.clock,
+            timers=self.timers,
+            spawn=self.spawn,
+            metrics=self.metrics,
+        )
+        self.share_persister = SharePersister(self.share_states, self.links, node_id=self.config.node_id)
+
     def unready_because(self) -> list[str]:
         if self.failure is not None:
             return [self.failure.message]
@@ -414,6 +433,7 @@ class Broker:
         await self.partitions.open_all(image)
         self.groups.refresh()
         self.transactions.refresh()
+        self.share_states.refresh()
 
     async def _metadata_changed(self, image: MetadataImage, changes: MetadataChanges) -> None:
         await self.partitions.apply(image, changes)
@@ -422,6 +442,7 @@ class Broker:
             changed_topics=[topic.name for topic, _ in changes.new_partitions],
         )
         self.transactions.refresh()
+        self.share_states.refresh(topic.topic_id for topic in changes.deleted)
         if changes.brokers:
             self.links.refresh()
 
@@ -544,6 +565,7 @@ class Broker:
         if hasattr(self, "transactions"):
             self.groups.close()
             self.transactions.close()
+            self.share_states.close()
             self.links.close()
         if hasattr(self, "channel"):
             self.channel.close()

@@ -161,6 +161,12 @@ class Partitions:
             await self._reconcile(self._image, topic, log.partition)
             return True
 
+    def prune(self, topic: str, partition: int, offset: int) -> None:
+        """Begin the log of a partition led here at `offset`, which is committed, if it begins before."""
+        actor = self.led(topic, partition)
+        if actor is not None and actor.log.log_start_offset < offset <= actor.high_watermark:
+            actor.log.delete_records(offset)
+
     def tick(self) -> None:
         """Look for followers that have fallen behind; at half of `replica.lag.time.max.ms`."""
         now_ms = self._clock.monotonic_ms()

@@ -24,6 +24,7 @@ from streamkit.broker.server.handlers import (
     partitions,
     produce,
     quorum,
+    share_states,
     topics,
     transactions,
 )
@@ -37,6 +38,7 @@ _FOR_CLIENTS: tuple[Route, ...] = (
     *api_versions.ROUTES,
     *transactions.ROUTES,
     *markers.ROUTES,
+    *share_states.ROUTES,
     *groups.ROUTES,
     *consumer_groups.ROUTES,
     *cluster.ROUTES,

@@ -21,6 +21,7 @@ from streamkit.broker.coordination.shard import Decision, Refusal, Token
 from streamkit.broker.server.authorized_operations import GROUP
 from streamkit.broker.server.dispatch import RequestContext, Route
 from streamkit.broker.server.hosted_shard import Decide
+from streamkit.broker.server.share_states import is_coordinator_key
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.delete_groups import (
@@ -74,6 +75,8 @@ if TYPE_CHECKING:
 
 GROUP_KEY_TYPE = 0
 TRANSACTION_KEY_TYPE = 1
+SHARE_KEY_TYPE = 2
+FIRST_VERSION_WITH_SHARES = 6
 BATCHED_FIND_VERSION = 4
 BATCHED_FETCH_VERSION = 8
 FETCH_ERROR_VERSION = 2
@@ -111,11 +114,18 @@ async def find_coordinator(
 
 
 async def _find(broker: Broker, request: RequestContext, key_type: int, key: str) -> Coordinator:
-    if key_type not in (GROUP_KEY_TYPE, TRANSACTION_KEY_TYPE):
+    finds = {
+        GROUP_KEY_TYPE: broker.groups.find,
+        TRANSACTION_KEY_TYPE: broker.transactions.find,
+        SHARE_KEY_TYPE: broker.share_states.find,
+    }
+    find = finds.get(key_type)
+    if find is None or (key_type == SHARE_KEY_TYPE and request.version < FIRST_VERSION_WITH_SHARES):
         return _not_found(key, ErrorCode.INVALID_REQUEST, f"Key type {key_type} is not supported.")
+    if key_type == SHARE_KEY_TYPE and not is_coordinator_key(key):
+        return _not_found(key, ErrorCode.INVALID_REQUEST, "A share key is groupId:topicId:partition.")
     try:
-        host = broker.groups if key_type == GROUP_KEY_TYPE else broker.transactions
-        node_id = await host.find(key)
+        node_id = await find(key)
     except Refusal as refusal:
         return _not_found(key, refusal.code, "The coordinator is not available.")
     registration = broker.metadata.brokers.get(node_id)

@@ -1,0 +1,1 @@
+"""Share groups (KIP-932): records of a partition handed out one by one, and acknowledged one by one."""
