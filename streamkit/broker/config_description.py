@@ -10,8 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from streamkit.broker.config import BROKER_KEYS, DYNAMIC_KEYS, GROUP_KEYS, TOPIC_KEYS, BrokerConfig
+from streamkit.broker.broker_keys import BROKER_KEYS
+from streamkit.broker.config import DYNAMIC_KEYS, BrokerConfig
 from streamkit.broker.config_key import ConfigType, Key
+from streamkit.broker.group_config import GROUP_KEYS
+from streamkit.broker.topic_config import TOPIC_KEYS
 
 
 class ConfigSource(IntEnum):

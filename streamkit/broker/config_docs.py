@@ -8,8 +8,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 
-from streamkit.broker.config import BROKER_KEYS, GROUP_KEYS, TOPIC_KEYS
+from streamkit.broker.broker_keys import BROKER_KEYS
 from streamkit.broker.config_key import DOUBLE_MAX, HOUR_MS, INT_MAX, LONG_MAX, MINUTE_MS, Key, Spelling
+from streamkit.broker.group_config import GROUP_KEYS
+from streamkit.broker.topic_config import TOPIC_KEYS
 
 _INTRODUCTION = """\
 # Configuration

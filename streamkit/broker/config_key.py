@@ -11,6 +11,7 @@ from the code.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import IntEnum
@@ -85,8 +86,8 @@ class Key:
     low: int | None = None
     high: int | None = None
     choices: tuple[str, ...] = ()
-    kept_without: str = ""
-    """Why no code has to read this key for its promise to hold; empty for nearly all of them."""
+    dynamic: bool = False
+    """Whether a broker's key can be altered while the broker runs."""
 
     def parse(self, text: str, unit: int = 1) -> Value:
         """The value that `text`, counted in `unit`s, stands for; raises InvalidValueError."""
@@ -134,6 +135,7 @@ class Key:
         number = number * unit if number > 0 else number
         high = 2 ** (_BITS[self.type] - 1) - 1
         low = -high - 1 if self.low is None else self.low
+        high = high if self.high is None else self.high
         if not low <= number <= high:
             raise self._invalid(text, f"must be between {low // unit} and {high // unit}")
         return number
@@ -172,13 +174,18 @@ def keys_of(config_class: type[Any]) -> dict[str, Key]:
     return {row.name: row for row in rows}
 
 
+def parsed(keys: Mapping[str, Key], texts: Mapping[str, str]) -> dict[str, Value]:
+    """These texts as values, by attribute; raises InvalidValueError, KeyError."""
+    return {keys[name].attribute: keys[name].parse(text) for name, text in texts.items()}
+
+
 def nearest(name: str, names: list[str]) -> str:
     """The known name that `name` most resembles, or an empty string."""
     return next(iter(get_close_matches(name, names, n=1, cutoff=0.6)), "")
 
 
-def flag(name: str, default: bool, doc: str, *, kept_without: str = "") -> bool:
-    return cast(bool, _row(name, ConfigType.BOOLEAN, default, doc, (), kept_without=kept_without))
+def flag(name: str, default: bool, doc: str) -> bool:
+    return cast(bool, _row(name, ConfigType.BOOLEAN, default, doc, ()))
 
 
 def integer(
@@ -187,10 +194,12 @@ def integer(
     doc: str,
     *,
     low: int | None = None,
+    high: int | None = None,
     spellings: Spellings = (),
     type: ConfigType = ConfigType.INT,
+    dynamic: bool = False,
 ) -> int:
-    return cast(int, _row(name, type, default, doc, spellings, low=low))
+    return cast(int, _row(name, type, default, doc, spellings, low=low, high=high, dynamic=dynamic))
 
 
 def long(
@@ -200,9 +209,9 @@ def long(
     *,
     low: int | None = None,
     spellings: Spellings = (),
-    kept_without: str = "",
+    dynamic: bool = False,
 ) -> int:
-    return cast(int, _row(name, ConfigType.LONG, default, doc, spellings, low=low, kept_without=kept_without))
+    return cast(int, _row(name, ConfigType.LONG, default, doc, spellings, low=low, dynamic=dynamic))
 
 
 def double(
@@ -213,8 +222,10 @@ def double(
     low: int | None = None,
     high: int | None = None,
     spellings: Spellings = (),
+    dynamic: bool = False,
 ) -> float:
-    return cast(float, _row(name, ConfigType.DOUBLE, default, doc, spellings, low=low, high=high))
+    row = _row(name, ConfigType.DOUBLE, default, doc, spellings, low=low, high=high, dynamic=dynamic)
+    return cast(float, row)
 
 
 def string(name: str, default: str, doc: str, *, spellings: Spellings = ()) -> str:
@@ -247,7 +258,7 @@ def _row(
     low: int | None = None,
     high: int | None = None,
     choices: tuple[str, ...] = (),
-    kept_without: str = "",
+    dynamic: bool = False,
 ) -> object:
     """A dataclass field whose metadata is the key; the annotation beside the call is what readers see."""
     names = tuple(Spelling(name=one) if isinstance(one, str) else one for one in spellings)
@@ -255,11 +266,11 @@ def _row(
         name=name,
         type=type,
         default=default,
-        doc=f"{doc} {kept_without}".strip(),
+        doc=doc,
         low=low,
         high=high,
         choices=choices,
-        kept_without=kept_without,
+        dynamic=dynamic,
         spellings=names or (Spelling(name=name),),
     )
     return field(default=default, metadata={"key": row})

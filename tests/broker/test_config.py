@@ -8,16 +8,8 @@ from pathlib import Path
 import pytest
 
 from streamkit.broker import config_docs
-from streamkit.broker.config import (
-    BROKER_KEYS,
-    GROUP_KEYS,
-    PROPERTY_NAMES,
-    TOPIC_KEYS,
-    BrokerConfig,
-    Listener,
-    TopicConfig,
-    parse_assignments,
-)
+from streamkit.broker.broker_keys import BROKER_KEYS
+from streamkit.broker.config import PROPERTY_NAMES, BrokerConfig, parse_assignments
 from streamkit.broker.config_description import (
     BrokerLayers,
     ConfigEntry,
@@ -27,8 +19,11 @@ from streamkit.broker.config_description import (
     describe_topic,
 )
 from streamkit.broker.config_key import InvalidValueError
+from streamkit.broker.group_config import BOUNDS, GROUP_KEYS
+from streamkit.broker.listeners import Listener
 from streamkit.broker.properties import parse_properties
 from streamkit.broker.quorum_config import internal_replication_factor
+from streamkit.broker.topic_config import TOPIC_KEYS, TopicConfig
 from streamkit.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,29 +63,24 @@ def test_configuration_page_is_current() -> None:
 
 
 def test_every_key_is_read_by_some_code() -> None:
-    """No dead options: somebody outside of the table reads each attribute, or it says why nobody has to."""
-    table = {"config.py", "config_key.py", "config_description.py", "config_docs.py"}
+    """No dead options: somebody outside of the tables reads each attribute."""
+    tables = {"broker_keys.py", "topic_config.py", "group_config.py", "config.py"}
+    tables |= {"config_key.py", "config_description.py", "config_docs.py"}
     broker = ROOT / "streamkit" / "broker"
-    code = "\n".join(path.read_text() for path in broker.rglob("*.py") if path.name not in table)
+    code = "\n".join(path.read_text() for path in broker.rglob("*.py") if path.name not in tables)
     read_by = {
         "listeners": "endpoints()",
         "advertised_listeners": "advertised_endpoints()",
         "controller_listener_names": "is_for_controllers",
         "controller_quorum_voters": "voters()",
-        "group_consumer_min_session_timeout_ms": "check_group",
-        "group_consumer_max_session_timeout_ms": "check_group",
-        "group_consumer_min_heartbeat_interval_ms": "check_group",
-        "group_consumer_max_heartbeat_interval_ms": "check_group",
     }
+    bounds = {name for one in BOUNDS for name in (one.low, one.high)}
     unread = [
         key.name
         for key in (*BROKER_KEYS.values(), *TOPIC_KEYS.values(), *GROUP_KEYS.values())
         if not re.search(rf"\.{re.escape(read_by.get(key.attribute, key.attribute))}(?!\w)", code)
     ]
-    keys = (*BROKER_KEYS.values(), *TOPIC_KEYS.values(), *GROUP_KEYS.values())
-    kept_without = {key.name: key.kept_without for key in keys if key.kept_without}
-    assert unread == list(kept_without), "a key that is read, and the reason why it need not be, go together"
-    assert kept_without == {}
+    assert set(unread) == bounds, "`GroupConfig.check` and `within` read the bounds, by their names"
 
 
 # --- from properties -----------------------------------------------------------------------------
@@ -355,6 +345,48 @@ def test_describing_a_broker_uses_the_brokers_names() -> None:
     assert set(entries(describe_all_brokers(BrokerLayers(all_brokers={"message.max.bytes": "7"})))) == {
         "message.max.bytes"
     }
+
+
+# --- groups ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (
+            {"consumer.session.timeout.ms": "44999"},
+            "consumer.session.timeout.ms must be greater than or equal to "
+            "group.consumer.min.session.timeout.ms",
+        ),
+        (
+            {"consumer.heartbeat.interval.ms": "15001"},
+            "consumer.heartbeat.interval.ms must be less than or equal to "
+            "group.consumer.max.heartbeat.interval.ms",
+        ),
+    ],
+)
+def test_a_groups_values_must_lie_within_the_brokers_bounds(overrides: dict[str, str], reason: str) -> None:
+    config = BrokerConfig()
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(reason)}$"):
+        config.group_defaults.altered(overrides).check(config)
+
+
+def test_a_groups_heartbeats_must_be_shorter_than_its_session() -> None:
+    with pytest.raises(UsageError, match=r"must be greater than consumer\.heartbeat\.interval\.ms"):
+        BrokerConfig.from_properties(
+            {
+                "group.consumer.min.session.timeout.ms": "1",
+                "group.consumer.session.timeout.ms": "5000",
+            }
+        )
+
+
+def test_what_a_group_was_given_is_drawn_into_the_bounds_of_the_broker_that_uses_it() -> None:
+    """KIP-848: the bounds of another broker may be closer than those it was judged by."""
+    closer = BrokerConfig.from_properties({"group.consumer.max.session.timeout.ms": "50000"})
+    group = closer.group_config({"consumer.session.timeout.ms": "60000"})
+    assert group.consumer_session_timeout_ms == 50_000
+    assert closer.group_config({}) is closer.group_defaults
 
 
 # --- the syntax of server.properties ----------------------------------------------------------------

@@ -12,14 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
 
-from streamkit.broker.config import (
-    DYNAMIC_KEYS,
-    GROUP_KEYS,
-    PROPERTY_NAMES,
-    TOPIC_KEYS,
-    BrokerConfig,
-    TopicConfig,
-)
+from streamkit.broker.config import DYNAMIC_KEYS, PROPERTY_NAMES, BrokerConfig
 from streamkit.broker.config_description import BrokerLayers, describe_broker, describe_topic
 from streamkit.broker.config_key import ConfigType, InvalidValueError, nearest
 from streamkit.broker.controller.decision import Decision, Refusal
@@ -28,6 +21,8 @@ from streamkit.broker.controller.leadership import with_configs
 from streamkit.broker.controller.partition_rules import ELECTION_KEYS, MIN_INSYNC_REPLICAS
 from streamkit.broker.controller.records import ConfigRecord, MetadataRecord
 from streamkit.broker.controller.topic_names import invalid_reason
+from streamkit.broker.group_config import GROUP_KEYS
+from streamkit.broker.topic_config import TOPIC_KEYS, TopicConfig
 from streamkit.errors import UsageError
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages import alter_configs as replacing
@@ -212,11 +207,9 @@ class ConfigDecisions:
             if key not in GROUP_KEYS:
                 raise Refusal(ErrorCode.INVALID_CONFIG, f"Unknown group config name: {key}")
         try:
-            self._config.check_group(self._config.group_defaults.altered(after))
+            self._config.group_defaults.altered(after).check(self._config)
         except InvalidValueError as error:
             raise Refusal(ErrorCode.INVALID_CONFIG, str(error)) from None
-        except UsageError as error:
-            raise Refusal(ErrorCode.INVALID_CONFIG, error.message) from None
 
     def _check_broker(self, name: str, after: Mapping[str, str]) -> None:
         if name and not name.isdecimal():

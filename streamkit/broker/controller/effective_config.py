@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from streamkit.broker.config import BrokerConfig, TopicConfig
+from streamkit.broker.config import BrokerConfig
 from streamkit.broker.controller.image import MetadataImage
+from streamkit.broker.topic_config import TopicConfig
 
 
 def topic_config(image: MetadataImage, config: BrokerConfig, topic: str) -> TopicConfig:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Final, TypeAlias
 
-from streamkit.broker.config import TOPIC_KEYS, BrokerConfig
+from streamkit.broker.config import BrokerConfig
 from streamkit.broker.controller.image import (
     ALL_BROKERS,
     ConfigResource,
@@ -21,6 +21,7 @@ from streamkit.broker.controller.image import (
 )
 from streamkit.broker.controller.partition_change import Change, Election, Rules, change
 from streamkit.broker.controller.records import PartitionChangeRecord
+from streamkit.broker.topic_config import TOPIC_KEYS
 from streamkit.protocol.schema import ZERO_UUID
 
 MIN_INSYNC_REPLICAS: Final = "min.insync.replicas"

@@ -25,7 +25,6 @@ from types import MappingProxyType
 
 import msgspec
 
-from streamkit.broker.config import TopicConfig
 from streamkit.broker.log.producers import (
     NO_TRANSACTION,
     ProducerEntry,
@@ -38,6 +37,7 @@ from streamkit.broker.log.producers import (
     remember_marker,
 )
 from streamkit.broker.log.transactions import Verification, Verifications
+from streamkit.broker.topic_config import TopicConfig
 from streamkit.errors import StreamkitError
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.records.batch import (

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from streamkit.broker.config import TopicConfig
 from streamkit.broker.log.segment import MAX_RELATIVE_OFFSET, Segment
+from streamkit.broker.topic_config import TopicConfig
 
 
 class SegmentView(msgspec.Struct, frozen=True, gc=False, kw_only=True):

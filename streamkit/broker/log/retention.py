@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from streamkit.broker.config import TopicConfig
+from streamkit.broker.topic_config import TopicConfig
 
 UNLIMITED = -1
 

@@ -7,10 +7,10 @@ overfill it.
 
 from __future__ import annotations
 
-from streamkit.broker.config import TopicConfig
 from streamkit.broker.log.append import AcceptedBatch
 from streamkit.broker.log.index import OFFSET_ENTRY_SIZE, TIME_ENTRY_SIZE, OffsetIndex, TimeIndex
 from streamkit.broker.log.transactions import AbortedTransaction
+from streamkit.broker.topic_config import TopicConfig
 from streamkit.protocol.records.batch import NO_TIMESTAMP
 from streamkit.runtime.contracts.disk import DiskFile
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from streamkit.broker.config import BrokerConfig, GroupConfig
+from streamkit.broker.config import BrokerConfig
 from streamkit.broker.controller.image import ConfigResource, MetadataImage, ResourceType, TopicImage
 from streamkit.broker.coordination.group.cluster import Topic
+from streamkit.broker.group_config import GroupConfig
 
 
 class GroupCluster:
@@ -27,7 +28,7 @@ class GroupCluster:
 
     def group_config(self, group_id: str) -> GroupConfig:
         overrides = self._image().config(ConfigResource(ResourceType.GROUP, group_id))
-        return self._config.group_defaults.altered(overrides)
+        return self._config.group_config(overrides)
 
 
 def _topic(image: TopicImage | None) -> Topic | None:

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import contextmanager
 from typing import Final, Protocol, TypeAlias
 
-from streamkit.broker.config import DYNAMIC_KEYS, GROUP_KEYS, TOPIC_KEYS
+from streamkit.broker.config import DYNAMIC_KEYS
 from streamkit.broker.config_key import InvalidValueError, Key
 from streamkit.broker.controller.image import MetadataChanges, MetadataImage, ResourceType
 from streamkit.broker.controller.image_changes import changes_between
@@ -29,6 +29,8 @@ from streamkit.broker.controller.records import (
 )
 from streamkit.broker.controller.snapshot import restored
 from streamkit.broker.controller.snapshot import snapshot as make_snapshot
+from streamkit.broker.group_config import GROUP_KEYS
+from streamkit.broker.topic_config import TOPIC_KEYS
 from streamkit.errors import RefusedError, StreamkitError
 from streamkit.protocol.errors import MalformedMessageError
 from streamkit.protocol.records.batch import Buffer

@@ -21,8 +21,8 @@ import msgspec
 import structlog
 
 from streamkit.broker.config import BrokerConfig
-from streamkit.broker.config import Listener as ListenerAddress
 from streamkit.broker.controller.image import Endpoint, MetadataChanges, MetadataImage
+from streamkit.broker.listeners import Listener as ListenerAddress
 from streamkit.broker.raft.voters import Endpoint as VoterEndpoint
 from streamkit.broker.server.active_controller import ActiveController
 from streamkit.broker.server.broker_lifecycle import BrokerLifecycle

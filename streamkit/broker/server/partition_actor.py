@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import msgspec
 import structlog
 
-from streamkit.broker.config import TopicConfig
 from streamkit.broker.log.append import AppendResult, Origin
 from streamkit.broker.replication.follower import PartitionFollower, followed_high_watermark
 from streamkit.broker.replication.leader import ACKS_ALL, FollowerFetch, IsrProposal, PartitionLeader
 from streamkit.broker.storage.errors import LogOfflineError
+from streamkit.broker.topic_config import TopicConfig
 from streamkit.errors import StreamkitError
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.records.batch import NO_LEADER_EPOCH, Buffer, batches

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import structlog
 
-from streamkit.broker.config import BrokerConfig, TopicConfig
+from streamkit.broker.config import BrokerConfig
 from streamkit.broker.config_key import INT_MAX, LONG_MAX
 from streamkit.broker.controller.topic_names import CLUSTER_METADATA
 from streamkit.broker.raft.control_records import encode_control, voters_in
@@ -67,6 +67,7 @@ from streamkit.broker.server.quorum_wire import MAX_FETCH_BYTES, METADATA_TOPIC_
 from streamkit.broker.server.snapshots import Snapshot, Snapshots
 from streamkit.broker.server.timers import Timer, Timers
 from streamkit.broker.storage.errors import LogOfflineError, OffsetOutOfRangeError
+from streamkit.broker.topic_config import TopicConfig
 from streamkit.errors import RefusedError, StreamkitError
 from streamkit.net.peer import PeerError, PeerTimeoutError
 from streamkit.protocol.error_codes import ErrorCode

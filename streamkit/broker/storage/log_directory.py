@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 import structlog
 
-from streamkit.broker.config import TopicConfig
 from streamkit.broker.log.checkpoint import (
     DamagedCheckpointError,
     Partition,
@@ -52,6 +51,7 @@ from streamkit.broker.storage.identity import (
 )
 from streamkit.broker.storage.opening import LogFacts, new_log, open_clean, recover
 from streamkit.broker.storage.partition_log import METADATA_FILE, LogShelf, PartitionLog
+from streamkit.broker.topic_config import TopicConfig
 from streamkit.runtime.contracts.clock import Clock
 from streamkit.runtime.contracts.disk import Disk, DiskLock
 from streamkit.runtime.contracts.rng import Rng

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import msgspec
 
-from streamkit.broker.config import TopicConfig
 from streamkit.broker.log.checkpoint import DamagedCheckpointError, decode_epochs
 from streamkit.broker.log.epochs import LeaderEpochs
 from streamkit.broker.log.manifest import CleanLog
@@ -36,6 +35,7 @@ from streamkit.broker.storage.rebuilding import (
     run_steps,
     segment_number,
 )
+from streamkit.broker.topic_config import TopicConfig
 
 LEFTOVER_SUFFIXES = (".tmp", CLEANED_SUFFIX, ".clean", DELETED_SUFFIX)
 WRITTEN_AGAIN_BYTES = 1 << 20

@@ -29,7 +29,6 @@ from typing import TypeVar
 import msgspec
 import structlog
 
-from streamkit.broker.config import TopicConfig
 from streamkit.broker.config_key import LONG_MAX
 from streamkit.broker.log.append import (
     AcceptedBatch,
@@ -91,6 +90,7 @@ from streamkit.broker.storage.rebuilding import (
     run_steps,
     segment_number,
 )
+from streamkit.broker.topic_config import TopicConfig
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.records.batch import NO_TIMESTAMP, Buffer, CorruptBatchError
 from streamkit.runtime.contracts.clock import Clock

@@ -164,7 +164,7 @@ def test_validate_only_does_nothing(cluster: Cluster) -> None:
             ConfigResource(ResourceType.GROUP, "g"),
             ("consumer.session.timeout.ms", 0, "1000"),
             ErrorCode.INVALID_CONFIG,
-            "must be between 45000 and 60000",
+            "must be greater than or equal to group.consumer.min.session.timeout.ms",
         ),
         (
             ConfigResource(ResourceType.GROUP, ""),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from streamkit.broker.config import TopicConfig
 from streamkit.broker.log.append import AppendPlan, AppendResult, Origin, plan_append
 from streamkit.broker.log.producers import ProducerEntry
+from streamkit.broker.topic_config import TopicConfig
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.records.batch import HEADER_SIZE, BatchHeader, build_batch, check_batch, parse_header
 from streamkit.protocol.records.compression import Codec

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamkit.broker.config import TopicConfig
 from streamkit.broker.log.cleanable import CleanableLog, SegmentView, cleanable, merged
 from streamkit.broker.log.compaction import (
     ENTRY_BYTES,
@@ -22,6 +21,7 @@ from streamkit.broker.log.compaction import (
 from streamkit.broker.log.producers import ProducerEntry, RememberedBatch
 from streamkit.broker.log.segment import Segment
 from streamkit.broker.log.transactions import AbortedTransaction
+from streamkit.broker.topic_config import TopicConfig
 from streamkit.protocol.records.batch import check_batch
 from streamkit.protocol.records.compression import Codec
 from streamkit.protocol.records.control import TransactionMarker, marker_record

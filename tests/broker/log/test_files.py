@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamkit.broker.config import TopicConfig
 from streamkit.broker.log.append import AcceptedBatch
 from streamkit.broker.log.checkpoint import (
     DamagedCheckpointError,
@@ -30,6 +29,7 @@ from streamkit.broker.log.producers import (
 )
 from streamkit.broker.log.retention import SegmentAge, expired_segments
 from streamkit.broker.log.segment import Segment
+from streamkit.broker.topic_config import TopicConfig
 from streamkit.protocol.records.crc import crc32c
 
 longs = st.integers(-1, 2**63 - 1)

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamkit.broker.config import TopicConfig
 from streamkit.broker.log.append import AppendPlan, Origin, plan_append
 from streamkit.broker.log.producers import ProducerEntry, decode_snapshot, encode_snapshot
 from streamkit.broker.log.transactions import (
@@ -19,6 +18,7 @@ from streamkit.broker.log.transactions import (
     encode_index,
     overlapping,
 )
+from streamkit.broker.topic_config import TopicConfig
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.records.control import ControlType, TransactionMarker, encode_key, encode_marker_value
 from streamkit.protocol.records.record import Record, encode_batch

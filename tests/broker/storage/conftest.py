@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from streamkit.broker.config import TopicConfig
 from streamkit.broker.storage.log_directory import LogDirectory
 from streamkit.broker.storage.partition_log import PartitionLog
+from streamkit.broker.topic_config import TopicConfig
 from streamkit.runtime.os.disk import OsDisk
 from tests.broker.storage.support import ManualClock, SeededRng, Spawned
 

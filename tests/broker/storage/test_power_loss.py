@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamkit.broker.config import TopicConfig
 from streamkit.broker.storage.log_directory import LogDirectory
 from streamkit.broker.storage.partition_log import PartitionLog
+from streamkit.broker.topic_config import TopicConfig
 from streamkit.protocol.error_codes import ErrorCode
 from tests.broker.storage.conftest import TOPIC_ID
 from tests.broker.storage.fake_disk import FakeDisk

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from streamkit.broker.config import TopicConfig
 from streamkit.broker.log.checkpoint import decode_offsets, encode_offsets
 from streamkit.broker.storage.errors import (
     DirectoryLockedError,
@@ -20,6 +19,7 @@ from streamkit.broker.storage.errors import (
 )
 from streamkit.broker.storage.log_directory import LogDirectory, format_directory
 from streamkit.broker.storage.partition_log import PartitionLog
+from streamkit.broker.topic_config import TopicConfig
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.runtime.os.disk import OsDisk
 from tests.broker.storage.conftest import TOPIC_ID, Bench

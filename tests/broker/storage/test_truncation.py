@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from streamkit.broker.config import TopicConfig
 from streamkit.broker.storage.errors import LogOfflineError
 from streamkit.broker.storage.log_directory import LogDirectory
 from streamkit.broker.storage.partition_log import PartitionLog
+from streamkit.broker.topic_config import TopicConfig
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.records.batch import Buffer, CorruptBatchError, patch
 from streamkit.runtime.os.disk import OsDisk, OsFile

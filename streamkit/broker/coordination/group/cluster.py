@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
-from streamkit.broker.config import GroupConfig
+from streamkit.broker.group_config import GroupConfig
 
 
 class Topic(NamedTuple):

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from itertools import count
 from struct import pack
 
-from streamkit.broker.config import BrokerConfig, GroupConfig
+from streamkit.broker.config import BrokerConfig
 from streamkit.broker.coordination.group.classic.group import ClassicGroup
 from streamkit.broker.coordination.group.cluster import Topic
 from streamkit.broker.coordination.group.coordinator import GroupCoordinator
 from streamkit.broker.coordination.group.vocabulary import Caller
 from streamkit.broker.coordination.shard import CoordinatorRecord, Decision, Instant
+from streamkit.broker.group_config import GroupConfig
 from streamkit.protocol.messages.delete_groups import DeletableGroupResult
 from streamkit.protocol.messages.describe_groups import DescribedGroup
 from streamkit.protocol.messages.heartbeat import HeartbeatRequest

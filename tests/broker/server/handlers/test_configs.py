@@ -6,15 +6,17 @@ from typing import Any
 
 import pytest
 
-from streamkit.broker.config import BROKER_KEYS, GROUP_KEYS, TOPIC_KEYS
+from streamkit.broker.broker_keys import BROKER_KEYS
 from streamkit.broker.config_description import ConfigSource
 from streamkit.broker.config_key import ConfigType
 from streamkit.broker.controller.image import ResourceType
+from streamkit.broker.group_config import GROUP_KEYS
 from streamkit.broker.server.handlers.configs import (
     alter_configs,
     describe_configs,
     incremental_alter_configs,
 )
+from streamkit.broker.topic_config import TOPIC_KEYS
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages import alter_configs as replacing
 from streamkit.protocol.messages import incremental_alter_configs as incremental

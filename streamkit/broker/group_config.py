@@ -1,0 +1,103 @@
+"""The keys of a group: what it may set for itself, which broker property sets the default, and the bounds.
+
+A group need not exist to be configured. What it is given must lie within the broker's bounds when it is
+altered, and is drawn into them when it is used: the bounds of another broker, or of a later start, may be
+closer.
+
+Another kind of group adds here: its keys as fields of `GroupConfig` (`share.…`, `streams.…`; each with the
+broker property of its default in `spellings`), a row of `BOUNDS` for each key that a broker bounds (the
+bounds are keys of the broker, in `broker_keys`), and a row of `SESSIONS` if its members send heartbeats.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from streamkit.broker.broker_keys import BROKER_KEYS, BrokerKeys
+from streamkit.broker.config_key import InvalidValueError, integer, keys_of, parsed
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupConfig:
+    """What one group does; a group may override each key, a broker property sets its default."""
+
+    consumer_session_timeout_ms: int = integer(
+        "consumer.session.timeout.ms",
+        45_000,
+        "How long a member of the consumer group may be silent before it is removed.",
+        low=1,
+        spellings=("group.consumer.session.timeout.ms",),
+    )
+    consumer_heartbeat_interval_ms: int = integer(
+        "consumer.heartbeat.interval.ms",
+        5000,
+        "How often the members of the consumer group are told to send a heartbeat.",
+        low=1,
+        spellings=("group.consumer.heartbeat.interval.ms",),
+    )
+
+    def altered(self, overrides: Mapping[str, str]) -> GroupConfig:
+        """These values with a group's own in front of them; raises InvalidValueError, KeyError."""
+        if not overrides:
+            return self
+        return dataclasses.replace(self, **parsed(GROUP_KEYS, overrides))  # type: ignore[arg-type]
+
+    def check(self, broker: BrokerKeys) -> None:
+        """Refuse what no group of this broker may have; raises InvalidValueError."""
+        for bounds in BOUNDS:
+            value = _number(self, bounds.key)
+            if bounds.low and value < _bound(broker, bounds.low):
+                raise InvalidValueError(f"{bounds.key} must be greater than or equal to {bounds.low}")
+            if bounds.high and value > _bound(broker, bounds.high):
+                raise InvalidValueError(f"{bounds.key} must be less than or equal to {bounds.high}")
+        for session, heartbeat in SESSIONS:
+            if _number(self, session) <= _number(self, heartbeat):
+                raise InvalidValueError(f"{session} must be greater than {heartbeat}")
+
+    def within(self, broker: BrokerKeys) -> GroupConfig:
+        """These values, each no further than the broker's bounds."""
+        drawn = {}
+        for bounds in BOUNDS:
+            value = _number(self, bounds.key)
+            low = _bound(broker, bounds.low) if bounds.low else value
+            high = _bound(broker, bounds.high) if bounds.high else value
+            if not low <= value <= high:
+                drawn[GROUP_KEYS[bounds.key].attribute] = min(max(value, low), high)
+        return dataclasses.replace(self, **drawn) if drawn else self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """The keys of the broker between whose values, both included, a group's key must lie."""
+
+    key: str
+    low: str = ""
+    high: str = ""
+
+
+GROUP_KEYS: Final = keys_of(GroupConfig)
+BOUNDS: Final = (
+    Bounds(
+        key="consumer.session.timeout.ms",
+        low="group.consumer.min.session.timeout.ms",
+        high="group.consumer.max.session.timeout.ms",
+    ),
+    Bounds(
+        key="consumer.heartbeat.interval.ms",
+        low="group.consumer.min.heartbeat.interval.ms",
+        high="group.consumer.max.heartbeat.interval.ms",
+    ),
+)
+# Of each pair the first must be the longer.
+SESSIONS: Final = (("consumer.session.timeout.ms", "consumer.heartbeat.interval.ms"),)
+
+
+def _number(group: GroupConfig, name: str) -> int:
+    return int(getattr(group, GROUP_KEYS[name].attribute))
+
+
+def _bound(broker: BrokerKeys, name: str) -> int:
+    return int(getattr(broker, BROKER_KEYS[name].attribute))
