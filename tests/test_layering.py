@@ -28,6 +28,7 @@ PURE = (
     "streamkit.broker.topic_config",
     "streamkit.broker.properties",
     "streamkit.broker.quorum_config",
+    "streamkit.broker.regular_expression",
     "streamkit.broker.log",
     "streamkit.broker.raft",
     "streamkit.broker.replication",

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import structlog
 
 from streamkit.broker.controller.topic_names import CONSUMER_OFFSETS
-from streamkit.broker.coordination.group.consumer.regular_expression import InvalidPatternError, TopicPattern
 from streamkit.broker.coordination.group.coordinator import GroupCoordinator
 from streamkit.broker.coordination.shard import Decision, Producer, Refusal, Token
 from streamkit.broker.coordination.transaction.coordinator import (
@@ -27,6 +26,7 @@ from streamkit.broker.coordination.transaction.coordinator import (
     partitions_result,
 )
 from streamkit.broker.coordination.transaction.records import Status, TopicPartition
+from streamkit.broker.regular_expression import InvalidPatternError, Pattern
 from streamkit.broker.server.dispatch import RequestContext, Route
 from streamkit.errors import StreamkitError
 from streamkit.protocol.api import ApiKey
@@ -361,7 +361,7 @@ async def list_transactions(
 ) -> ListTransactionsResponse:
     labels = {status.label for status in Status}
     try:
-        pattern = TopicPattern(message.transactional_id_pattern) if message.transactional_id_pattern else None
+        pattern = Pattern(message.transactional_id_pattern) if message.transactional_id_pattern else None
     except InvalidPatternError:
         return ListTransactionsResponse(error_code=ErrorCode.INVALID_REGULAR_EXPRESSION)
 

@@ -26,10 +26,10 @@ from streamkit.broker.coordination.group.consumer.member import (
     by_topic,
 )
 from streamkit.broker.coordination.group.consumer.progress import advance
-from streamkit.broker.coordination.group.consumer.regular_expression import InvalidPatternError, TopicPattern
 from streamkit.broker.coordination.group.consumer.replacement import take_over
 from streamkit.broker.coordination.group.vocabulary import Caller, RebalanceReason
 from streamkit.broker.coordination.shard import Decision, Refusal, Token
+from streamkit.broker.regular_expression import InvalidPatternError, Pattern
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.consumer_group_heartbeat import (
     Assignment,
@@ -105,7 +105,7 @@ def check(call: HeartbeatCall, group_assignors: tuple[str, ...]) -> None:
 
 def _check_pattern(regex: str) -> None:
     try:
-        TopicPattern(regex)
+        Pattern(regex)
     except InvalidPatternError as error:
         reason = f"SubscribedTopicRegex is invalid: {error}."
         raise Refusal(ErrorCode.INVALID_REGULAR_EXPRESSION, reason) from None

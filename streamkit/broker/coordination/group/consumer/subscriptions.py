@@ -16,8 +16,8 @@ from streamkit.broker.coordination.group.consumer.records import (
     RegexChange,
     RegularExpressionValue,
 )
-from streamkit.broker.coordination.group.consumer.regular_expression import TopicPattern
 from streamkit.broker.coordination.group.vocabulary import RebalanceReason, RebalanceStarted
+from streamkit.broker.regular_expression import Pattern
 
 
 def refresh(draft: Draft, reason: RebalanceReason | None) -> None:
@@ -53,7 +53,7 @@ def _resolve(draft: Draft, *, everything: bool) -> bool:
         before = group.regexes.get(regex)
         if before is not None and not everything:
             continue
-        topics = TopicPattern(regex).matching(group.cluster.topic_names())
+        topics = Pattern(regex).matching(group.cluster.topic_names())
         if before is None or before.topics != topics:
             value = RegularExpressionValue(topics=topics, timestamp=at.wall_ms)
             draft.write(RegexChange(group.group_id, regex, value))

@@ -1,16 +1,16 @@
-r"""Regular expressions over topic names, in RE2's syntax and in time linear to the names.
+r"""Regular expressions that clients send, in RE2's syntax and in time linear to the names they judge.
 
 A pattern comes from a client and is run by the broker, so it must not be able to stop the broker: patterns
 that backtrack can take for ever. Ours become a state machine, as RE2's do. The pattern is parsed into a
 non-deterministic automaton of bounded size; sets of its states become the states of a deterministic one when
-a name first leads there (at most `DETERMINISTIC_STATES` are remembered). Topic names are made of 65
-characters, so a state has 65 ways out at the most, and each character of a name costs one look into a
-dictionary.
+a name first leads there (at most `MAX_STEPS` ways between them are remembered), and each character of a name
+costs one look into a dictionary.
 
-A name matches as a whole, as in Kafka. Of RE2's syntax there are: literals, `.`, classes (`[a-z]`, `[^a-z]`,
-`[[:alpha:]]`, `\d`, `\w`, `\s` and their negations), `|`, groups (plain, `(?:`, named), `*` `+` `?` `{n,m}`
-and their lazy forms (which match the same names), `^` `$` `\A` `\z` `\b` `\B`, escapes, `\Q…\E`, and the
-flags `i` `m` `s` `U`. Unicode classes (`\p`) are refused: no topic has such a name.
+A name (of a topic, a client, a transactional id) matches as a whole, as in Kafka. Classes know the characters
+of ASCII and one that stands for all others. Of RE2's syntax there are: literals, `.`, classes (`[a-z]`,
+`[^a-z]`, `[[:alpha:]]`, `\d`, `\w`, `\s` and their negations), `|`, groups (plain, `(?:`, named), `*` `+` `?`
+`{n,m}` and their lazy forms (which match the same names), `^` `$` `\A` `\z` `\b` `\B`, escapes, `\Q…\E`, and
+the flags `i` `m` `s` `U`. Unicode classes (`\p`) are refused.
 """
 
 from __future__ import annotations
@@ -18,37 +18,42 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, NoReturn, TypeAlias
 
-ALPHABET: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
-"""What topic names are made of."""
+ASCII: Final = frozenset(map(chr, range(128)))
+OTHER: Final = "\ufffd"
+"""In classes: whatever is not ASCII."""
+ALPHABET: Final = ASCII | {OTHER}
+ANY: Final = ALPHABET - {"\n"}
 MAX_PATTERN_LENGTH: Final = 4096
 MAX_REPEAT: Final = 1000
 """As in RE2."""
 MAX_STATES: Final = 10_000
-DETERMINISTIC_STATES: Final = 1000
+MAX_STEPS: Final = 65_000
 MAX_DEPTH: Final = 100
 
-DIGITS: Final = frozenset(c for c in ALPHABET if c.isdigit())
-LETTERS: Final = frozenset(c for c in ALPHABET if c.isalpha())
+DIGITS: Final = frozenset("0123456789")
+LOWER: Final = frozenset("abcdefghijklmnopqrstuvwxyz")
+UPPER: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+LETTERS: Final = LOWER | UPPER
 WORD: Final = DIGITS | LETTERS | {"_"}
-UPPER: Final = frozenset(c for c in LETTERS if c.isupper())
-PERL_CLASSES: Final = {"d": DIGITS, "w": WORD, "s": frozenset[str]()}
+GRAPHIC: Final = frozenset(map(chr, range(33, 127)))
+PERL_CLASSES: Final = {"d": DIGITS, "w": WORD, "s": frozenset("\t\n\f\r ")}
 POSIX_CLASSES: Final = {
     "alnum": DIGITS | LETTERS,
     "alpha": LETTERS,
-    "ascii": ALPHABET,
-    "blank": frozenset[str](),
-    "cntrl": frozenset[str](),
+    "ascii": ASCII,
+    "blank": frozenset("\t "),
+    "cntrl": ASCII - GRAPHIC - {" "},
     "digit": DIGITS,
-    "graph": ALPHABET,
-    "lower": LETTERS - UPPER,
-    "print": ALPHABET,
-    "punct": frozenset("._-"),
-    "space": frozenset[str](),
+    "graph": GRAPHIC,
+    "lower": LOWER,
+    "print": GRAPHIC | {" "},
+    "punct": GRAPHIC - DIGITS - LETTERS,
+    "space": frozenset("\t\n\v\f\r "),
     "upper": UPPER,
     "word": WORD,
     "xdigit": DIGITS | frozenset("abcdefABCDEF"),
 }
-CONTROL_ESCAPES: Final = frozenset("aftnrv")
+CONTROL_ESCAPES: Final = {"a": "\a", "f": "\f", "t": "\t", "n": "\n", "r": "\r", "v": "\v"}
 
 
 class InvalidPatternError(ValueError):
@@ -96,7 +101,7 @@ def _inside_word_or_gap(before: str, after: str) -> bool:
     return not _at_word_boundary(before, after)
 
 
-class TopicPattern:
+class Pattern:
     """A compiled pattern. Raises InvalidPatternError."""
 
     def __init__(self, pattern: str) -> None:
@@ -122,12 +127,13 @@ class TopicPattern:
         key = (states, before, char)
         after = self._steps.get(key)
         if after is None:
-            if len(self._steps) >= DETERMINISTIC_STATES * len(ALPHABET):
+            if len(self._steps) >= MAX_STEPS:
                 self._steps.clear()
+            known = char if char in ASCII else OTHER
             after = frozenset(
                 state.next
                 for state in _closure(states, before, char)
-                if state.next is not None and char in state.chars
+                if state.next is not None and (char in state.chars or known in state.chars)
             )
             self._steps[key] = after
         return after
@@ -259,7 +265,7 @@ class _Parser:
         if char == "[":
             return self._one_of(self._class())
         if char == ".":
-            return self._one_of(ALPHABET)
+            return self._one_of(ANY)
         if char == "^":
             return self._where(_at_begin)
         if char == "$":
@@ -333,7 +339,7 @@ class _Parser:
         if char == "x":
             return self._in_case(self._hexadecimal())
         if char in CONTROL_ESCAPES:
-            return frozenset()
+            return frozenset(CONTROL_ESCAPES[char])
         if not char.isascii() or char.isalnum():
             self._fail(f"an escape that is not served: \\{char}")
         return self._in_case(char)
@@ -384,7 +390,7 @@ class _Parser:
         if escape == "x":
             return self._hexadecimal()
         if escape in CONTROL_ESCAPES:
-            return "\n"
+            return CONTROL_ESCAPES[escape]
         if not escape.isascii() or escape.isalnum():
             self._fail(f"an escape that is not served: \\{escape}")
         return escape
