@@ -10,7 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from streamkit.processing.app import App
-    from streamkit.processing.worker import Http
+    from streamkit.processing.worker.worker import Http
 
 EMBEDDED_DIR = Path(".streamkit")
 
@@ -117,8 +117,8 @@ def run_workers(
 ) -> int:
     """One worker in this process, or several under a supervisor. Their exit code."""
     from streamkit.cli.app_loader import load_app
-    from streamkit.processing.supervisor import Supervisor
-    from streamkit.processing.worker import run_on_loop, work
+    from streamkit.processing.worker.supervisor import Supervisor
+    from streamkit.processing.worker.worker import run_on_loop, work
 
     app = load_app(app_path)  # in the supervisor too: a misspelled app is one error, not one for each worker
     choices = choices or Choices()

@@ -514,7 +514,7 @@ class App:
 
 def _worker() -> Any:
     """The I/O side, loaded by those who run against a broker only."""
-    return importlib.import_module("streamkit.processing.worker")
+    return importlib.import_module("streamkit.processing.worker.worker")
 
 
 def checked_guarantee(guarantee: str) -> Guarantee:

@@ -19,8 +19,8 @@ import msgspec
 
 from streamkit.errors import UsageError
 from streamkit.processing.record import Headers, RawRecord
+from streamkit.processing.tasks.watermark import without_ours
 from streamkit.processing.units import duration_ms
-from streamkit.processing.watermark import without_ours
 
 PREFIX = "streamkit.dlq."
 

@@ -20,7 +20,7 @@ from streamkit.processing.state.views import How
 from streamkit.processing.topology import Node, TopicSpec
 
 if TYPE_CHECKING:
-    from streamkit.processing.fuse import At, Code
+    from streamkit.processing.tasks.fuse import At, Code
 
 K = TypeVar("K")
 V = TypeVar("V")

@@ -26,14 +26,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from streamkit.errors import NotFoundError, UsageError
-from streamkit.processing.agents import AgentRunner
-from streamkit.processing.fuse import Counts, SinkRecord
-from streamkit.processing.inflight import Place
 from streamkit.processing.partitioner import partition_for
 from streamkit.processing.record import Headers
 from streamkit.processing.serde import BYTES, UNDECLARED_KEY, Serde
-from streamkit.processing.task import Batch, Task, TaskOutput
+from streamkit.processing.tasks.fuse import Counts, SinkRecord
+from streamkit.processing.tasks.inflight import Place
+from streamkit.processing.tasks.task import Batch, Task, TaskOutput
 from streamkit.processing.topology import Plan, Timer, TopicSpec
+from streamkit.processing.worker.agents import AgentRunner
 
 if TYPE_CHECKING:
     from streamkit.processing.app import App

@@ -21,13 +21,13 @@ from streamkit.processing.error_policy import DeadLetter, ErrorPolicy
 from streamkit.processing.serde import Serde
 
 if TYPE_CHECKING:
-    from streamkit.processing.fuse import At, Code, Runtime
     from streamkit.processing.global_table import GlobalTable
     from streamkit.processing.operators.window import Window
     from streamkit.processing.state.operator_state import OperatorState
     from streamkit.processing.state.store import Store
     from streamkit.processing.state.views import TableView
     from streamkit.processing.table import Lease, Table
+    from streamkit.processing.tasks.fuse import At, Code, Runtime
 
 K = TypeVar("K")
 V = TypeVar("V")

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import streamkit as sk
-from streamkit.processing.inflight import InFlight, Item
+from streamkit.processing.tasks.inflight import InFlight, Item
 from streamkit.processing.testing import StoredRecord
 
 

@@ -16,10 +16,10 @@ from confluent_kafka import KafkaError, Message
 
 import streamkit as sk
 from streamkit.processing.kafka.source import by_partition
-from streamkit.processing.sink import Sink
-from streamkit.processing.source import Arrival
-from streamkit.processing.task import Task
-from streamkit.processing.task_runner import TaskRunner
+from streamkit.processing.tasks.task import Task
+from streamkit.processing.worker.sink import Sink
+from streamkit.processing.worker.source import Arrival
+from streamkit.processing.worker.task_runner import TaskRunner
 
 PLACE = ("in", 0)
 

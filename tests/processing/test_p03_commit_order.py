@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import streamkit as sk
-from streamkit.processing.checkpoint import CommitMetadata
-from streamkit.processing.task import Batch, Task
+from streamkit.processing.tasks.checkpoint import CommitMetadata
+from streamkit.processing.tasks.task import Batch, Task
 from streamkit.processing.testing import StoredRecord
 
 PLACE = ("in", 0)

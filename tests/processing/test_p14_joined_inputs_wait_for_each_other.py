@@ -6,12 +6,12 @@ import json
 from typing import Any
 
 import streamkit as sk
-from streamkit.processing import intake
-from streamkit.processing.intake import Intake
-from streamkit.processing.source import Arrival
-from streamkit.processing.task import Task
-from streamkit.processing.task_runner import TaskRunner
+from streamkit.processing.tasks import intake
+from streamkit.processing.tasks.intake import Intake
+from streamkit.processing.tasks.task import Task
 from streamkit.processing.testing import StoredRecord
+from streamkit.processing.worker.source import Arrival
+from streamkit.processing.worker.task_runner import TaskRunner
 
 ROWS, STREAM = ("rows", 0), ("stream", 0)
 

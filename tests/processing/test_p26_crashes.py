@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import streamkit as sk
-from streamkit.processing.checkpoint import Checkpoint
-from streamkit.processing.inflight import Place
-from streamkit.processing.task import Batch, Task
+from streamkit.processing.tasks.checkpoint import Checkpoint
+from streamkit.processing.tasks.inflight import Place
+from streamkit.processing.tasks.task import Batch, Task
 from streamkit.processing.testing import Log, StoredRecord
 from streamkit.processing.topology import Plan
 

@@ -8,9 +8,9 @@ import pytest
 
 import streamkit as sk
 from streamkit.errors import RefusedError
-from streamkit.processing.agents import AgentRunner
-from streamkit.processing.task import Batch, Task
+from streamkit.processing.tasks.task import Batch, Task
 from streamkit.processing.testing import StoredRecord
+from streamkit.processing.worker.agents import AgentRunner
 
 
 async def test_a_late_completion_is_refused() -> None:

@@ -20,7 +20,7 @@ from streamkit.errors import RefusedError
 from streamkit.processing.kafka.settings import KafkaSettings, reader_settings
 from streamkit.processing.kafka.source import by_partition
 from streamkit.processing.record import RawRecord
-from streamkit.processing.source import Arrival, Partition
+from streamkit.processing.worker.source import Arrival, Partition
 
 ROUND_RECORDS = 4_000
 SLICE_RECORDS = 500

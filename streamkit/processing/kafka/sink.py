@@ -17,7 +17,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streamkit.errors import StreamkitError
-from streamkit.processing.fuse import SinkRecord
+from streamkit.processing.tasks.fuse import SinkRecord
 from streamkit.runtime.contracts.clock import Clock
 
 FULL_RECORDS = 200_000

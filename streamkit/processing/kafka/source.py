@@ -35,7 +35,7 @@ from confluent_kafka import (
 from streamkit.errors import BrokerUnreachableError, RefusedError, StreamkitError
 from streamkit.processing.kafka.client_thread import ClientThread
 from streamkit.processing.kafka.settings import KafkaSettings, consumer_settings
-from streamkit.processing.source import Arrival, Listener, Partition, Position
+from streamkit.processing.worker.source import Arrival, Listener, Partition, Position
 
 ROUNDS = 2
 ROUND_RECORDS = 10_000

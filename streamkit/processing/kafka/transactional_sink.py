@@ -22,11 +22,11 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streamkit.errors import RefusedError, StreamkitError
-from streamkit.processing.fuse import SinkRecord
-from streamkit.processing.inflight import Place
 from streamkit.processing.kafka.settings import KafkaSettings, shared_settings, transactional_settings
 from streamkit.processing.kafka.sink import PATIENT_POLLS, POLL_S, SLOW_POLL_S, KafkaSink
-from streamkit.processing.source import Position
+from streamkit.processing.tasks.fuse import SinkRecord
+from streamkit.processing.tasks.inflight import Place
+from streamkit.processing.worker.source import Position
 from streamkit.runtime.contracts.clock import Clock
 
 REQUEST_S = 5.0

@@ -13,7 +13,7 @@ from streamkit.processing.operators.map import function_name
 from streamkit.processing.topology import Node
 
 if TYPE_CHECKING:
-    from streamkit.processing.fuse import At, Code
+    from streamkit.processing.tasks.fuse import At, Code
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from streamkit.processing.function_fingerprint import function_fingerprint
-from streamkit.processing.fuse import At
 from streamkit.processing.operators.map import function_name, serde_of_result
 from streamkit.processing.serde import Serde
 from streamkit.processing.state.foreign_keys import (
@@ -30,11 +29,12 @@ from streamkit.processing.state.foreign_keys import (
 from streamkit.processing.state.operator_state import OperatorState
 from streamkit.processing.state.store import Store
 from streamkit.processing.state.views import How, TableView, joined
+from streamkit.processing.tasks.fuse import At
+from streamkit.processing.tasks.watermark import with_stream_time, without_ours
 from streamkit.processing.topology import Border, Node, Stateful, TableNode
-from streamkit.processing.watermark import with_stream_time, without_ours
 
 if TYPE_CHECKING:
-    from streamkit.processing.fuse import Code, Runtime
+    from streamkit.processing.tasks.fuse import Code, Runtime
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

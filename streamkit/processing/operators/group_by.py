@@ -15,15 +15,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from streamkit.processing.fuse import At
 from streamkit.processing.operators.map import function_name
 from streamkit.processing.operators.source import decode_value
 from streamkit.processing.serde import Serde
+from streamkit.processing.tasks.fuse import At
+from streamkit.processing.tasks.watermark import with_stream_time, without_ours
 from streamkit.processing.topology import Border
-from streamkit.processing.watermark import with_stream_time, without_ours
 
 if TYPE_CHECKING:
-    from streamkit.processing.fuse import Code
+    from streamkit.processing.tasks.fuse import Code
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

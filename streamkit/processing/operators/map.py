@@ -14,7 +14,7 @@ from streamkit.processing.serde import JSON, Serde, value_serde
 from streamkit.processing.topology import Node
 
 if TYPE_CHECKING:
-    from streamkit.processing.fuse import At, Code
+    from streamkit.processing.tasks.fuse import At, Code
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

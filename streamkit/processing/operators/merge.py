@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from streamkit.processing.topology import Node
 
 if TYPE_CHECKING:
-    from streamkit.processing.fuse import At, Code
+    from streamkit.processing.tasks.fuse import At, Code
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -21,7 +21,7 @@ from streamkit.processing.state.store import Store
 from streamkit.processing.topology import Stateful
 
 if TYPE_CHECKING:
-    from streamkit.processing.fuse import At, Code
+    from streamkit.processing.tasks.fuse import At, Code
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

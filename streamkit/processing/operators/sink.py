@@ -9,7 +9,7 @@ from streamkit.processing.serde import JSON_KEY, UNDECLARED_KEY
 from streamkit.processing.topology import Node, TopicSpec
 
 if TYPE_CHECKING:
-    from streamkit.processing.fuse import At, Code
+    from streamkit.processing.tasks.fuse import At, Code
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

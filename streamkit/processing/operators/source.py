@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from streamkit.processing.error_policy import ErrorPolicy
-from streamkit.processing.fuse import At
 from streamkit.processing.serde import UNDECLARED_KEY, Serde
+from streamkit.processing.tasks.fuse import At
 from streamkit.processing.topology import Entry, TopicSpec
 from streamkit.processing.units import instant_ms
 
 if TYPE_CHECKING:
-    from streamkit.processing.fuse import Code
+    from streamkit.processing.tasks.fuse import Code
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

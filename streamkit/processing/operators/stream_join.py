@@ -21,7 +21,7 @@ from streamkit.processing.state.views import How
 from streamkit.processing.topology import Node, Stateful
 
 if TYPE_CHECKING:
-    from streamkit.processing.fuse import At, Code
+    from streamkit.processing.tasks.fuse import At, Code
 
 ALONE = {"inner": frozenset[int](), "left": frozenset((LEFT,)), "outer": frozenset((LEFT, RIGHT))}
 LATE_PORTS = ("late", "late-right")

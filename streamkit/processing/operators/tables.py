@@ -21,7 +21,7 @@ from streamkit.processing.state.views import How, JoinedView, TableView, joined
 from streamkit.processing.topology import Node, Stateful, TableNode
 
 if TYPE_CHECKING:
-    from streamkit.processing.fuse import At, Code, Runtime
+    from streamkit.processing.tasks.fuse import At, Code, Runtime
 
 V = TypeVar("V")
 

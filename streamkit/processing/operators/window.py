@@ -42,7 +42,7 @@ from streamkit.processing.windows import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamkit.processing.fuse import At, Code
+    from streamkit.processing.tasks.fuse import At, Code
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from streamkit.processing.fuse import SinkRecord
 from streamkit.processing.record import RawRecord
 from streamkit.processing.state.store import Change, Store
+from streamkit.processing.tasks.fuse import SinkRecord
 
 
 def to_records(changes: Iterable[Change], partition: int, now_ms: int) -> list[SinkRecord]:

@@ -24,7 +24,7 @@ from streamkit.processing.accumulators import Accumulator, Layout
 from streamkit.processing.serde import Serde
 from streamkit.processing.state.operator_state import Computed
 from streamkit.processing.state.store import Change, Store
-from streamkit.processing.watermark import NEVER
+from streamkit.processing.tasks.watermark import NEVER
 from streamkit.processing.windows import Hopping, Sliding
 
 _encode = msgspec.json.Encoder().encode

@@ -20,7 +20,7 @@ from streamkit.processing.serde import Serde
 from streamkit.processing.state.operator_state import Computed
 from streamkit.processing.state.store import Change, Store
 from streamkit.processing.state.windows import passed
-from streamkit.processing.watermark import NEVER
+from streamkit.processing.tasks.watermark import NEVER
 from streamkit.processing.windows import Emit, Every, Session
 
 _encode = msgspec.json.Encoder().encode

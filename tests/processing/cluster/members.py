@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from streamkit.processing.app import App
-from streamkit.processing.member import Member
-from streamkit.processing.worker import assembled
+from streamkit.processing.worker.member import Member
+from streamkit.processing.worker.worker import assembled
 from streamkit.telemetry.instruments import Registry
 
 WAIT_S = 30.0

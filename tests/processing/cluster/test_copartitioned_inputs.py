@@ -11,7 +11,7 @@ import pytest
 
 import streamkit as sk
 from streamkit.errors import StreamkitError
-from streamkit.processing.source import Position
+from streamkit.processing.worker.source import Position
 from tests.processing.cluster.members import Running, running, until
 from tests.support.worker_process import Outside
 

@@ -13,7 +13,7 @@ from streamkit.errors import RefusedError
 from streamkit.processing.kafka import changelog_reader
 from streamkit.processing.kafka.changelog_reader import KafkaChangelogReader
 from streamkit.processing.record import RawRecord
-from streamkit.processing.source import Partition
+from streamkit.processing.worker.source import Partition
 from tests.processing.cluster.members import running, until
 from tests.support.worker_process import Outside
 

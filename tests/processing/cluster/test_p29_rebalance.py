@@ -10,8 +10,8 @@ from random import choice
 import pytest
 
 import streamkit as sk
-from streamkit.processing import member as member_module
 from streamkit.processing.partitioner import partition_for
+from streamkit.processing.worker import member as member_module
 from tests.processing.cluster.members import Running, running, until
 from tests.support.worker_process import Outside
 

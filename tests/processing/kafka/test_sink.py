@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from streamkit.processing.fuse import SinkRecord
 from streamkit.processing.kafka.settings import producer_settings
 from streamkit.processing.kafka.sink import KafkaSink
+from streamkit.processing.tasks.fuse import SinkRecord
 from streamkit.runtime.os.clock import SystemClock
 from tests.support.broker_process import BrokerProcess
 from tests.support.worker_process import Outside

@@ -11,9 +11,9 @@ from collections import Counter
 import msgspec
 
 from streamkit.processing.error_policy import DeadLetter, ErrorPolicy, Fail, Skip, dead_letter_headers
-from streamkit.processing.inflight import Place
 from streamkit.processing.record import RawRecord
-from streamkit.processing.task_assembly import Assembly, Chain
+from streamkit.processing.tasks.assembly import Assembly, Chain
+from streamkit.processing.tasks.inflight import Place
 from streamkit.processing.topology import Node
 
 Letter = tuple[bytes | None, bytes | None, int]  # value, key, event time

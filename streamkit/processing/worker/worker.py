@@ -31,11 +31,11 @@ from streamkit.processing.kafka.sink import KafkaSink
 from streamkit.processing.kafka.source import KafkaSource
 from streamkit.processing.kafka.topics import Topics
 from streamkit.processing.kafka.transactional_sink import KafkaTransactionalSink
-from streamkit.processing.member import Member
-from streamkit.processing.preparation import create_declared, prepare
-from streamkit.processing.rocksdb import StateDirectory
 from streamkit.processing.state.store import Store
 from streamkit.processing.topology import Plan
+from streamkit.processing.worker.member import Member
+from streamkit.processing.worker.preparation import create_declared, prepare
+from streamkit.processing.worker.rocksdb import StateDirectory
 from streamkit.runtime.os.clock import SystemClock
 from streamkit.telemetry import logs
 from streamkit.telemetry.exposition import TelemetryServer

@@ -21,12 +21,12 @@ from time import perf_counter
 
 import msgspec
 
-from streamkit.processing.checkpoint import Checkpoint, CommitMetadata
-from streamkit.processing.inflight import Place
-from streamkit.processing.metrics import CommitMetrics
-from streamkit.processing.sink import Sink
-from streamkit.processing.source import Position, Source
-from streamkit.processing.task_runner import TaskRunner
+from streamkit.processing.tasks.checkpoint import Checkpoint, CommitMetadata
+from streamkit.processing.tasks.inflight import Place
+from streamkit.processing.worker.metrics import CommitMetrics
+from streamkit.processing.worker.sink import Sink
+from streamkit.processing.worker.source import Position, Source
+from streamkit.processing.worker.task_runner import TaskRunner
 from streamkit.runtime.contracts.clock import Clock
 
 ENDS_PAUSE_S = 0.2

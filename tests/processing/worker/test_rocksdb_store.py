@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from streamkit.errors import RefusedError
-from streamkit.processing.rocksdb import StateDirectory
 from streamkit.processing.state.store import Change, DamagedStoreError
+from streamkit.processing.worker.rocksdb import StateDirectory
 
 NAMES = ["counts"]
 

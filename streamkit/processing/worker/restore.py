@@ -15,10 +15,10 @@ from typing import Protocol
 
 import structlog
 
-from streamkit.processing.inflight import Place
 from streamkit.processing.record import RawRecord
 from streamkit.processing.state.store import Store
-from streamkit.processing.task import Task
+from streamkit.processing.tasks.inflight import Place
+from streamkit.processing.tasks.task import Task
 from streamkit.telemetry.instruments import Family, Gauge
 
 Span = tuple[int, int]  # offsets: from, to (exclusive)

@@ -15,8 +15,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from streamkit.processing.fuse import At, Code, Compiled, Counts, SinkRecord, compile_loop, compile_push
-from streamkit.processing.inflight import InFlight, Item, Lanes, Place
 from streamkit.processing.operators.agent import Agent
 from streamkit.processing.record import RawRecord
 from streamkit.processing.state.memory import MemoryStore
@@ -24,8 +22,10 @@ from streamkit.processing.state.operator_state import OperatorState
 from streamkit.processing.state.store import Store
 from streamkit.processing.state.views import TableView
 from streamkit.processing.table import Scope, TableState
+from streamkit.processing.tasks.fuse import At, Code, Compiled, Counts, SinkRecord, compile_loop, compile_push
+from streamkit.processing.tasks.inflight import InFlight, Item, Lanes, Place
+from streamkit.processing.tasks.watermark import NEVER, Input, Mark, TaskClock
 from streamkit.processing.topology import Border, Entry, Node, Plan, Stateful, Subtopology, TableNode
-from streamkit.processing.watermark import NEVER, Input, Mark, TaskClock
 
 
 class Chain:

@@ -10,9 +10,9 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterable
 from time import monotonic
 
-from streamkit.processing.inflight import Place
-from streamkit.processing.task_runner import TaskRunner
-from streamkit.processing.watermark import NEVER
+from streamkit.processing.tasks.inflight import Place
+from streamkit.processing.tasks.watermark import NEVER
+from streamkit.processing.worker.task_runner import TaskRunner
 from streamkit.runtime.contracts.clock import Clock
 from streamkit.telemetry.instruments import Registry
 

@@ -14,8 +14,8 @@ from typing import Any
 import structlog
 
 from streamkit.errors import DeadlineError, UsageError
-from streamkit.processing.checkpoint import check_room
 from streamkit.processing.kafka.topics import COMPACTION_LAG, Topics
+from streamkit.processing.tasks.checkpoint import check_room
 from streamkit.processing.topology import Plan, TopicPlan, TopicSpec, Topology
 
 VISIBLE_S = 15.0

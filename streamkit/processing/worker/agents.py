@@ -15,11 +15,11 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from typing import Any, cast
 
-from streamkit.processing.inflight import HEADERS, KEY, RAW, TIME, VALUE, Item, Lane
 from streamkit.processing.record import Record, wants_record
 from streamkit.processing.table import Lease, Scope
-from streamkit.processing.task import Task
-from streamkit.processing.task_assembly import AgentPort
+from streamkit.processing.tasks.assembly import AgentPort
+from streamkit.processing.tasks.inflight import HEADERS, KEY, RAW, TIME, VALUE, Item, Lane
+from streamkit.processing.tasks.task import Task
 
 SLICE_S = 0.001  # user code that never waits gives the loop back this often
 LOOK_EVERY = 64  # records between two looks at the clock

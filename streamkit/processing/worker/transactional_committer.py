@@ -16,13 +16,13 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable
 from time import monotonic, perf_counter
 
-from streamkit.processing.checkpoint import Checkpoint, CommitMetadata
-from streamkit.processing.committer import ENDS_PAUSE_S, REPEAT_MS, changelogs_of, offsets_of
-from streamkit.processing.inflight import Place
-from streamkit.processing.metrics import CommitMetrics
-from streamkit.processing.sink import TransactionalSink
-from streamkit.processing.source import Source
-from streamkit.processing.task_runner import TaskRunner
+from streamkit.processing.tasks.checkpoint import Checkpoint, CommitMetadata
+from streamkit.processing.tasks.inflight import Place
+from streamkit.processing.worker.committer import ENDS_PAUSE_S, REPEAT_MS, changelogs_of, offsets_of
+from streamkit.processing.worker.metrics import CommitMetrics
+from streamkit.processing.worker.sink import TransactionalSink
+from streamkit.processing.worker.source import Source
+from streamkit.processing.worker.task_runner import TaskRunner
 from streamkit.runtime.contracts.clock import Clock
 
 Standing = tuple[dict[Place, int], dict[Place, CommitMetadata]]  # offsets, and what was committed with them

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import cast
 
 import streamkit as sk
-from streamkit.processing.committer import REPEAT_MS, Committer
-from streamkit.processing.fuse import SinkRecord
-from streamkit.processing.metrics import CommitMetrics
-from streamkit.processing.source import Arrival, Partition, Position, Source
-from streamkit.processing.task import Task
-from streamkit.processing.task_runner import TaskRunner
+from streamkit.processing.tasks.fuse import SinkRecord
+from streamkit.processing.tasks.task import Task
 from streamkit.processing.testing import StoredRecord
+from streamkit.processing.worker.committer import REPEAT_MS, Committer
+from streamkit.processing.worker.metrics import CommitMetrics
+from streamkit.processing.worker.source import Arrival, Partition, Position, Source
+from streamkit.processing.worker.task_runner import TaskRunner
 from streamkit.telemetry.instruments import Registry
 
 CHANGELOG = "commits-counts-changelog"

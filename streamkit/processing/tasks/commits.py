@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from streamkit.processing.checkpoint import Checkpoint, CommitMetadata, check_fingerprints, fingerprint
-from streamkit.processing.fuse import SinkRecord
-from streamkit.processing.inflight import Place
 from streamkit.processing.record import RawRecord
 from streamkit.processing.state import changelog
 from streamkit.processing.state.operator_state import OperatorState
 from streamkit.processing.table import TableState
-from streamkit.processing.task_assembly import Assembly
+from streamkit.processing.tasks.assembly import Assembly
+from streamkit.processing.tasks.checkpoint import Checkpoint, CommitMetadata, check_fingerprints, fingerprint
+from streamkit.processing.tasks.fuse import SinkRecord
+from streamkit.processing.tasks.inflight import Place
+from streamkit.processing.tasks.watermark import NEVER, Input, Mark, mark_headers
 from streamkit.processing.topology import Border
-from streamkit.processing.watermark import NEVER, Input, Mark, mark_headers
 
 
 class Commits:

@@ -30,21 +30,21 @@ from typing import Any
 import msgspec
 import orjson
 
-from streamkit.processing.checkpoint import Checkpoint, CommitMetadata
-from streamkit.processing.fuse import Compiled, Counts, SinkRecord
-from streamkit.processing.inflight import HEADERS, KEY, RAW, STREAM_TIME, TIME, VALUE, Item, Place
 from streamkit.processing.operators.tables import Lookup
 from streamkit.processing.record import RawRecord
 from streamkit.processing.serde import UNDECLARED_KEY
-from streamkit.processing.settlement import Settlement, TaskFailure
 from streamkit.processing.state.operator_state import Computed
 from streamkit.processing.state.rows import Rows, VersionedRows
 from streamkit.processing.state.store import Store
 from streamkit.processing.table import Lease, Scope
-from streamkit.processing.task_assembly import AgentPort, Assembly, Chain
-from streamkit.processing.task_commits import Commits
+from streamkit.processing.tasks.assembly import AgentPort, Assembly, Chain
+from streamkit.processing.tasks.checkpoint import Checkpoint, CommitMetadata
+from streamkit.processing.tasks.commits import Commits
+from streamkit.processing.tasks.fuse import Compiled, Counts, SinkRecord
+from streamkit.processing.tasks.inflight import HEADERS, KEY, RAW, STREAM_TIME, TIME, VALUE, Item, Place
+from streamkit.processing.tasks.settlement import Settlement, TaskFailure
+from streamkit.processing.tasks.watermark import NEVER
 from streamkit.processing.topology import Border, Node, Plan, Stateful, Subtopology, ancestors
-from streamkit.processing.watermark import NEVER
 
 
 class Batch(msgspec.Struct, frozen=True):

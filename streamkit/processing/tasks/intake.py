@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Container, Sequence
 
-from streamkit.processing.inflight import Place
 from streamkit.processing.record import RawRecord
-from streamkit.processing.source import Arrival
+from streamkit.processing.tasks.inflight import Place
+from streamkit.processing.worker.source import Arrival
 
 MOST_HELD = 100_000
 

@@ -31,20 +31,20 @@ import msgspec
 import structlog
 
 from streamkit.errors import StreamkitError
-from streamkit.processing.committer import Committer
-from streamkit.processing.inflight import Place
-from streamkit.processing.metrics import LoopLag, WorkerMetrics
 from streamkit.processing.record import RawRecord
-from streamkit.processing.restore import ChangelogReader, restore
-from streamkit.processing.settlement import TaskFailure
-from streamkit.processing.sink import Sink, TransactionalSink
-from streamkit.processing.source import Arrival, Partition, Position, Source
 from streamkit.processing.state.store import DamagedStoreError, Store
 from streamkit.processing.table import CACHED
-from streamkit.processing.task import Task
-from streamkit.processing.task_runner import TaskRunner
+from streamkit.processing.tasks.inflight import Place
+from streamkit.processing.tasks.settlement import TaskFailure
+from streamkit.processing.tasks.task import Task
 from streamkit.processing.topology import Plan, Timer
-from streamkit.processing.transactional_committer import TransactionalCommitter
+from streamkit.processing.worker.committer import Committer
+from streamkit.processing.worker.metrics import LoopLag, WorkerMetrics
+from streamkit.processing.worker.restore import ChangelogReader, restore
+from streamkit.processing.worker.sink import Sink, TransactionalSink
+from streamkit.processing.worker.source import Arrival, Partition, Position, Source
+from streamkit.processing.worker.task_runner import TaskRunner
+from streamkit.processing.worker.transactional_committer import TransactionalCommitter
 from streamkit.runtime.contracts.clock import Clock
 from streamkit.telemetry.instruments import Registry
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import perf_counter
 
-from streamkit.processing.agents import AgentRunner
-from streamkit.processing.inflight import Place
-from streamkit.processing.intake import Intake
-from streamkit.processing.sink import Sink
-from streamkit.processing.source import Arrival
-from streamkit.processing.task import Batch, Task, TaskOutput
+from streamkit.processing.tasks.inflight import Place
+from streamkit.processing.tasks.intake import Intake
+from streamkit.processing.tasks.task import Batch, Task, TaskOutput
+from streamkit.processing.worker.agents import AgentRunner
+from streamkit.processing.worker.sink import Sink
+from streamkit.processing.worker.source import Arrival
 
 SLICE_S = 0.001
 SLICE_RECORDS = (16, 4_000)  # bounds of what may be tried in one slice

@@ -19,9 +19,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from streamkit.errors import RefusedError, UsageError
-from streamkit.processing.fuse import SinkRecord
-from streamkit.processing.inflight import Place
-from streamkit.processing.watermark import Mark
+from streamkit.processing.tasks.fuse import SinkRecord
+from streamkit.processing.tasks.inflight import Place
+from streamkit.processing.tasks.watermark import Mark
 
 METADATA_LIMIT = 4000  # bytes; Kafka's offset.metadata.max.bytes is 4096
 MOST = 10**18  # as long as an offset or a time can be in practice

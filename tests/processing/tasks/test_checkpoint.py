@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from streamkit.errors import UsageError
-from streamkit.processing.checkpoint import METADATA_LIMIT, CommitMetadata, check_room
-from streamkit.processing.watermark import Mark
+from streamkit.processing.tasks.checkpoint import METADATA_LIMIT, CommitMetadata, check_room
+from streamkit.processing.tasks.watermark import Mark
 
 CHANGELOGS = {f"größen-{i}-changelog": 10**12 for i in range(70)}
 MARKS = [Mark(i, 1_700_000_000_000 + i, False) for i in range(500)]

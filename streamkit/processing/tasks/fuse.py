@@ -39,8 +39,8 @@ from streamkit.processing.record import RawRecord, Record, wants_record
 from streamkit.processing.serde import NOT_NULL, Serde
 
 if TYPE_CHECKING:
+    from streamkit.processing.tasks.watermark import Mark
     from streamkit.processing.topology import Entry, Node
-    from streamkit.processing.watermark import Mark
 
 # value, key, timestamp in ms, headers, partition (None: the partitioner chooses)
 SinkRecord = tuple[bytes | None, bytes | None, int, list[tuple[str, bytes | None]] | None, int | None]

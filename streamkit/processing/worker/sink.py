@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from streamkit.processing.fuse import SinkRecord
-from streamkit.processing.inflight import Place
-from streamkit.processing.source import Position
+from streamkit.processing.tasks.fuse import SinkRecord
+from streamkit.processing.tasks.inflight import Place
+from streamkit.processing.worker.source import Position
 
 
 class Sink(Protocol):
