@@ -314,7 +314,7 @@ def test_g6_holds_while_the_leader_of_a_partition_is_stopped(three: BrokerCluste
     producer = producer_of(three, an_id(three, topic, coordinator), timeout_ms=2_000)
     producer.begin_transaction()
     spread(producer, topic, "open")
-    time.sleep(1.5)
+    time.sleep(1.5)  # the transaction times out before its partition's leader is found missing
     process = three[stopped].process
     assert process is not None
     process.send_signal(signal.SIGSTOP)

@@ -338,11 +338,11 @@ async def test_a_smaller_isr_commits_nothing_by_an_earlier_min_insync_replicas(
             await cluster.tell(raised)
             assert (await wire.produce(batch(b"leader only"), acks=1)).error_code == 0
             if at_once:
-                await asyncio.sleep(0.3)  # 2 is not on its way in any more
+                await cluster.until(lambda: leader.leader is not None and leader.leader.proposal is not None)
                 await cluster.change(isr=[1])
             else:
                 await cluster.until(lambda: cluster.partition.isr == (1,))
-                await asyncio.sleep(0.2)  # the answer has been here
+                await cluster.until(lambda: leader.leader is not None and leader.leader.isr == (1,))
                 assert leader.high_watermark == 1
             cluster.deaf = set()
             await cluster.catch_up()

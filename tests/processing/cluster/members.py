@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
+
+import pytest
 
 from streamkit.processing.app import App
 from streamkit.processing.worker.member import Member
+from streamkit.processing.worker.task_runner import TaskRunner
 from streamkit.processing.worker.worker import assembled
 from streamkit.telemetry.instruments import Registry
 
@@ -42,6 +45,22 @@ async def running(app: App, bootstrap: str) -> AsyncIterator[Running]:
         finally:
             member.stop()
             await asyncio.wait_for(task, WAIT_S)
+
+
+async def commits_tried(running: Running, times: int = 3) -> None:
+    """So many commits later: whatever could move has moved."""
+    committer, tried = running.member._committer, 0
+    commit = committer.commit
+
+    async def counted(runners: Collection[TaskRunner]) -> bool:
+        nonlocal tried
+        done = await commit(runners)
+        tried += 1
+        return done
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(committer, "commit", counted)
+        await until(lambda: tried >= times, "commits are tried")
 
 
 async def until(check: Callable[[], bool], what: str = "") -> None:

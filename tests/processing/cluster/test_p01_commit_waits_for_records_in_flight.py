@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import streamkit as sk
-from tests.processing.cluster.members import running, until
+from tests.processing.cluster.members import commits_tried, running, until
 from tests.support.worker_process import Outside
 
 
@@ -32,7 +32,7 @@ async def test_committed_stays_at_the_record_in_flight(
         await until(lambda: len(finished) == 14)
         await until(lambda: outside.committed(name, f"{name}-in") == [10])
         await until(lambda: bool(first.member.metrics.commits._last.value))
-        await asyncio.sleep(0.2)  # several more commits are due, and none may move
+        await commits_tried(first)
         assert outside.committed(name, f"{name}-in") == [10]
         stuck.set()
     seen.clear()

@@ -8,7 +8,7 @@ import pytest
 
 import streamkit as sk
 from streamkit.errors import StreamkitError
-from tests.processing.cluster.members import running, until
+from tests.processing.cluster.members import commits_tried, running, until
 from tests.support.worker_process import Outside
 
 
@@ -28,7 +28,7 @@ async def test_nothing_is_visible_before_all_in_flight_is_done(outside: Outside,
         await until(lambda: bool(worker.tasks))
         await asyncio.to_thread(outside.send, f"{name}-in", range(5), str)
         await until(lambda: done == [1, 2, 3, 4])
-        await asyncio.sleep(0.5)
+        await commits_tried(worker)
         assert outside.read(f"{name}-out") == []
         assert outside.committed(name, f"{name}-in") == [-1001]
         held.set()

@@ -1,39 +1,21 @@
-"""P2: offsets that transactions leave without a record hold no commit back; the lag is 0.
-
-Needs a broker with transactions, which ours is not yet:
-
-    STREAMKIT_TEST_BOOTSTRAP=host:9092 pytest -m slow tests/processing/cluster/test_p02_transaction_markers.py
-"""
+"""P2: offsets that transactions leave without a record hold no commit back; the lag is 0."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import Producer
 
 import streamkit as sk
 from tests.processing.cluster.members import running, until
 from tests.support.worker_process import Outside
 
 
-@pytest.fixture
-def transactions(outside: Outside, name: str) -> Iterator[Producer]:
-    conf = {"bootstrap.servers": outside.bootstrap, "transactional.id": name, "log_level": 0}
-    producer = Producer(conf)
-    try:
-        producer.init_transactions(10)
-    except KafkaException as error:
-        pytest.skip(f"transactions: {error.args[0].str()}")
-    yield producer
-
-
-@pytest.mark.slow
-async def test_the_committed_offset_passes_markers_and_aborted_records(
-    outside: Outside, name: str, transactions: Producer
-) -> None:
+async def test_the_committed_offset_passes_markers_and_aborted_records(outside: Outside, name: str) -> None:
     topic = f"{name}-in"
     outside.create(topic)
+    transactions = Producer(
+        {"bootstrap.servers": outside.bootstrap, "transactional.id": name, "log_level": 0}
+    )
+    transactions.init_transactions(10)
 
     def transact(*values: int, commit: bool) -> None:
         transactions.begin_transaction()

@@ -34,10 +34,11 @@ async def test_no_offset_moves_before_its_outputs_are_acknowledged(
 
         monkeypatch.setattr(one.member._sink, "flush", delayed)
         await until(lambda: bool(one.member._committer._pending), "a commit is under way")
-        await asyncio.sleep(0.3)  # many commits are due
+        await asyncio.to_thread(outside.send, f"{name}-in", range(10))
+        await until(lambda: len(outside.read(f"{name}-out")) == 20, "work goes on meanwhile")
         assert outside.committed(name, f"{name}-in") == [-1001]
         acknowledged.set()
-        await until(lambda: outside.committed(name, f"{name}-in") == [10])
+        await until(lambda: outside.committed(name, f"{name}-in") == [20])
 
 
 async def test_a_refused_delivery_stops_the_worker_at_its_offsets(
