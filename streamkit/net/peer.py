@@ -37,6 +37,10 @@ class PeerUnreachableError(PeerError):
     """There was no connection to send it on, so nobody has seen it."""
 
 
+class PeerRefusedError(PeerUnreachableError):
+    """Its machine says that nobody listens at the address: its process is gone."""
+
+
 class PeerLostError(PeerError):
     """The connection ended first; whether the request was carried out is unknown."""
 
@@ -96,6 +100,8 @@ class Peer(asyncio.BufferedProtocol):
                 await network.connect(host, port, lambda: peer)
         except TimeoutError:
             raise PeerUnreachableError(f"{peer.address} did not accept within {timeout_ms:.0f} ms") from None
+        except ConnectionRefusedError:
+            raise PeerRefusedError(f"{peer.address}: nobody listens there") from None
         except OSError as error:
             raise PeerUnreachableError(f"{peer.address}: {error.strerror or error}") from None
         return peer

@@ -150,6 +150,7 @@ class Group:
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
             "session.timeout.ms": 6_000,
+            "heartbeat.interval.ms": 500,
             "reconnect.backoff.max.ms": 200,
             "socket.timeout.ms": socket_timeout_ms,
         }

@@ -12,7 +12,15 @@ import pytest
 from streamkit.net.budget import Budget
 from streamkit.net.connection import Connection, Exchange, Limits
 from streamkit.net.listener import Listener
-from streamkit.net.peer import Link, Peer, PeerError, PeerLostError, PeerTimeoutError, PeerUnreachableError
+from streamkit.net.peer import (
+    Link,
+    Peer,
+    PeerError,
+    PeerLostError,
+    PeerRefusedError,
+    PeerTimeoutError,
+    PeerUnreachableError,
+)
 from streamkit.protocol.api import APIS
 from streamkit.protocol.codec import decode
 from streamkit.protocol.framing import RequestHeader, decode_request, encode_response
@@ -244,7 +252,7 @@ async def test_a_link_says_at_once_that_nobody_listens() -> None:
     async with far_node() as far:
         port = far.port
     link = Link(TcpNetwork(), "127.0.0.1", port, client_id="t")
-    with pytest.raises(PeerUnreachableError, match=f"127.0.0.1:{port}"):
+    with pytest.raises(PeerRefusedError, match=f"127.0.0.1:{port}"):
         await link.call(DescribeClusterRequest(), 0, PATIENCE_MS)
 
 

@@ -120,6 +120,11 @@ class Controller:
         if stale_reason(self.image, broker_id, broker_epoch) is ErrorCode.NONE:
             self.sessions.doubt(broker_id, self._clock.monotonic_ms())
 
+    def gone(self, broker_id: int, broker_epoch: int) -> None:
+        """The broker's process has ended."""
+        if stale_reason(self.image, broker_id, broker_epoch) is ErrorCode.NONE:
+            self.sessions.gone(broker_id, self._clock.monotonic_ms())
+
     def heartbeat(self, request: BrokerHeartbeatRequest) -> Decision[BrokerHeartbeatResponse]:
         return self._brokers().heartbeat(request)
 

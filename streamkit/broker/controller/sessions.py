@@ -6,7 +6,8 @@ led to the election, unless it speaks up. The broker of the active controller's 
 because whoever looks at it is it.
 
 A broker whose connection was closed is most likely gone: a process that dies takes its connections along. One
-that lives makes another for its next heartbeat, so two heartbeats are all the time it gets.
+that lives makes another for its next heartbeat, so two heartbeats are all the time it gets; none at all where
+the machine says that nobody listens any more.
 """
 
 from __future__ import annotations
@@ -60,6 +61,12 @@ class Sessions:
         contact = self._contacts.get(broker_id)
         if contact is not None:
             contact.valid_until_ms = min(contact.valid_until_ms, now_ms + self._grace_ms)
+
+    def gone(self, broker_id: int, now_ms: int) -> None:
+        """There is no such process any more."""
+        contact = self._contacts.get(broker_id)
+        if contact is not None:
+            contact.valid_until_ms = min(contact.valid_until_ms, now_ms)
 
     def restart(self, broker_id: int, now_ms: int) -> None:
         """Another process speaks for the broker."""

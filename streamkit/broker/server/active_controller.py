@@ -20,6 +20,7 @@ from typing import Protocol, TypeVar
 from streamkit.broker.config import BrokerConfig
 from streamkit.broker.controller.controller import Controller
 from streamkit.broker.controller.decision import Decision
+from streamkit.broker.controller.image import BrokerRegistration
 from streamkit.broker.controller.records import (
     RECOVERING,
     MetadataRecord,
@@ -60,6 +61,9 @@ class Quorum(Protocol):
         ...
 
     @property
+    def former_leader_id(self) -> int | None: ...
+
+    @property
     def is_active(self) -> bool:
         """This node leads, and the record of its election is committed."""
         ...
@@ -94,7 +98,6 @@ class ActiveController:
         self._spawn = spawn
         self._cluster_id = cluster_id
         self._controller: Controller | None = None
-        self._former_leader: int | None = None
         self._epoch = -1
         """The epoch for which `_controller` was made."""
         self._mailbox: list[Callable[[], Awaitable[None]]] = []
@@ -150,15 +153,24 @@ class ActiveController:
         if self._controller is not None:
             self._controller.hung_up(broker_id, broker_epoch)
 
+    def gone(self, broker_id: int, broker_epoch: int) -> None:
+        """Nobody listens any more where the broker did."""
+        if self._controller is not None:
+            self._controller.gone(broker_id, broker_epoch)
+
+    def broker(self, broker_id: int) -> BrokerRegistration | None:
+        """The broker as this node knows it."""
+        return self._publisher.image.brokers.get(broker_id)
+
+    @property
+    def former_leader(self) -> int | None:
+        """The other node that decided last."""
+        return self._quorum.former_leader_id
+
     def stalled(self, late_ms: int) -> None:
         """This process did nothing for that long; what brokers said meanwhile is yet to be read."""
         if self._controller is not None:
             self._controller.sessions.extend(late_ms)
-
-    def look_around(self) -> None:
-        """Remember who decides, for when it falls silent and this node takes its place."""
-        if self._quorum.leader_id not in (None, self._config.node_id):
-            self._former_leader = self._quorum.leader_id
 
     def failed(self, reason: str) -> None:
         """The directory can no longer be written: nothing more is decided here."""
@@ -212,7 +224,7 @@ class ActiveController:
                 clock=self._clock,
                 rng=self._rng,
                 cluster_id=cluster_id,
-                lost_leader=self._former_leader,
+                lost_leader=self._quorum.former_leader_id,
             )
             self._epoch = epoch
         return self._controller

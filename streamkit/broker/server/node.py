@@ -191,7 +191,14 @@ class Broker:
             cluster_id=lambda: self.directory.cluster_id,
         )
         self.quorum.on_leadership = self.controller.on_leadership
-        ControllerDuties(self.controller, self.config, clock=self.clock, timers=self.timers, spawn=self.spawn)
+        self.duties = ControllerDuties(
+            self.controller,
+            self.config,
+            clock=self.clock,
+            timers=self.timers,
+            spawn=self.spawn,
+            network=self._ports.network,
+        )
         self.channel = ControllerChannel(
             self.quorum,
             self.publisher,

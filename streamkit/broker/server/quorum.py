@@ -141,6 +141,8 @@ class Quorum:
         self._replies: dict[int, asyncio.Future[Reply]] = {}
         self._token = 0
         self._high_watermark = raft.high_watermark
+        self.former_leader_id: int | None = None
+        """The other node that led last, as far as this one knows."""
         self._was_active = False
         self._active_epoch = -1
         self._failure = ""
@@ -439,6 +441,8 @@ class Quorum:
 
     def _tell_leadership(self) -> None:
         raft = self._raft
+        if raft.leader_id not in (NO_LEADER, self.node_id):
+            self.former_leader_id = raft.leader_id
         while self._appends and (raft.role is not Role.LEADER or self._appends[0].epoch != raft.epoch):
             append = self._appends.popleft()
             if not append.done.done():

@@ -284,6 +284,22 @@ def test_a_broker_that_hung_up_has_two_heartbeats_to_speak_again(cluster: Cluste
     assert cluster.apply(cluster.controller.fence_expired()) is None
 
 
+def test_a_broker_whose_process_has_ended_is_fenced_at_once(cluster: Cluster) -> None:
+    cluster.controller.gone(1, cluster.image.brokers[1].epoch)
+    assert cluster.apply(cluster.controller.fence_expired()) == 1
+    assert cluster.apply(cluster.controller.fence_expired()) is None
+
+
+def test_the_end_of_a_brokers_earlier_process_says_nothing_of_its_next(cluster: Cluster) -> None:
+    earlier = cluster.image.brokers[1].epoch
+    cluster.clock.ms += SESSION_MS
+    cluster.start(1, process=1)
+    cluster.controller.gone(1, earlier)
+    cluster.beat(2)
+    cluster.beat(3)
+    assert cluster.apply(cluster.controller.fence_expired()) is None
+
+
 def test_hanging_up_says_nothing_of_the_brokers_next_process(cluster: Cluster) -> None:
     earlier = cluster.image.brokers[1].epoch
     cluster.clock.ms += SESSION_MS - 1

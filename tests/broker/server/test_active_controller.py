@@ -37,6 +37,7 @@ class MovedQuorum:
     def __init__(self) -> None:
         self.epoch = 1
         self.leader_id: int | None = 1
+        self.former_leader_id: int | None = None
         self.is_active = True
         self.high_watermark = 0
         self.values: list[bytes] = []
