@@ -92,8 +92,11 @@ class Scene:
         return {index: partition.leader for index, partition in found.items()}
 
     def wait_until_healthy(self) -> None:
-        """All replicas are in sync, and the group reads: a fault while it rejoins would measure two."""
         wait_for(lambda: is_healthy(self.cluster.bootstrap), "the cluster is healthy again")
+
+    def wait_until_settled(self) -> None:
+        """All replicas are in sync, and the group reads: a fault while it rejoins would measure two."""
+        self.wait_until_healthy()
         now = time.monotonic()
         wait_for(lambda: bool(self.group.times_s) and self.group.times_s[-1] > now, "the group reads")
 
@@ -200,7 +203,7 @@ def test_kill_9_of_any_broker(new_cluster: Callable[..., BrokerCluster], name: s
     with under_load(cluster, name) as scene:
         scene.wait_until_written(list(range(PARTITIONS)))
         for _ in range(rounds):
-            scene.wait_until_healthy()
+            scene.wait_until_settled()
             time.sleep(moments.uniform(0, 0.5))
             victim = moments.randint(1, 3)
             led = [p for p, leader in scene.leaders().items() if leader == victim]
@@ -232,7 +235,7 @@ def test_a_stopped_leader_acknowledges_nothing_once_it_is_fenced(
     with under_load(cluster, name, SILENCE_MS) as scene:
         scene.wait_until_written(list(range(PARTITIONS)))
         for _ in range(rounds):
-            scene.wait_until_healthy()
+            scene.wait_until_settled()
             victim = scene.leaders()[moments.randrange(PARTITIONS)]
             led = [p for p, leader in scene.leaders().items() if leader == victim]
             process = cluster[victim].process
@@ -254,7 +257,7 @@ def test_without_options_a_killed_leader_is_replaced_within_5_s(
     cluster = new_cluster(3).start()
     with under_load(cluster, name) as scene:
         scene.wait_until_written(list(range(PARTITIONS)))
-        scene.wait_until_healthy()
+        scene.wait_until_settled()
         controller = scene.active_controller()
         victim = next(leader for leader in scene.leaders().values() if leader != controller)
         led = [p for p, leader in scene.leaders().items() if leader == victim]
