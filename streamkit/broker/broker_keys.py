@@ -330,6 +330,33 @@ class BrokerKeys:
         "The longest `consumer.heartbeat.interval.ms` that a consumer group may be given.",
         low=1,
     )
+    group_share_max_size: int = integer(
+        "group.share.max.size", 200, "The most members of one share group.", low=1, high=1000
+    )
+    group_share_min_session_timeout_ms: int = integer(
+        "group.share.min.session.timeout.ms",
+        45_000,
+        "The shortest `share.session.timeout.ms` that a share group may be given.",
+        low=1,
+    )
+    group_share_max_session_timeout_ms: int = integer(
+        "group.share.max.session.timeout.ms",
+        60_000,
+        "The longest `share.session.timeout.ms` that a share group may be given.",
+        low=1,
+    )
+    group_share_min_heartbeat_interval_ms: int = integer(
+        "group.share.min.heartbeat.interval.ms",
+        5000,
+        "The shortest `share.heartbeat.interval.ms` that a share group may be given.",
+        low=1,
+    )
+    group_share_max_heartbeat_interval_ms: int = integer(
+        "group.share.max.heartbeat.interval.ms",
+        15_000,
+        "The longest `share.heartbeat.interval.ms` that a share group may be given.",
+        low=1,
+    )
     offset_metadata_max_bytes: int = integer(
         "offset.metadata.max.bytes", 4096, "The longest metadata string beside a committed offset.", low=0
     )

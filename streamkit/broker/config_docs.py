@@ -23,7 +23,7 @@ Names, defaults and meanings are Apache Kafka's; ours begin with `streamkit.`. A
 key is an error. `DescribeConfigs` answers with the same table.
 
 A topic key is set when a topic is created or altered; the broker key beside it sets the default for topics
-that do not, and can itself be altered while the broker runs. A key of a consumer group is set by altering the
+that do not, and can itself be altered while the broker runs. A key of a group is set by altering the
 configuration of the GROUP, which need not exist yet. Other broker keys are read at start.
 """
 _UNITS = {MINUTE_MS: "in minutes", HOUR_MS: "in hours"}

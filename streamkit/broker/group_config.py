@@ -38,6 +38,20 @@ class GroupConfig:
         low=1,
         spellings=("group.consumer.heartbeat.interval.ms",),
     )
+    share_session_timeout_ms: int = integer(
+        "share.session.timeout.ms",
+        45_000,
+        "How long a member of the share group may be silent before it is removed.",
+        low=1,
+        spellings=("group.share.session.timeout.ms",),
+    )
+    share_heartbeat_interval_ms: int = integer(
+        "share.heartbeat.interval.ms",
+        5000,
+        "How often the members of the share group are told to send a heartbeat.",
+        low=1,
+        spellings=("group.share.heartbeat.interval.ms",),
+    )
 
     def altered(self, overrides: Mapping[str, str]) -> GroupConfig:
         """These values with a group's own in front of them; raises InvalidValueError, KeyError."""
@@ -90,9 +104,22 @@ BOUNDS: Final = (
         low="group.consumer.min.heartbeat.interval.ms",
         high="group.consumer.max.heartbeat.interval.ms",
     ),
+    Bounds(
+        key="share.session.timeout.ms",
+        low="group.share.min.session.timeout.ms",
+        high="group.share.max.session.timeout.ms",
+    ),
+    Bounds(
+        key="share.heartbeat.interval.ms",
+        low="group.share.min.heartbeat.interval.ms",
+        high="group.share.max.heartbeat.interval.ms",
+    ),
 )
 # Of each pair the first must be the longer.
-SESSIONS: Final = (("consumer.session.timeout.ms", "consumer.heartbeat.interval.ms"),)
+SESSIONS: Final = (
+    ("consumer.session.timeout.ms", "consumer.heartbeat.interval.ms"),
+    ("share.session.timeout.ms", "share.heartbeat.interval.ms"),
+)
 
 
 def _number(group: GroupConfig, name: str) -> int:

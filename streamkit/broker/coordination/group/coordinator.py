@@ -31,6 +31,11 @@ from streamkit.broker.coordination.group.records import (
     offset_tombstone,
     parse,
 )
+from streamkit.broker.coordination.group.share import heartbeat as share_heartbeat
+from streamkit.broker.coordination.group.share import offsets as share_offsets
+from streamkit.broker.coordination.group.share import records as share_records
+from streamkit.broker.coordination.group.share.group import ShareGroup
+from streamkit.broker.coordination.group.share.requests import ShareRequests
 from streamkit.broker.coordination.group.transactional_commit import (
     as_offset_commit,
     as_transactional,
@@ -74,7 +79,7 @@ MEMBER_EPOCH_ON_COMMIT_VERSION = 9
 GROUP_NOT_FOUND_ON_DESCRIBE_VERSION = 6
 MINUTE_MS = 60_000
 
-Group: TypeAlias = ClassicGroup | ConsumerGroup
+Group: TypeAlias = ClassicGroup | ConsumerGroup | ShareGroup
 
 _EXPIRY = Timer("expiry")
 
@@ -89,6 +94,8 @@ class GroupCoordinator:
         self._config = config
         self._cluster = cluster
         self._deadlines: Deadlines[Timer] = Deadlines()
+        self.shares = ShareRequests(config, cluster, self._deadlines, self.groups.get, self._adopt)
+        """The requests that concern share groups."""
 
     # ── shard ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -96,6 +103,10 @@ class GroupCoordinator:
         change = consumer_records.parse(key, value)
         if change is not None:
             self._replay_consumer(change)
+            return
+        share_change = share_records.parse(key, value)
+        if share_change is not None:
+            self._replay_share(share_change)
             return
         record = parse(key, value)
         if record is None:
@@ -122,6 +133,17 @@ class GroupCoordinator:
         if isinstance(change, consumer_records.EpochChange) and change.value is None:
             self._delete(change.group_id)
 
+    def _replay_share(self, change: share_records.ShareChange) -> None:
+        """The same for share groups."""
+        group = self.groups.get(change.group_id)
+        if not isinstance(group, ShareGroup):
+            if change.value is None or (group is not None and group.is_recorded):
+                return
+            group = self.groups[change.group_id] = self.shares.new_group(change.group_id)
+        group.apply(change)
+        if isinstance(change, share_records.ShareEpochChange) and change.value is None:
+            self._delete(change.group_id)
+
     def replay_in_transaction(self, producer_id: int, key: bytes, value: bytes | None) -> None:
         record = parse(key, value)
         if isinstance(record, OffsetChange):
@@ -139,6 +161,8 @@ class GroupCoordinator:
         for group in self.groups.values():
             if isinstance(group, ConsumerGroup):
                 consumer_departure.loaded(group, decision)
+            elif isinstance(group, ShareGroup):
+                share_heartbeat.loaded(group, decision)
             else:
                 rebalance.loaded(group, decision)
         self._schedule_expiry(decision.at)
@@ -156,6 +180,8 @@ class GroupCoordinator:
             self._expire_offsets(decision)
         elif isinstance(group, ConsumerGroup):
             consumer_departure.timeout(group, timer, decision)
+        elif isinstance(group, ShareGroup):
+            share_heartbeat.timeout(group, timer, decision)
         elif group is not None:
             _classic_timeout(group, timer, decision)
             self._forget_if_unused(timer.group_id)
@@ -164,7 +190,7 @@ class GroupCoordinator:
     def topics_changed(self, topics: Collection[str]) -> None:
         """Topics came, went or grew; groups that want them look again at their members' next heartbeats."""
         for group in self.groups.values():
-            if isinstance(group, ConsumerGroup) and (
+            if isinstance(group, ConsumerGroup | ShareGroup) and (
                 group.uses_patterns or any(topic in group.subscribers for topic in topics)
             ):
                 group.soft.topics_changed = True
@@ -189,7 +215,7 @@ class GroupCoordinator:
         group = self.groups.get(group_id)
         if isinstance(group, ConsumerGroup):
             return group
-        if not call.joins:
+        if not call.joins or isinstance(group, ShareGroup):
             raise _no_consumer_group(group_id, exists=group is not None)
         if group is None:
             return ConsumerGroup(group_id, self._config, self._deadlines, self._cluster)
@@ -202,6 +228,8 @@ class GroupCoordinator:
             group = self.groups.get(request.group_id)
             if group is None and request.member_id:
                 raise Refusal(ErrorCode.UNKNOWN_MEMBER_ID)
+            if isinstance(group, ShareGroup):
+                raise Refusal(ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
             if not isinstance(group, ConsumerGroup):
                 joining.join(self._classic(request.group_id), call, decision)
             elif group.members:
@@ -262,6 +290,8 @@ class GroupCoordinator:
         group = self.groups.get(group_id)
         if isinstance(group, ConsumerGroup):
             return classic_members.leave(group, leavers, decision)
+        if isinstance(group, ShareGroup):
+            group = None
         answers = [_leave_one(group, leaver, decision) for leaver in leavers]
         if group is not None:
             departure.left(group, decision)
@@ -357,12 +387,15 @@ class GroupCoordinator:
     def forget_topics(self, topics: frozenset[str], decision: Decision) -> None:
         """Topics were deleted: their offsets must not meet others that are created under these names."""
         decision.records += self.offsets.tombstones_of_topics(topics)
+        for group in self.groups.values():
+            if isinstance(group, ShareGroup):
+                share_offsets.forget_topics(group, decision)
 
     def _expire_offsets(self, decision: Decision) -> None:
         """Delete offsets whose retention has passed, and empty groups that have none left."""
         limits = self._offset_limits()
         for group in self.groups.values():
-            if self.transactional.has_group(group.group_id):
+            if self.transactional.has_group(group.group_id) or isinstance(group, ShareGroup):
                 continue
             expired = self.offsets.expired(group, decision.at.wall_ms, limits)
             decision.records += expired
@@ -430,6 +463,9 @@ class GroupCoordinator:
         group = self.groups.get(group_id)
         if group is None:
             code = ErrorCode.GROUP_ID_NOT_FOUND
+        elif isinstance(group, ShareGroup):
+            share_offsets.delete_group(group, token, decision)
+            return
         elif not group.is_empty:
             code = ErrorCode.NON_EMPTY_GROUP
         else:
@@ -452,9 +488,13 @@ class GroupCoordinator:
             group = self.groups[group_id] = ClassicGroup(group_id, self._config, self._deadlines)
         return group
 
-    def _existing(self, group_id: str, otherwise: ErrorCode) -> Group:
+    def _adopt(self, group: ShareGroup) -> None:
+        self.groups[group.group_id] = group
+
+    def _existing(self, group_id: str, otherwise: ErrorCode) -> ClassicGroup | ConsumerGroup:
+        """A group that commits offsets."""
         group = self.groups.get(group_id)
-        if group is None:
+        if group is None or isinstance(group, ShareGroup):
             raise Refusal(otherwise)
         return group
 
@@ -501,7 +541,7 @@ def _leave_one(group: ClassicGroup | None, leaver: MemberIdentity, decision: Dec
     )
 
 
-def _delete_records(group: Group, decision: Decision) -> None:
+def _delete_records(group: ClassicGroup | ConsumerGroup, decision: Decision) -> None:
     if isinstance(group, ConsumerGroup):
         Draft(group, decision).delete()
     else:

@@ -137,6 +137,7 @@ class Coordinator:
         self.shard = GroupCoordinator(self.config, self.cluster)
         self.log: list[CoordinatorRecord] = []
         self.events: list[object] = []
+        self.commands: list[object] = []
         self.now_ms = 0
         self.loses_next = False
         """The next decision is made and never appended: the coordinator crashes in between."""
@@ -161,6 +162,7 @@ class Coordinator:
             self.log.append(record)
             self.shard.replay(*record)
         self.events += decision.events
+        self.commands += decision.commands
         for token, message in decision.replies:
             assert isinstance(token, Waiter)
             token.answers.append(message)

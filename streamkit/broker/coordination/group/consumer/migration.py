@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from streamkit.broker.coordination.group.classic.group import ClassicGroup, refuse_join, refuse_sync
 from streamkit.broker.coordination.group.classic.member import Member
-from streamkit.broker.coordination.group.cluster import Cluster
+from streamkit.broker.coordination.group.cluster import Cluster, metadata_hash
 from streamkit.broker.coordination.group.consumer.draft import Draft
 from streamkit.broker.coordination.group.consumer.group import ConsumerGroup
 from streamkit.broker.coordination.group.consumer.member import (
@@ -34,7 +34,6 @@ from streamkit.broker.coordination.group.consumer.records import (
     TargetChange,
     TargetEpochChange,
 )
-from streamkit.broker.coordination.group.consumer.subscriptions import metadata_hash
 from streamkit.broker.coordination.group.embedded_protocol import (
     CONSUMER_PROTOCOL,
     decode_assignment,
@@ -159,7 +158,8 @@ def _write_group(draft: Draft, generation: int, members: list[ConsumerMember]) -
     group_id = draft.group.group_id
     for member in members:
         draft.write_metadata(member)
-    epoch = GroupMetadataValue(epoch=generation, metadata_hash=metadata_hash(draft.group))
+    current_hash = metadata_hash(draft.group.cluster, draft.group.subscribers)
+    epoch = GroupMetadataValue(epoch=generation, metadata_hash=current_hash)
     draft.write(EpochChange(group_id, epoch))
     for member in members:
         draft.write(TargetChange(group_id, member.member_id, target_value(member.assigned)))

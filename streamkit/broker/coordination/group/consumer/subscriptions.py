@@ -1,15 +1,9 @@
-"""What a group wants today: its regular expressions as topics, and whether those topics are still the same.
-
-The *metadata hash* in a group's record stands for the topics that its epoch was begun for. It is ours, not
-Kafka's: a group whose records are moved between the two begins one more epoch, and that is all.
-"""
+"""What a group wants today: its regular expressions as topics, and whether those are still the same."""
 
 from __future__ import annotations
 
-from hashlib import blake2b
-
+from streamkit.broker.coordination.group.cluster import metadata_hash
 from streamkit.broker.coordination.group.consumer.draft import Draft
-from streamkit.broker.coordination.group.consumer.group import ConsumerGroup
 from streamkit.broker.coordination.group.consumer.records import (
     EpochChange,
     GroupMetadataValue,
@@ -28,7 +22,7 @@ def refresh(draft: Draft, reason: RebalanceReason | None) -> None:
     if _resolve(draft, everything=soft.topics_changed):
         reason = reason or RebalanceReason.TOPICS_CHANGED
     soft.topics_changed = False
-    current_hash = metadata_hash(draft.group)
+    current_hash = metadata_hash(draft.group.cluster, draft.group.subscribers)
     if current_hash != draft.group.metadata_hash:
         reason = reason or RebalanceReason.TOPICS_CHANGED
     if reason is not None:
@@ -62,14 +56,3 @@ def _resolve(draft: Draft, *, everything: bool) -> bool:
         if regex not in used:
             draft.write(RegexChange(group.group_id, regex, None))
     return changed
-
-
-def metadata_hash(group: ConsumerGroup) -> int:
-    """Of the topics that the group wants and that exist: names, ids, numbers of partitions."""
-    digest = blake2b(digest_size=8)
-    for name in sorted(group.subscribers):
-        topic = group.cluster.topic(name)
-        if topic is not None:
-            digest.update(f"{name}\0".encode())
-            digest.update(topic.topic_id + topic.partitions.to_bytes(4, "big"))
-    return int.from_bytes(digest.digest(), "big", signed=True)

@@ -1,0 +1,148 @@
+"""The share groups of a shard: every request that concerns them, each for one group.
+
+A shard holds groups of all kinds under one set of names; here a name stands for a share group, or is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from streamkit.broker.config import BrokerConfig
+from streamkit.broker.coordination.deadlines import Deadlines
+from streamkit.broker.coordination.group.cluster import Cluster
+from streamkit.broker.coordination.group.share.assignor import NAME as ASSIGNOR
+from streamkit.broker.coordination.group.share.description import describe
+from streamkit.broker.coordination.group.share.group import ShareGroup
+from streamkit.broker.coordination.group.share.heartbeat import HeartbeatCall, check, heartbeat
+from streamkit.broker.coordination.group.share.offsets import (
+    DeleteStates,
+    alter,
+    delete,
+    deleted,
+    initialized,
+)
+from streamkit.broker.coordination.group.share.target import InitializeStates
+from streamkit.broker.coordination.group.vocabulary import Caller, Timer
+from streamkit.broker.coordination.shard import Decision, Refusal, Token
+from streamkit.protocol.error_codes import ErrorCode
+from streamkit.protocol.messages.alter_share_group_offsets import (
+    AlterShareGroupOffsetsRequest,
+    AlterShareGroupOffsetsResponse,
+)
+from streamkit.protocol.messages.delete_share_group_offsets import (
+    DeleteShareGroupOffsetsRequest,
+    DeleteShareGroupOffsetsResponse,
+)
+from streamkit.protocol.messages.delete_share_group_state import DeleteShareGroupStateResponse
+from streamkit.protocol.messages.initialize_share_group_state import InitializeShareGroupStateResponse
+from streamkit.protocol.messages.share_group_describe import DescribedGroup
+from streamkit.protocol.messages.share_group_heartbeat import (
+    ShareGroupHeartbeatRequest,
+    ShareGroupHeartbeatResponse,
+)
+
+
+class ShareRequests:
+    """`find` gives the shard's group of a name, whatever its kind; `adopt` makes a new one the shard's."""
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        cluster: Cluster,
+        deadlines: Deadlines[Timer],
+        find: Callable[[str], object | None],
+        adopt: Callable[[ShareGroup], None],
+    ) -> None:
+        self._config = config
+        self._cluster = cluster
+        self._deadlines = deadlines
+        self._find = find
+        self._adopt = adopt
+
+    def new_group(self, group_id: str) -> ShareGroup:
+        return ShareGroup(group_id, self._config, self._deadlines, self._cluster)
+
+    # ── members ────────────────────────────────────────────────────────────────────────────────────────
+
+    def heartbeat(
+        self, request: ShareGroupHeartbeatRequest, caller: Caller, token: Token, decision: Decision
+    ) -> None:
+        call = HeartbeatCall(request, caller, token)
+        try:
+            check(request)
+            group = self._member_group(call)
+            heartbeat(group, call, decision)
+            self._adopt(group)
+        except Refusal as refusal:
+            decision.withdraw()
+            answer = ShareGroupHeartbeatResponse(error_code=refusal.code, error_message=refusal.message)
+            decision.reply(token, answer)
+
+    def _member_group(self, call: HeartbeatCall) -> ShareGroup:
+        """The group that a member speaks of; joining makes it."""
+        group_id = call.request.group_id
+        if self._find(group_id) is None and not call.joins:
+            raise Refusal(ErrorCode.GROUP_ID_NOT_FOUND, f"Share group {group_id} not found.")
+        return self._existing(group_id, or_new=True)
+
+    # ── operators ──────────────────────────────────────────────────────────────────────────────────────
+
+    def describe(self, group_id: str, token: Token, decision: Decision) -> None:
+        try:
+            described = describe(self._existing(group_id), ASSIGNOR)
+        except Refusal as refusal:
+            described = DescribedGroup(
+                group_id=group_id, error_code=refusal.code, error_message=refusal.message
+            )
+        decision.reply(token, described)
+
+    def alter_offsets(self, request: AlterShareGroupOffsetsRequest, token: Token, decision: Decision) -> None:
+        """A group need not exist yet to begin somewhere."""
+        try:
+            group = self._existing(request.group_id, or_new=True)
+            alter(group, request, token, decision)
+            if decision.records:
+                self._adopt(group)
+        except Refusal as refusal:
+            answer = AlterShareGroupOffsetsResponse(error_code=refusal.code, error_message=refusal.message)
+            decision.reply(token, answer)
+
+    def delete_offsets(
+        self, request: DeleteShareGroupOffsetsRequest, token: Token, decision: Decision
+    ) -> None:
+        try:
+            delete(self._existing(request.group_id), request, token, decision)
+        except Refusal as refusal:
+            answer = DeleteShareGroupOffsetsResponse(error_code=refusal.code, error_message=refusal.message)
+            decision.reply(token, answer)
+
+    def _existing(self, group_id: str, *, or_new: bool = False) -> ShareGroup:
+        group = self._find(group_id)
+        if isinstance(group, ShareGroup):
+            return group
+        if group is not None:
+            raise _no_share_group(group_id)
+        if or_new:
+            return self.new_group(group_id)
+        raise Refusal(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {group_id} not found.")
+
+    # ── share coordinators ───────────────────────────────────────────────────────────────────────────────
+
+    def initialized(
+        self, command: InitializeStates, response: InitializeShareGroupStateResponse, decision: Decision
+    ) -> None:
+        initialized(self._remaining(command.request.group_id), command, response, decision)
+
+    def deleted(
+        self, command: DeleteStates, response: DeleteShareGroupStateResponse, decision: Decision
+    ) -> None:
+        deleted(self._remaining(command.request.group_id), command, response, decision)
+
+    def _remaining(self, group_id: str) -> ShareGroup | None:
+        """The group that sent a command, if it is still there."""
+        group = self._find(group_id)
+        return group if isinstance(group, ShareGroup) else None
+
+
+def _no_share_group(group_id: str) -> Refusal:
+    return Refusal(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {group_id} is not a share group.")
