@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 import msgspec
 
-from streamkit.processing.operators.map import function_name, serde_of_result
+from streamkit.processing.operators.function import function_name, serde_of_result
 from streamkit.processing.record import RawRecord
 from streamkit.processing.serde import UNDECLARED_KEY, Serde
 from streamkit.processing.state.views import How

@@ -23,8 +23,9 @@ from streamkit.processing.operators.branch import Arm, Branch
 from streamkit.processing.operators.deduplicate import Deduplicate
 from streamkit.processing.operators.filter import Filter
 from streamkit.processing.operators.flat_map import FlatMap
+from streamkit.processing.operators.function import returned_type
 from streamkit.processing.operators.group_by import GroupBy
-from streamkit.processing.operators.map import Map, returned_type
+from streamkit.processing.operators.map import Map
 from streamkit.processing.operators.merge import Merge
 from streamkit.processing.operators.peek import Peek
 from streamkit.processing.operators.process import Process

@@ -21,7 +21,7 @@ import msgspec
 
 from streamkit.errors import UsageError
 from streamkit.processing.error_policy import ErrorPolicy
-from streamkit.processing.operators.map import function_name, returned_type, serde_of_result
+from streamkit.processing.operators.function import function_name, returned_type, serde_of_result
 from streamkit.processing.serde import JSON, Serde, value_serde
 from streamkit.processing.topology import Node
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from streamkit.processing.operators.map import function_name
+from streamkit.processing.operators.function import function_name
 from streamkit.processing.topology import Node
 
 if TYPE_CHECKING:

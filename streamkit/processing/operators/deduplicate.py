@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from streamkit.processing.function_fingerprint import function_fingerprint
-from streamkit.processing.operators.map import function_name
+from streamkit.processing.operators.function import function_name
 from streamkit.processing.state.operator_state import OperatorState
 from streamkit.processing.state.seen import Seen
 from streamkit.processing.state.store import Store

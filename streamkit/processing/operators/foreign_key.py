@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from streamkit.processing.function_fingerprint import function_fingerprint
-from streamkit.processing.operators.map import function_name, serde_of_result
+from streamkit.processing.operators.function import function_name, serde_of_result
 from streamkit.processing.serde import Serde
 from streamkit.processing.state.foreign_keys import (
     Results,

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from streamkit.processing.operators.map import function_name
+from streamkit.processing.operators.function import function_name
 from streamkit.processing.operators.source import decode_value
 from streamkit.processing.serde import Serde
 from streamkit.processing.tasks.fuse import At

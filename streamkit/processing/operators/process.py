@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
-from streamkit.processing.operators.flat_map import serde_of_items
-from streamkit.processing.operators.map import function_name
+from streamkit.processing.operators.function import function_name, serde_of_items
 from streamkit.processing.serde import Serde
 from streamkit.processing.state.operator_state import OperatorState
 from streamkit.processing.state.processes import ProcessState

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
-from streamkit.processing.operators.map import function_name, serde_of_result
+from streamkit.processing.operators.function import function_name, serde_of_result
 from streamkit.processing.serde import Serde, value_serde
 from streamkit.processing.state.operator_state import OperatorState
 from streamkit.processing.state.rows import Rows, VersionedRows

@@ -20,7 +20,7 @@ import msgspec
 from streamkit.errors import UsageError
 from streamkit.processing.accumulators import Aggregations, Layout
 from streamkit.processing.aggregations import Aggregation
-from streamkit.processing.operators.map import function_name
+from streamkit.processing.operators.function import function_name
 from streamkit.processing.serde import JSON, Serde
 from streamkit.processing.state.operator_state import OperatorState
 from streamkit.processing.state.panes import PanedState

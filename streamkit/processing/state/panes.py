@@ -17,17 +17,16 @@ from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 from typing import Any
 
-import msgspec
 import orjson
 
 from streamkit.processing.accumulators import Accumulator, Layout
 from streamkit.processing.serde import Serde
+from streamkit.processing.state.buckets import Buckets
 from streamkit.processing.state.operator_state import Computed
-from streamkit.processing.state.store import Change, Store
+from streamkit.processing.state.store import Store
 from streamkit.processing.tasks.watermark import NEVER
 from streamkit.processing.windows import Hopping, Sliding
 
-_encode = msgspec.json.Encoder().encode
 Merge = Callable[[Accumulator, Accumulator], Accumulator]
 PaneName = tuple[int, int]  # start of the pane, start of the first window that has it
 
@@ -89,29 +88,22 @@ class Run:
         self._back_merged = None
 
 
-class PanedState:
-    """Pane → key → accumulator, and the runs from which closing windows are read.
+class PanedState(Buckets[PaneName]):
+    """A bucket is a pane; and the runs from which closing windows are read.
 
     Invariants: a pane that was pushed onto runs takes no more records; `_closed` is the last window closed.
     """
 
     def __init__(self, window: Hopping | Sliding, layout: Layout, key: Serde[Any], store: Store) -> None:
-        self.open: dict[PaneName, dict[Any, Accumulator]] = {}
-        self.dirty: list[tuple[PaneName, Any, Accumulator]] = []
-        self.watermark_ms = NEVER
-        self.closed = 0
-        self.store = store
+        super().__init__(layout, key, store)
         self._sliding = isinstance(window, Sliding)
         self._size_ms = window.size_ms
         self._span_ms = window.span_ms
         self._every_ms = window.every_ms if isinstance(window, Hopping) else 1
-        self._layout = layout
-        self._key = key
         self._runs: dict[Any, Run] = {}
         self._waiting: list[tuple[int, bool, int]] = []  # heap: first window, is whole, pane
         self._by_age: list[PaneName] = []  # heap
         self._closed = NEVER
-        self._removed: list[bytes] = []
 
     def first_window(self, pane: int) -> int:
         """The start of the first window that has this pane."""
@@ -135,9 +127,6 @@ class PanedState:
         limit = watermark_ms - self._span_ms
         yield from self._close_sliding(limit) if self._sliding else self._close_hopping(limit)
         self._forget(limit)
-
-    def due_ms(self) -> int | None:
-        return None
 
     def _close_hopping(self, limit: int) -> Iterator[Computed]:
         merge = self._layout.merge
@@ -190,28 +179,10 @@ class PanedState:
         every = self._every_ms
         while self._by_age and self._by_age[0][0] // every * every <= limit:
             name = heappop(self._by_age)
-            for key, accumulator in self.open.pop(name).items():
-                accumulator[0] = True
-                self._removed.append(self._store_key(name, key))
+            for key in self._remove(name):
                 run = self._runs.get(key)
                 if self._sliding and run is not None and not run.drop_before(limit + 1, self._layout.merge):
                     del self._runs[key]
-
-    def changes(self) -> list[Change]:
-        changed: list[Change] = []
-        for key in self._removed:
-            if self.store.get(key) is not None:
-                changed.append((key, None))
-        for name, key, accumulator in self.dirty:
-            accumulator[0] = False
-            if self.open.get(name, {}).get(key) is accumulator:
-                changed.append((self._store_key(name, key), _encode(self._layout.freeze(accumulator))))
-        self.dirty.clear()
-        self._removed.clear()
-        return changed
-
-    def written(self) -> None:
-        """Nothing: what is open stays in memory."""
 
     def load(self, watermark_ms: int) -> None:
         self.watermark_ms = watermark_ms
@@ -229,9 +200,6 @@ class PanedState:
         for key, run in list(self._runs.items()):
             if not run.drop_before(self._closed, self._layout.merge):
                 del self._runs[key]
-
-    def __len__(self) -> int:
-        return sum(map(len, self.open.values()))
 
     def _computed(self, start: int, key: Any, run: Run) -> Computed:
         self.closed += 1

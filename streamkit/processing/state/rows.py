@@ -7,6 +7,7 @@ in the history. Times are those of the rows, not of a clock.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Any
@@ -24,8 +25,8 @@ _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(list[tuple[int, bytes | None]]).decode
 
 
-class Rows:
-    """Key → row, decoded when it is first read. Rows are not to be changed by those who read them."""
+class _Cached(ABC):
+    """What is stored of each key, decoded when it is first read."""
 
     def __init__(self, key: Serde[Any], value: Serde[Any], store: Store) -> None:
         self.store = store
@@ -34,20 +35,9 @@ class Rows:
         self._cache: dict[Any, Any] = {}
         self._touched: dict[Any, None] = {}
 
-    def get(self, key: Any) -> Any:
-        row = self._cache.get(key, _UNREAD)
-        if row is _UNREAD:
-            data = self.store.get(self._key.encode(key))
-            row = self._cache[key] = None if data is None else self._value.decode(data)
-        return row
-
-    def as_of(self, key: Any, time_ms: int) -> Any:
-        return self.get(key)
-
-    def put(self, key: Any, row: Any, time_ms: int) -> None:
-        """None deletes."""
-        self._cache[key] = row
-        self._touched[key] = None
+    @abstractmethod
+    def _encoded(self, kept: Any) -> bytes | None:
+        """What is stored of it; None for nothing."""
 
     @property
     def cached(self) -> int:
@@ -62,8 +52,7 @@ class Rows:
     def changes(self) -> list[Change]:
         changed: list[Change] = []
         for key in self._touched:
-            name, row = self._key.encode(key), self._cache[key]
-            after = None if row is None else self._value.encode(row)
+            name, after = self._key.encode(key), self._encoded(self._cache[key])
             if after != self.store.get(name):
                 changed.append((name, after))
         self._touched.clear()
@@ -81,16 +70,34 @@ class Rows:
         return len(self.store)
 
 
-class VersionedRows:
+class Rows(_Cached):
+    """Key → row. Rows are not to be changed by those who read them."""
+
+    def get(self, key: Any) -> Any:
+        row = self._cache.get(key, _UNREAD)
+        if row is _UNREAD:
+            data = self.store.get(self._key.encode(key))
+            row = self._cache[key] = None if data is None else self._value.decode(data)
+        return row
+
+    def as_of(self, key: Any, time_ms: int) -> Any:
+        return self.get(key)
+
+    def put(self, key: Any, row: Any, time_ms: int) -> None:
+        """None deletes."""
+        self._cache[key] = row
+        self._touched[key] = None
+
+    def _encoded(self, kept: Any) -> bytes | None:
+        return None if kept is None else self._value.encode(kept)
+
+
+class VersionedRows(_Cached):
     """Key → versions in the order of time. The version valid at the start of the history is kept too."""
 
     def __init__(self, history_ms: int, key: Serde[Any], value: Serde[Any], store: Store) -> None:
-        self.store = store
+        super().__init__(key, value, store)
         self._history_ms = history_ms
-        self._key = key
-        self._value = value
-        self._cache: dict[Any, list[Version]] = {}
-        self._touched: dict[Any, None] = {}
 
     def get(self, key: Any) -> Any:
         versions = self._versions(key)
@@ -120,41 +127,13 @@ class VersionedRows:
         versions = self._versions(key)
         return not versions or time_ms >= versions[-1][0]
 
-    @property
-    def cached(self) -> int:
-        return len(self._cache)
-
-    def advance(self, watermark_ms: int, now_ms: int) -> Iterable[Computed]:
-        return ()
-
-    def due_ms(self) -> int | None:
-        return None
-
-    def changes(self) -> list[Change]:
-        changed: list[Change] = []
+    def _encoded(self, kept: list[Version]) -> bytes | None:
         encode = self._value.encode
-        for key in self._touched:
-            name, versions = self._key.encode(key), self._cache[key]
-            rows = [(since, None if row is None else encode(row)) for since, row in versions]
-            after = _pack(rows) if rows else None
-            if after != self.store.get(name):
-                changed.append((name, after))
-        self._touched.clear()
-        return changed
-
-    def written(self) -> None:
-        if len(self._cache) > CACHED:
-            self._cache = {key: self._cache[key] for key in self._touched}
-
-    def load(self, watermark_ms: int) -> None:
-        self._cache.clear()
-        self._touched.clear()
-
-    def __len__(self) -> int:
-        return len(self.store)
+        rows = [(since, None if row is None else encode(row)) for since, row in kept]
+        return _pack(rows) if rows else None
 
     def _versions(self, key: Any) -> list[Version]:
-        versions = self._cache.get(key)
+        versions: list[Version] | None = self._cache.get(key)
         if versions is None:
             data = self.store.get(self._key.encode(key))
             decode = self._value.decode

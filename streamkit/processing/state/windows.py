@@ -10,21 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 import orjson
 
 from streamkit.processing.accumulators import Accumulator, Layout
 from streamkit.processing.serde import Serde
+from streamkit.processing.state.buckets import Buckets, encode
 from streamkit.processing.state.operator_state import Computed
 from streamkit.processing.state.store import Change, Store
 from streamkit.processing.tasks.watermark import NEVER
 from streamkit.processing.windows import Emit, Every, Hopping, Tumbling
 
-_encode = msgspec.json.Encoder().encode
 
-
-class AlignedState:
-    """Start → key → accumulator.
+class AlignedState(Buckets[int]):
+    """A bucket is a window, named by its start.
 
     Invariant: every open window ends after `watermark_ms − grace`.
     """
@@ -32,18 +30,11 @@ class AlignedState:
     def __init__(
         self, window: Tumbling | Hopping, emit: Emit, layout: Layout, key: Serde[Any], store: Store
     ) -> None:
-        self.open: dict[int, dict[Any, Accumulator]] = {}
-        self.dirty: list[tuple[int, Any, Accumulator]] = []
+        super().__init__(layout, key, store)
         self.changed: dict[tuple[int, Any], Accumulator] = {}  # since the last emission, with emit=every
-        self.watermark_ms = NEVER
-        self.closed = 0
-        self.store = store
         self._size_ms = window.size_ms
         self._span_ms = window.span_ms
         self._emit = emit
-        self._layout = layout
-        self._key = key
-        self._removed: list[bytes] = []
 
     def bucket(self, start_ms: int) -> dict[Any, Accumulator]:
         """The accumulators of the window that starts here."""
@@ -64,32 +55,11 @@ class AlignedState:
                 if start > limit:
                     yield self._computed(start, key, accumulator)
         for start in sorted(s for s in self.open if s <= limit):
-            for key, accumulator in self.open.pop(start).items():
-                accumulator[0] = True  # no longer in the state: `changes` passes over it
-                self._removed.append(self._store_key(start, key))
+            for key, accumulator in self._remove(start).items():
                 self.closed += 1
                 if self._emit != "on_update":
                     self.changed.pop((start, key), None)
                     yield self._computed(start, key, accumulator)
-
-    def due_ms(self) -> int | None:
-        return None
-
-    def changes(self) -> list[Change]:
-        changed: list[Change] = []
-        for key in self._removed:
-            if self.store.get(key) is not None:
-                changed.append((key, None))
-        for start, key, accumulator in self.dirty:
-            accumulator[0] = False
-            if self.open.get(start, {}).get(key) is accumulator:
-                changed.append((self._store_key(start, key), _encode(self._layout.freeze(accumulator))))
-        self.dirty.clear()
-        self._removed.clear()
-        return changed
-
-    def written(self) -> None:
-        """Nothing: what is open stays in memory."""
 
     def load(self, watermark_ms: int) -> None:
         self.watermark_ms = watermark_ms
@@ -97,9 +67,6 @@ class AlignedState:
         for key, value in self.store.items():
             start = int.from_bytes(key[:8], "big", signed=True)
             self.bucket(start)[self._key.decode(key[8:])] = self._layout.thaw(orjson.loads(value))
-
-    def __len__(self) -> int:
-        return sum(map(len, self.open.values()))
 
     def _computed(self, start: int, key: Any, accumulator: Accumulator) -> Computed:
         end = start + self._size_ms
@@ -147,7 +114,7 @@ class CountState:
         for key in self._touched:
             name, entry = self._key.encode(key), self.open.get(key)
             if entry is not None:
-                changed.append((name, _encode([*entry[:3], *self._layout.freeze(entry[3])])))
+                changed.append((name, encode([*entry[:3], *self._layout.freeze(entry[3])])))
             elif self.store.get(name) is not None:
                 changed.append((name, None))
         self._touched.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -328,10 +328,14 @@ class DyingFile:
         self.file.truncate(size)
 
 
-async def test_a_crash_anywhere_in_a_truncation_leaves_a_sound_log(bench: Bench) -> None:
+async def crashed_at_each_step(
+    bench: Bench, what: str, change: Callable[[PartitionLog], Awaitable[None]]
+) -> AsyncIterator[tuple[bool, int, PartitionLog]]:
+    """A log of 60 records that died after ever more steps of a change, opened again: (whether it was done,
+    after how many steps, the log), until it was done."""
     real = bench.disk
     for step in range(200):
-        bench.path = bench.path.parent / f"truncated-{step}"
+        bench.path = bench.path.parent / f"{what}-{step}"
         bench.disk = dying = DyingDisk(real)  # type: ignore[assignment]
         directory = await bench.directory()
         log = await bench.log(directory, **SMALL)
@@ -340,43 +344,30 @@ async def test_a_crash_anywhere_in_a_truncation_leaves_a_sound_log(bench: Bench)
         log.high_watermark = 60
         await directory.checkpoint()
         dying.left = step
-        done = await survives(log.truncate_to(23))
-        await die(bench, directory)
-        bench.disk = real
-        log = await bench.log(await bench.directory(), **SMALL)
-        assert log.offline_reason == ""
-        assert content(log) == list(range(log.log_end_offset))
-        assert log.log_end_offset == 23 if done else log.log_end_offset >= 23
-        last = log.log_end_offset - 1
-        assert log.append([sequenced(last), sequenced(last + 1)], leader_epoch=9)[0].duplicate
-        if done:
-            assert step > 10, "a truncation over many segments is many steps"
-            return
-    raise AssertionError("the truncation never finished")
-
-
-async def test_a_crash_anywhere_in_a_reset_leaves_a_sound_log(bench: Bench) -> None:
-    real = bench.disk
-    for step in range(200):
-        bench.path = bench.path.parent / f"reset-{step}"
-        bench.disk = dying = DyingDisk(real)  # type: ignore[assignment]
-        directory = await bench.directory()
-        log = await bench.log(directory, **SMALL)
-        log.append_replicated(leaders(60))
-        await directory.flusher.settle()
-        log.high_watermark = 60
-        await directory.checkpoint()
-        dying.left = step
-        done = await survives(log.restart_at(1000))
+        done = await survives(change(log))
         await die(bench, directory)
         bench.disk = real
         log = await bench.log(await bench.directory(), **SMALL)
         assert log.offline_reason == ""
         assert content(log) == list(range(log.log_start_offset, log.log_end_offset))
+        yield done, step, log
         if done:
-            assert (log.log_start_offset, log.log_end_offset) == (1000, 1000)
             return
-    raise AssertionError("the reset never finished")
+    raise AssertionError(f"{what} never finished")
+
+
+async def test_a_crash_anywhere_in_a_truncation_leaves_a_sound_log(bench: Bench) -> None:
+    async for done, step, log in crashed_at_each_step(bench, "truncated", lambda log: log.truncate_to(23)):
+        assert log.log_start_offset == 0
+        assert log.log_end_offset == 23 if done else log.log_end_offset >= 23
+        last = log.log_end_offset - 1
+        assert log.append([sequenced(last), sequenced(last + 1)], leader_epoch=9)[0].duplicate
+        assert not done or step > 10, "a truncation over many segments is many steps"
+
+
+async def test_a_crash_anywhere_in_a_reset_leaves_a_sound_log(bench: Bench) -> None:
+    async for done, _, log in crashed_at_each_step(bench, "reset", lambda log: log.restart_at(1000)):
+        assert not done or (log.log_start_offset, log.log_end_offset) == (1000, 1000)
 
 
 async def die(bench: Bench, directory: LogDirectory) -> None:
