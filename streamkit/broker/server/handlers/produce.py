@@ -56,7 +56,9 @@ RETRIABLE_IN_THE_COORDINATOR = (
     ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
     ErrorCode.COORDINATOR_NOT_AVAILABLE,
     ErrorCode.NOT_COORDINATOR,
+    ErrorCode.OPERATION_NOT_ATTEMPTED,
 )
+"""The last: it does not know another of the partitions yet. Producers would take that word for the end."""
 MAGIC_POSITION = 16
 LOW_ATTRIBUTES_POSITION = 22
 SUCCESS = ErrorCode.NONE

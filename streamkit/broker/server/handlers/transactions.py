@@ -177,8 +177,8 @@ async def _add(
     broker: Broker, request: RequestContext, wanted: AddPartitionsToTxnTransaction
 ) -> AddPartitionsToTxnResult:
     places = list(_places(wanted.topics))
-    unknown = [] if wanted.verify_only else [one for one in places if broker.metadata.partition(*one) is None]
-    if unknown:
+    unknown = [one for one in places if broker.metadata.partition(*one) is None]
+    if unknown:  # as Kafka, also where it is only to verify
         codes = dict.fromkeys(places, ErrorCode.OPERATION_NOT_ATTEMPTED)
         codes.update(dict.fromkeys(unknown, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION))
         return partitions_result(wanted.transactional_id, codes)

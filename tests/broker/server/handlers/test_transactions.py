@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from streamkit.broker.coordination.shard import Producer
+from streamkit.broker.server.handlers.produce import not_admitted
 from streamkit.protocol.error_codes import ErrorCode
+from streamkit.protocol.messages.add_partitions_to_txn import (
+    AddPartitionsToTxnRequest,
+    AddPartitionsToTxnTopic,
+    AddPartitionsToTxnTransaction,
+)
 from streamkit.protocol.messages.api_versions import ApiVersionsRequest
 from streamkit.protocol.messages.describe_producers import DescribeProducersRequest, TopicRequest
 from streamkit.protocol.messages.describe_transactions import DescribeTransactionsRequest
@@ -91,6 +97,42 @@ async def test_kip_890_an_older_produce_must_have_added_the_partition(wire: Wire
     producer = await init(wire)
     assert await write(wire, producer, version=10) == ErrorCode.INVALID_TXN_STATE
     assert await write(wire, producer, version=11) == ErrorCode.TRANSACTION_ABORTABLE
+
+
+async def test_one_partition_that_does_not_exist_keeps_the_others_out_too(wire: Wire) -> None:
+    """As in Kafka: each of the others is told that nothing was attempted."""
+    producer = await init(wire)
+    topics = [AddPartitionsToTxnTopic(name="t", partitions=[0, 7])]
+    by_client = AddPartitionsToTxnRequest(
+        v3_and_below_transactional_id="x",
+        v3_and_below_producer_id=producer.producer_id,
+        v3_and_below_producer_epoch=producer.epoch,
+        v3_and_below_topics=topics,
+    )
+    found = [(await wire.ask(by_client, 3)).results_by_topic_v3_and_below]
+    for verify_only in (False, True):
+        transaction = AddPartitionsToTxnTransaction(
+            transactional_id="x",
+            producer_id=producer.producer_id,
+            producer_epoch=producer.epoch,
+            verify_only=verify_only,
+            topics=topics,
+        )
+        answer = await wire.ask(AddPartitionsToTxnRequest(transactions=[transaction]), 5)
+        found += [one.topic_results for one in answer.results_by_transaction]
+    for (result,) in found:
+        codes = {one.partition_index: one.partition_error_code for one in result.results_by_partition}
+        assert codes == {0: ErrorCode.OPERATION_NOT_ATTEMPTED, 7: ErrorCode.UNKNOWN_TOPIC_OR_PARTITION}
+    described = await wire.ask(DescribeTransactionsRequest(transactional_ids=["x"]), 0)
+    assert described.transaction_states[0].topics == []
+
+
+@pytest.mark.parametrize("version", [9, 11, 12])
+def test_a_producer_tries_again_what_its_coordinator_did_not_attempt(version: int) -> None:
+    """The word itself ends a transaction at Kafka's producer, though another attempt may well succeed."""
+    told = not_admitted(ErrorCode.OPERATION_NOT_ATTEMPTED, version)
+    assert told.error is ErrorCode.NOT_ENOUGH_REPLICAS
+    assert told.error.retriable
 
 
 async def test_trap_24_transaction_version_is_finalized_in_a_new_cluster(wire: Wire) -> None:
