@@ -141,6 +141,7 @@ class Connection(asyncio.BufferedProtocol):
         self._writing_paused = False
         self._budget_paused = False
         self._reading_paused = False
+        self._is_held = not listener.is_serving
         self._closed_for: str | None = None
         self._active_ms = self._clock.monotonic_ms()
 
@@ -153,6 +154,12 @@ class Connection(asyncio.BufferedProtocol):
         self.peer_host = str(peer[0]) if peer else ""
         if not self.listener.admit(self):
             self.close("too_many", "too many connections")
+
+    def released(self) -> None:
+        """The listener serves requests from now on; the first of them may be here already."""
+        self._is_held = False
+        if self._closed_for is None and (self._position < len(self._chunk) or self._reading_paused):
+            self._pump()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._frame is not None:
@@ -205,6 +212,7 @@ class Connection(asyncio.BufferedProtocol):
                 or self._unsent_bytes >= limits.max_unsent_bytes
                 or self._parked is not None
                 or self._writing_paused
+                or self._is_held
                 or self._closed_for is not None
             ):
                 if end - position < SIZE.size:

@@ -19,7 +19,8 @@ CLOSE_TIMEOUT_S = 1.0
 class Listener:
     """`serve(connection, frame)` starts to serve a request and returns the place of its answer.
 
-    It may raise `FrameError`, which closes that connection and touches no other.
+    It may raise `FrameError`, which closes that connection and touches no other. With `holds`, requests of
+    the connections that it accepts wait until `release`.
     """
 
     def __init__(
@@ -31,12 +32,14 @@ class Listener:
         limits: Limits,
         budget: Budget,
         closed: Family[Counter],
+        holds: bool = False,
     ) -> None:
         self.name = name
         self.serve = serve
         self.clock = clock
         self.limits = limits
         self.budget = budget
+        self.is_serving = not holds
         self.scratch = memoryview(bytearray(SCRATCH_BYTES))
         self.connections: dict[Connection, None] = {}
         self._closed = closed
@@ -55,9 +58,15 @@ class Listener:
         self._listening = await network.bind(host, port, lambda: Connection(self))
 
     async def accept(self) -> None:
-        """Serve from now on; OSError if somebody else does on this address."""
+        """Let connections in from now on; OSError if somebody else does on this address."""
         assert self._listening is not None, "the listener is not bound"
         await self._listening.accept()
+
+    def release(self) -> None:
+        """Serve what has been held, and what comes."""
+        self.is_serving = True
+        for connection in tuple(self.connections):
+            connection.released()
 
     def stop_accepting(self) -> None:
         if self._listening is not None:

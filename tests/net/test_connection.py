@@ -35,7 +35,7 @@ class ManualClock:
 class Server:
     """Remembers each exchange; `answer_at_once` echoes, otherwise the test answers."""
 
-    def __init__(self, limits: Limits, budget: Budget) -> None:
+    def __init__(self, limits: Limits, budget: Budget, *, holds: bool = False) -> None:
         self.exchanges: list[tuple[Exchange, bytes]] = []
         self.answer_at_once = True
         self.pipelined = False
@@ -50,6 +50,7 @@ class Server:
             limits=limits,
             budget=budget,
             closed=self.closed,
+            holds=holds,
         )
 
     def serve(self, connection: Connection, frame: memoryview) -> Exchange:
@@ -84,8 +85,10 @@ def framed(data: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def serving(limits: Limits | None = None, budget_bytes: int = 1 << 30) -> AsyncIterator[Server]:
-    server = Server(limits or Limits(), Budget(budget_bytes))
+async def serving(
+    limits: Limits | None = None, budget_bytes: int = 1 << 30, *, holds: bool = False
+) -> AsyncIterator[Server]:
+    server = Server(limits or Limits(), Budget(budget_bytes), holds=holds)
     await server.listener.bind(TcpNetwork(), "127.0.0.1", 0)
     await server.listener.accept()
     try:
@@ -159,6 +162,25 @@ async def test_an_answer_of_no_buffers_keeps_its_place_and_sends_nothing() -> No
         server.exchanges[0][0].send(())
         assert await read_frame(reader) == b"loud"
         writer.close()
+
+
+@pytest.mark.parametrize("size", [10, 100_000, 1_000_000])
+async def test_requests_of_a_listener_that_holds_wait_until_it_is_released(size: int) -> None:
+    async with serving(holds=True) as server:
+        reader, writer = await connect(server)
+        idle, idle_writer = await connect(server)
+        requests = [b"%d" % n + b"x" * size for n in range(3)]
+        writer.write(b"".join(map(framed, requests)))
+        await server.until(lambda: len(server.listener.connections) == 2)
+        first = asyncio.ensure_future(read_frame(reader))
+        await asyncio.wait({first}, timeout=0.05)
+        assert (server.exchanges, first.done()) == ([], False)
+        server.listener.release()
+        assert [await first, await read_frame(reader), await read_frame(reader)] == requests
+        idle_writer.write(framed(b"afterwards"))
+        assert await read_frame(idle) == b"afterwards"
+        writer.close()
+        idle_writer.close()
 
 
 async def test_at_most_so_many_requests_are_outstanding() -> None:

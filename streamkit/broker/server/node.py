@@ -3,7 +3,8 @@
 The order of a start is the order in which the parts need each other: bind the ports (a taken one fails
 before anything is touched), open the data directory, talk to the other controllers until one of them decides,
 replay the metadata, register, open the partitions, load what coordinates groups, and only then accept
-clients, so that the first request is already answered.
+clients. Their requests wait until the cluster may use this broker and it knows so itself: to the first answer
+it is a part of the cluster, and who hears of it a moment earlier finds its port open.
 
 A directory that can no longer be written ends the node: nothing is acknowledged from then on, and what is
 really there is found out by the next start.
@@ -277,6 +278,8 @@ class Broker:
         await self._accept(for_controllers=False)
         await self.damaged.begin()
         await self.lifecycle.go_live()
+        for listener in self.listeners.values():
+            listener.release()
         self.is_ready = True
 
     async def _join(self) -> None:
@@ -403,6 +406,7 @@ class Broker:
                 limits=limits,
                 budget=self.budget,
                 closed=closed,
+                holds=not self.config.is_for_controllers(address.name),
             )
             try:
                 await listener.bind(self._ports.network, address.host or "0.0.0.0", address.port)

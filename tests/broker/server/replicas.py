@@ -75,6 +75,7 @@ class Node(Broker):
         self.timers.every(max(self.config.replica_lag_time_max_ms // 2, 1), self.partitions.tick)
         for listener in self.listeners.values():
             await listener.accept()
+            listener.release()
 
     async def replay(self, records: Iterable[MetadataRecord]) -> None:
         changes = MetadataChanges()

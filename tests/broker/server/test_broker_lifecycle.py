@@ -11,6 +11,7 @@ import pytest
 
 from streamkit.broker.controller.controller import Controller
 from streamkit.broker.controller.image import MetadataImage
+from streamkit.broker.server.broker_lifecycle import BrokerLifecycle
 from streamkit.broker.server.controller_duties import ControllerDuties
 from streamkit.broker.server.timers import Timers
 from streamkit.protocol.error_codes import ErrorCode
@@ -27,12 +28,13 @@ from streamkit.protocol.messages.alter_partition_reassignments import (
 )
 from streamkit.protocol.messages.elect_leaders import ElectLeadersRequest, TopicPartitions
 from streamkit.protocol.messages.list_partition_reassignments import ListPartitionReassignmentsRequest
+from streamkit.protocol.messages.metadata import MetadataRequest
 from streamkit.protocol.messages.unregister_broker import UnregisterBrokerRequest
 from streamkit.runtime.os.network import TcpNetwork
 from streamkit.runtime.os.spawn import TaskSpawn
 from tests.broker.controller.cluster import Cluster
 from tests.broker.server.nodes import Nodes, cluster
-from tests.broker.server.wire import connected, running, topic
+from tests.broker.server.wire import Wire, connected, running, topic
 
 
 @pytest.fixture
@@ -200,6 +202,29 @@ async def test_a_node_alone_is_live_at_once_and_restarts_for_one_record(tmp_path
         assert [(one.leader, one.leader_epoch, one.partition_epoch) for one in after] == [(1, 0, 0)] * 5
         assert broker.controller_client.broker_epoch > epoch
         assert broker.publisher.caught_up_to == end + 2, "the election's record and the registration"
+
+
+async def test_the_first_answer_comes_from_a_broker_that_is_part_of_the_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its port is open before the controller lets it lead, its requests wait until it knows of that."""
+    really_go_live, asked = BrokerLifecycle.go_live, []
+
+    async def go_live(lifecycle: BrokerLifecycle) -> None:
+        port = next(iter(lifecycle._endpoints())).port
+        wire = Wire(*await asyncio.open_connection("127.0.0.1", port))
+        answer = asyncio.ensure_future(wire.ask(MetadataRequest(topics=[]), 12))
+        asked.append((wire, answer))
+        await asyncio.wait({answer}, timeout=0.1)
+        assert not answer.done()
+        await really_go_live(lifecycle)
+
+    monkeypatch.setattr(BrokerLifecycle, "go_live", go_live)
+    async with running(tmp_path) as broker:
+        ((wire, answer),) = asked
+        assert [one.node_id for one in (await answer).brokers] == [1]
+        assert broker.metadata.is_live(1)
+        wire.writer.close()
 
 
 async def test_a_process_that_may_have_lost_bytes_says_so(tmp_path: Path) -> None:
