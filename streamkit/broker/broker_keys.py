@@ -14,6 +14,7 @@ from streamkit.broker.config_key import (
     DOUBLE_MAX,
     HOUR_MS,
     INT_MAX,
+    LONG_MAX,
     ConfigType,
     choice,
     double,
@@ -158,6 +159,31 @@ class BrokerKeys:
         30_000,
         "A leader that does not answer a fetch for so long is taken for lost.",
         low=1,
+    )
+    leader_replication_throttled_rate: int = long(
+        "leader.replication.throttled.rate",
+        LONG_MAX,
+        "Bytes per second, at most, that this broker sends as a leader to followers that are not in sync, of "
+        "the topics' `leader.replication.throttled.replicas`.",
+        low=0,
+        dynamic=True,
+    )
+    follower_replication_throttled_rate: int = long(
+        "follower.replication.throttled.rate",
+        LONG_MAX,
+        "Bytes per second, at most, that this broker fetches while it is not in sync, of the topics' "
+        "`follower.replication.throttled.replicas`.",
+        low=0,
+        dynamic=True,
+    )
+    replication_quota_window_num: int = integer(
+        "replication.quota.window.num",
+        11,
+        "Over how many windows the rates of throttled replication are measured.",
+        low=1,
+    )
+    replication_quota_window_size_seconds: int = integer(
+        "replication.quota.window.size.seconds", 1, "How long each of these windows is.", low=1
     )
     replica_selector_class: str = string(
         "replica.selector.class",

@@ -88,7 +88,9 @@ def describe_group(config: BrokerConfig, overrides: Mapping[str, str]) -> Iterat
 def describe_broker(config: BrokerConfig, layers: BrokerLayers) -> Iterator[ConfigEntry]:
     """Every key of the broker that was started with `config`; others' defaults under the broker's names."""
     for key in (*BROKER_KEYS.values(), *TOPIC_KEYS.values(), *GROUP_KEYS.values()):
-        name = key.name if key.name in BROKER_KEYS else key.spellings[0].name
+        if not key.spellings:
+            continue  # a topic's own affair
+        name = key.name if key.name in BROKER_KEYS else key.default_name
         yield _entry(key, name, _broker_synonyms(key, config, layers), read_only=name not in DYNAMIC_KEYS)
 
 
@@ -114,7 +116,7 @@ def _broker_synonyms(key: Key, config: BrokerConfig, layers: BrokerLayers) -> li
         if spelling.name in texts
     ]
     default = key.render(key.default)
-    return [*found, ConfigSynonym(name=key.spellings[0].name, value=default, source=ConfigSource.DEFAULT)]
+    return [*found, ConfigSynonym(name=key.default_name, value=default, source=ConfigSource.DEFAULT)]
 
 
 def _synonym(key: Key, name: str, text: str, unit: int, source: ConfigSource) -> ConfigSynonym:

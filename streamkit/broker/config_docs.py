@@ -24,7 +24,8 @@ key is an error. `DescribeConfigs` answers with the same table.
 
 A topic key is set when a topic is created or altered; the broker key beside it sets the default for topics
 that do not, and can itself be altered while the broker runs. A key of a group is set by altering the
-configuration of the GROUP, which need not exist yet. Other broker keys are read at start.
+configuration of the GROUP, which need not exist yet. Other broker keys are read at start, unless they say
+that they can be altered.
 """
 _UNITS = {MINUTE_MS: "in minutes", HOUR_MS: "in hours"}
 _BROKER_COLUMNS = "| key | type | default | valid values | meaning |\n|---|---|---|---|---|"
@@ -53,7 +54,8 @@ def _group_rows() -> Iterator[str]:
 
 def _broker_rows() -> Iterator[str]:
     for key in BROKER_KEYS.values():
-        yield _row(_spelled(key.spellings), *_value_cells(key), key.doc)
+        altered = " Can be altered while the broker runs." if key.dynamic else ""
+        yield _row(_spelled(key.spellings), *_value_cells(key), key.doc + altered)
 
 
 def _value_cells(key: Key) -> tuple[str, str, str]:

@@ -1,9 +1,9 @@
 """One configuration key: its name, type, default, range and documentation, and how text becomes its value.
 
 A configuration class is a frozen dataclass whose fields are declared with `flag`, `integer`, `long`,
-`double`, `string`, `choice` and `words`. The field is the row of the table: its metadata carries the `Key`,
-its annotation the type that readers see, so that parsing, DescribeConfigs and the documentation cannot drift
-from the code.
+`double`, `string`, `choice`, `words` and `replicas`. The field is the row of the table: its metadata carries
+the `Key`, its annotation the type that readers see, so that parsing, DescribeConfigs and the documentation
+cannot drift from the code.
 
     num_partitions: int = integer("num.partitions", 1, "Partitions of a topic …", low=1)
 """
@@ -11,6 +11,7 @@ from the code.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -74,7 +75,7 @@ class Key:
     list members.
 
     `spellings` are the names a broker's properties may use, strongest first; for a topic's key they name the
-    broker's default for it.
+    broker's default for it, if there is one.
     """
 
     attribute: str = ""
@@ -86,8 +87,16 @@ class Key:
     low: int | None = None
     high: int | None = None
     choices: tuple[str, ...] = ()
+    pattern: str = ""
+    """What a list must match as a whole; `notation` says it in words."""
+    notation: str = ""
     dynamic: bool = False
     """Whether a broker's key can be altered while the broker runs."""
+
+    @property
+    def default_name(self) -> str:
+        """What the default is called among a value's synonyms."""
+        return self.spellings[0].name if self.spellings else self.name
 
     def parse(self, text: str, unit: int = 1) -> Value:
         """The value that `text`, counted in `unit`s, stands for; raises InvalidValueError."""
@@ -115,6 +124,8 @@ class Key:
     @property
     def valid_values(self) -> str:
         """Kafka's notation of what is allowed: `[1,...]`, `[a, b]`, or nothing."""
+        if self.notation:
+            return self.notation
         if self.choices:
             return f"[{', '.join(self.choices)}]"
         if self.low is not None:
@@ -156,6 +167,8 @@ class Key:
         for member in members:
             if self.choices and member not in self.choices:
                 raise self._invalid(text, f"may contain only {', '.join(self.choices)}")
+        if self.pattern and not re.fullmatch(self.pattern, ",".join(members)):
+            raise self._invalid(text, f"must be {self.notation}")
         if not members and self.choices:
             raise self._invalid(text, f"must name at least one of {', '.join(self.choices)}")
         return members
@@ -246,6 +259,20 @@ def words(
 ) -> tuple[str, ...]:
     row = _row(name, ConfigType.LIST, default, doc, spellings, choices=choices)
     return cast("tuple[str, ...]", row)
+
+
+def replicas(name: str, doc: str) -> tuple[str, ...]:
+    """Replicas of one topic: by nature there is no broker's default for them."""
+    row = Key(
+        name=name,
+        type=ConfigType.LIST,
+        default=(),
+        doc=doc,
+        spellings=(),
+        pattern=r"\*|(\d+:\d+(,\d+:\d+)*)?",
+        notation="* or [partitionId]:[brokerId],[partitionId]:[brokerId],...",
+    )
+    return cast("tuple[str, ...]", field(default=(), metadata={"key": row}))
 
 
 def _row(

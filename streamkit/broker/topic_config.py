@@ -1,7 +1,7 @@
 """The keys of a topic: what it may set for itself, and which broker property sets the default for it.
 
-Each row of `TopicConfig` names its broker properties in `spellings`, so that `BrokerConfig.topic_defaults`
-*is* the broker's half of these keys: nothing is declared twice.
+Nearly each row of `TopicConfig` names its broker properties in `spellings`, so that
+`BrokerConfig.topic_defaults` *is* the broker's half of these keys: nothing is declared twice.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from streamkit.broker.config_key import (
     long,
     minutes,
     parsed,
+    replicas,
     words,
 )
 
@@ -72,12 +73,22 @@ class TopicConfig:
         low=0,
         spellings=("log.flush.interval.ms",),
     )
+    follower_replication_throttled_replicas: tuple[str, ...] = replicas(
+        "follower.replication.throttled.replicas",
+        "The replicas that, while they are not in sync, fetch within `follower.replication.throttled.rate` "
+        "of their broker; `*` is all of the topic.",
+    )
     index_interval_bytes: int = integer(
         "index.interval.bytes",
         4096,
         "Bytes of log between two entries of a segment's offset index.",
         low=0,
         spellings=("log.index.interval.bytes",),
+    )
+    leader_replication_throttled_replicas: tuple[str, ...] = replicas(
+        "leader.replication.throttled.replicas",
+        "The replicas that, as leaders, send to followers which are not in sync within "
+        "`leader.replication.throttled.rate` of their broker; `*` is all of the topic.",
     )
     max_compaction_lag_ms: int = long(
         "max.compaction.lag.ms",

@@ -18,7 +18,7 @@ from streamkit.broker.config_description import (
     describe_broker,
     describe_topic,
 )
-from streamkit.broker.config_key import InvalidValueError
+from streamkit.broker.config_key import LONG_MAX, InvalidValueError
 from streamkit.broker.group_config import BOUNDS, GROUP_KEYS
 from streamkit.broker.listeners import Listener
 from streamkit.broker.properties import parse_properties
@@ -162,6 +162,45 @@ def test_set_words() -> None:
         parse_assignments(["num.partitions"])
     with pytest.raises(UsageError, match="unknown configuration key"):
         parse_assignments(["x=1"])
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("", ()), ("*", ("*",)), ("0:1", ("0:1",)), ("0:1, 12:3", ("0:1", "12:3"))],
+)
+def test_throttled_replicas(text: str, value: tuple[str, ...]) -> None:
+    config = TopicConfig().altered({"leader.replication.throttled.replicas": text})
+    assert config.leader_replication_throttled_replicas == value
+
+
+@pytest.mark.parametrize("text", ["0", "*,0:1", "0:1:2", "a:1", "0:-1"])
+def test_what_names_no_replicas(text: str) -> None:
+    with pytest.raises(InvalidValueError, match=r"must be \* or \[partitionId\]"):
+        TopicConfig().altered({"follower.replication.throttled.replicas": text})
+
+
+def test_throttled_replicas_are_of_topics_and_have_no_default_at_the_broker() -> None:
+    with pytest.raises(UsageError, match="unknown configuration key"):
+        BrokerConfig.from_properties({"leader.replication.throttled.replicas": "0:1"})
+    described = {entry.name for entry in describe_broker(BrokerConfig(), BrokerLayers())}
+    assert "leader.replication.throttled.replicas" not in described
+    (entry,) = (
+        entry
+        for entry in describe_topic(BrokerConfig(), BrokerLayers(), {})
+        if entry.name == "leader.replication.throttled.replicas"
+    )
+    assert (entry.value, entry.source) == ("", ConfigSource.DEFAULT)
+
+
+def test_a_broker_heeds_its_throttles_while_it_runs() -> None:
+    config = BrokerConfig.from_properties({"leader.replication.throttled.rate": "7"})
+    assert config.leader_replication_throttled_rate == 7
+    assert config.follower_replication_throttled_rate == LONG_MAX
+    altered = config.altered({"leader.replication.throttled.rate": "8"})
+    assert altered.leader_replication_throttled_rate == 8
+    read_only = {entry.name: entry.read_only for entry in describe_broker(config, BrokerLayers())}
+    assert not read_only["follower.replication.throttled.rate"]
+    assert read_only["replication.quota.window.num"]
 
 
 # --- listeners -----------------------------------------------------------------------------------

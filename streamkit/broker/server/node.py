@@ -48,6 +48,7 @@ from streamkit.broker.server.partitions import Partitions
 from streamkit.broker.server.producer_ids import ProducerIds
 from streamkit.broker.server.quorum import Quorum
 from streamkit.broker.server.replica_fetcher import ReplicaFetchers
+from streamkit.broker.server.replication_throttles import ReplicationThrottles
 from streamkit.broker.server.routes import CONTROLLER_ROUTES, ROUTES
 from streamkit.broker.server.share_coordinator_host import ShareCoordinatorHost
 from streamkit.broker.server.share_persister import SharePersister
@@ -100,6 +101,7 @@ class Broker:
     channel: ControllerChannel
     controller_client: ControllerClient
     metadata_answers: MetadataAnswers
+    throttles: ReplicationThrottles
     fetchers: ReplicaFetchers
     partitions: Partitions
     damaged: DamagedReplicas
@@ -213,8 +215,10 @@ class Broker:
         self.metadata_answers = MetadataAnswers(
             self.metadata, cluster_id=self.directory.cluster_id, leader_id=lambda: self.quorum.leader_id
         )
+        self.throttles = ReplicationThrottles(self.config, clock=self.clock, metrics=self.metrics)
         self.fetchers = ReplicaFetchers(
             self.config,
+            throttle=self.throttles.follower,
             network=self._ports.network,
             spawn=self.spawn,
             flusher=self.directory.flusher,
@@ -222,6 +226,7 @@ class Broker:
             image=lambda: self.metadata,
             broker_epoch=lambda: self.controller_client.broker_epoch,
         )
+        self.throttles.on_change = self.fetchers.throttle_changed
         isr_changes = IsrChanges(
             self.channel.ask,
             node_id=self.config.node_id,
@@ -441,6 +446,7 @@ class Broker:
     # -- what happens ----------------------------------------------------------------------------------------
 
     async def _open_partitions(self, image: MetadataImage) -> None:
+        self.throttles.begin(image)
         await self.partitions.open_all(image)
         self.groups.refresh()
         self.transactions.refresh()
@@ -448,6 +454,7 @@ class Broker:
 
     async def _metadata_changed(self, image: MetadataImage, changes: MetadataChanges) -> None:
         await self.partitions.apply(image, changes)
+        self.throttles.apply(image, changes)
         self.groups.refresh(
             deleted_topics=[topic.name for topic in changes.deleted],
             changed_topics=[topic.name for topic, _ in changes.new_partitions],

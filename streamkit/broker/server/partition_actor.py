@@ -23,6 +23,7 @@ import structlog
 from streamkit.broker.log.append import AppendResult, Origin
 from streamkit.broker.replication.follower import PartitionFollower, followed_high_watermark
 from streamkit.broker.replication.leader import ACKS_ALL, FollowerFetch, IsrProposal, PartitionLeader
+from streamkit.broker.replication.throttle import NOT_THROTTLED, ThrottledAs
 from streamkit.broker.storage.errors import LogOfflineError
 from streamkit.broker.topic_config import TopicConfig
 from streamkit.errors import StreamkitError
@@ -97,6 +98,7 @@ class PartitionActor:
         self.ended_by = ErrorCode.KAFKA_STORAGE_ERROR if log.offline_reason else ErrorCode.NONE
         """Why this actor serves nobody any more, or NONE while it does."""
         self.is_internal = origin is Origin.COORDINATOR
+        self.throttled_as: ThrottledAs = NOT_THROTTLED
         self.on_proposal: Callable[[PartitionActor], None] = _nobody_listens
         """Called when the leader proposes another ISR."""
         self._origin = origin
@@ -291,8 +293,8 @@ class PartitionActor:
         self._step(leader, released)
         self._give_up(leader.uncommittable(), ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND)
 
-    def configure(self, config: TopicConfig) -> None:
-        self.log.config = config
+    def configure(self, config: TopicConfig, throttled_as: ThrottledAs) -> None:
+        self.log.config, self.throttled_as = config, throttled_as
         if self.leader is not None:
             self.leader.min_insync_replicas = config.min_insync_replicas
 

@@ -30,7 +30,9 @@ from streamkit.broker.controller.topic_names import CLUSTER_METADATA, INTERNAL_T
 from streamkit.broker.log.append import Origin
 from streamkit.broker.replication.follower import PartitionFollower
 from streamkit.broker.replication.leader import UNKNOWN, PartitionLeader
+from streamkit.broker.replication.throttle import ThrottledAs, named
 from streamkit.broker.server.partition_actor import PartitionActor, TopicTraffic
+from streamkit.broker.topic_config import TopicConfig
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.runtime.contracts.clock import Clock
 from streamkit.telemetry.instruments import Registry
@@ -197,14 +199,14 @@ class Partitions:
             await self._follow(actor, registration)
 
     async def _open(self, image: MetadataImage, topic: TopicImage, partition: int) -> PartitionActor:
-        opened = await self._directory.open_partition(
-            topic.name, topic.topic_id, partition, topic_config(image, self._config, topic.name)
-        )
+        config = topic_config(image, self._config, topic.name)
+        opened = await self._directory.open_partition(topic.name, topic.topic_id, partition, config)
         actor = self.by_name[topic.name, partition] = PartitionActor(
             opened,
             traffic=self._traffic(topic.name),
             origin=Origin.COORDINATOR if topic.name in INTERNAL_TOPICS else Origin.CLIENT,
         )
+        actor.throttled_as = self._throttled_as(config, partition)
         actor.on_proposal = self._proposals.propose
         return actor
 
@@ -278,7 +280,14 @@ class Partitions:
             for partition in range(len(topic.partitions)):
                 actor = self.get(name, partition)
                 if actor is not None:
-                    actor.configure(config)
+                    actor.configure(config, self._throttled_as(config, partition))
+
+    def _throttled_as(self, config: TopicConfig, partition: int) -> ThrottledAs:
+        node_id = self._config.node_id
+        return ThrottledAs(
+            leader=partition in named(config.leader_replication_throttled_replicas, node_id),
+            follower=partition in named(config.follower_replication_throttled_replicas, node_id),
+        )
 
     def _traffic(self, topic: str) -> TopicTraffic:
         return TopicTraffic(

@@ -12,6 +12,9 @@ leader epoch, or for another place in the log than the present one, is void.
 A leader holds a fetch that finds nothing for up to half a second. When partitions are added meanwhile the
 connection is given up for a new one: after a failover their new leader commits nothing before they fetch.
 
+While replication is throttled (`replication.throttle`), the throttled partitions that are not in sync here
+are left out of the fetches.
+
 A log that is fetched is written here and nowhere else. `let_go` waits for what is under way, so that whoever
 gives a log another role finds it at rest.
 """
@@ -40,6 +43,7 @@ from streamkit.broker.replication.follower import (
     failed,
     out_of_range,
 )
+from streamkit.broker.replication.throttle import Throttle
 from streamkit.broker.server.partition_actor import PartitionActor
 from streamkit.broker.storage.errors import LogOfflineError
 from streamkit.net.peer import Link, PeerError
@@ -79,6 +83,7 @@ LATEST, EARLIEST = -1, -2
 ADDED_WITHIN_S: Final = 0.02
 """How long a fetch that was under way when a partition was added is let be."""
 FOR_EVER_S: Final = float("inf")
+UNTOLD: Final = 2**63 - 1
 NOT_DIVERGING: Final = EpochEndOffset()
 
 Key = tuple[bytes, int]
@@ -90,6 +95,8 @@ class Followed(msgspec.Struct, gc=False):
     actor: PartitionActor
     told: FetchPosition | None = None
     not_before_s: float = 0
+    leaders_high_watermark: int = UNTOLD
+    """As of the last answer."""
 
 
 class ReplicaFetcher:
@@ -133,6 +140,10 @@ class ReplicaFetcher:
             followed.not_before_s = 0
         self._changed.set()
 
+    def throttle_changed(self) -> None:
+        """Look again at what is held back."""
+        self._changed.set()
+
     def _interrupt(self) -> None:
         self._interruption = None
         if self._is_fetching and self._link is not None:
@@ -149,13 +160,20 @@ class ReplicaFetcher:
             now_s = asyncio.get_running_loop().time()
             # one that is offline would go on saying that it has everything
             alive = [one for one in self._followed.values() if not one.actor.log.offline_reason]
-            ready = [one for one in alive if one.not_before_s <= now_s]
+            due = [one for one in alive if one.not_before_s <= now_s]
+            throttled_ms = self._shared.throttle.wait_ms()
+            ready = [one for one in due if not self._is_held_back(one)] if throttled_ms else due
+            patience_ms = self._shared.config.replica_fetch_wait_max_ms
+            if len(ready) < len(due):
+                patience_ms = min(patience_ms, throttled_ms)
             if not ready:
-                earliest_s = min((one.not_before_s for one in alive), default=FOR_EVER_S)
-                await self._wait(earliest_s - now_s)
+                times_s = [one.not_before_s - now_s for one in alive if one.not_before_s > now_s]
+                if due:
+                    times_s.append(throttled_ms / 1000)
+                await self._wait(min(times_s, default=FOR_EVER_S))
                 continue
             try:
-                await self._round(ready)
+                await self._round(ready, patience_ms)
             except PeerError as error:
                 self._end_session()
                 if not self._changed.is_set():
@@ -170,8 +188,17 @@ class ReplicaFetcher:
         except TimeoutError:
             pass
 
-    async def _round(self, ready: Sequence[Followed]) -> None:
-        request = self._request(ready)
+    def _is_held_back(self, followed: Followed) -> bool:
+        """Who is in sync is never held back, or the throttle would push it out of the ISR."""
+        actor = followed.actor
+        return (
+            actor.throttled_as.follower
+            and actor.log.log_end_offset < followed.leaders_high_watermark
+            and not self._shared.is_in_sync(actor)
+        )
+
+    async def _round(self, ready: Sequence[Followed], patience_ms: int) -> None:
+        request = self._request(ready, patience_ms)
         self._is_fetching = True
         try:
             response: FetchResponse = await self._call(request, FETCH_VERSION)
@@ -210,7 +237,7 @@ class ReplicaFetcher:
         if self._link is not None and not keep_link:
             self._link.close()
 
-    def _request(self, ready: Sequence[Followed]) -> FetchRequest:
+    def _request(self, ready: Sequence[Followed], patience_ms: int) -> FetchRequest:
         config = self._shared.config
         if not self._session_id:
             self._end_session(keep_link=True)
@@ -234,7 +261,7 @@ class ReplicaFetcher:
         self._told = keys
         return FetchRequest(
             replica_state=ReplicaState(replica_id=config.node_id, replica_epoch=self._shared.broker_epoch()),
-            max_wait_ms=config.replica_fetch_wait_max_ms,
+            max_wait_ms=patience_ms,
             min_bytes=1,
             max_bytes=config.replica_fetch_response_max_bytes,
             session_id=self._session_id,
@@ -285,7 +312,10 @@ class ReplicaFetcher:
             return failed(ErrorCode.UNKNOWN_SERVER_ERROR)
         actor.replicated(size, data.high_watermark)
         log.follow_log_start(data.log_start_offset)
+        followed.leaders_high_watermark = data.high_watermark
         self._shared.bytes_in.value += size
+        if actor.throttled_as.follower:
+            self._shared.throttle.record(size)
         return FetchOn()
 
     async def _take(self, followed: Followed, step: Step) -> None:
@@ -358,6 +388,7 @@ class ReplicaFetchers:
         self,
         config: BrokerConfig,
         *,
+        throttle: Throttle,
         network: Network,
         spawn: Spawn,
         flusher: Flusher,
@@ -366,6 +397,7 @@ class ReplicaFetchers:
         broker_epoch: Callable[[], int],
     ) -> None:
         self.config = config
+        self.throttle = throttle
         self.network = network
         self.spawn = spawn
         self.flusher = flusher
@@ -405,6 +437,16 @@ class ReplicaFetchers:
         for fetcher in self._fetchers.values():
             if fetcher.leader_id == broker_id:
                 fetcher.retry()
+
+    def throttle_changed(self) -> None:
+        """The bound, or what is held to it, may be another now."""
+        for fetcher in self._fetchers.values():
+            fetcher.throttle_changed()
+
+    def is_in_sync(self, actor: PartitionActor) -> bool:
+        """Whether the controller counts this broker's replica among the in-sync ones."""
+        topic = self._image().topics_by_id.get(actor.log.topic_id)
+        return topic is not None and self.config.node_id in topic.partitions[actor.log.partition].isr
 
     def address_of(self, broker_id: int) -> tuple[str, int]:
         broker = self._image().brokers.get(broker_id)

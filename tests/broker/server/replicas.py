@@ -30,6 +30,7 @@ from streamkit.broker.server.node import Broker
 from streamkit.broker.server.partition_actor import PartitionActor
 from streamkit.broker.server.partitions import Partitions
 from streamkit.broker.server.replica_fetcher import ReplicaFetchers
+from streamkit.broker.server.replication_throttles import ReplicationThrottles
 from streamkit.broker.storage.log_directory import LogDirectory
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.alter_partition import (
@@ -61,10 +62,13 @@ class Node(Broker):
         self.image = MetadataImage()
         self.publisher = SimpleNamespace(image=self.image)  # type: ignore[assignment]
         self.controller_client = SimpleNamespace(broker_epoch=epoch)  # type: ignore[assignment]
+        self.throttles = ReplicationThrottles(self.config, clock=self.clock, metrics=self.metrics)
         self.fetchers = ReplicaFetchers(
-            self.config, network=self._ports.network, spawn=self.spawn, flusher=self.directory.flusher,
-            metrics=self.metrics, image=lambda: self.image, broker_epoch=lambda: epoch,
+            self.config, throttle=self.throttles.follower, network=self._ports.network, spawn=self.spawn,
+            flusher=self.directory.flusher, metrics=self.metrics, image=lambda: self.image,
+            broker_epoch=lambda: epoch,
         )  # fmt: skip
+        self.throttles.on_change = self.fetchers.throttle_changed
         changes = IsrChanges(
             cluster.alter_partition, node_id=self.config.node_id, broker_epoch=lambda: epoch, spawn=self.spawn
         )
@@ -82,6 +86,7 @@ class Node(Broker):
         for record in records:
             self.image.replay(record, self.image.offset + 1, changes)
         await self.partitions.apply(self.image, changes)
+        self.throttles.apply(self.image, changes)
 
     async def crash(self) -> None:
         """Gone at once: nothing more is flushed, checkpointed or answered."""

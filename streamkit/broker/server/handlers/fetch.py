@@ -10,8 +10,9 @@ first partition that has records gives at least one whole batch, however large, 
 Bytes that are not in the page cache are read by the disk's own threads while the fetch waits for them.
 
 A follower's fetch (it names its broker) says what the follower has on disk, reads to the log's end, and wakes
-up for every append, and when the high watermark has moved past the one that the follower knows. A consumer
-that names its rack may be sent to a replica there (KIP-392), which serves it below its own high watermark.
+up for every append, and when it can learn of a higher high watermark. While replication is throttled, it
+gets nothing of the throttled partitions in which it is not in sync (KIP-73). A consumer that names its rack
+may be sent to a replica there (KIP-392), which serves it below its own high watermark.
 """
 
 from __future__ import annotations
@@ -111,6 +112,7 @@ class Read(msgspec.Struct, gc=False):
     at_least_one: bool = False
     preferred_replica: int = NO_REPLICA
     leader_epoch: int = NO_EPOCH
+    is_held_back: bool = False
 
     def fail(self, error: ErrorCode) -> None:
         self.error = error
@@ -118,8 +120,17 @@ class Read(msgspec.Struct, gc=False):
         self.records, self.cold_bytes = b"", 0
 
     @property
+    def is_readable(self) -> bool:
+        return self.error is ErrorCode.NONE and self.diverging is None and not self.is_held_back
+
+    @property
     def size(self) -> int:
         return self.cold_bytes or len(self.records)
+
+    @property
+    def useful_high_watermark(self) -> int:
+        """A follower's is never beyond its log's end."""
+        return min(self.high_watermark, self.wanted.fetch_offset)
 
 
 class PendingFetch:
@@ -170,14 +181,17 @@ class PendingFetch:
             read.error is not ErrorCode.NONE
             or read.diverging is not None
             or read.preferred_replica != NO_REPLICA
-            or (self._is_follower and read.high_watermark > read.wanted.high_watermark)
+            or (self._is_follower and read.useful_high_watermark > read.wanted.high_watermark)
         )
 
     def _park(self, reads: list[Read]) -> None:
         self._watched = [read.actor for read in reads if read.actor is not None]
         for actor in self._watched:
             actor.watch(self, is_follower=self._is_follower)
-        self._timer = self._broker.timers.after(self._max_wait_ms, self._time_is_over)
+        wait_ms = self._max_wait_ms
+        if any(read.is_held_back for read in reads):
+            wait_ms = min(wait_ms, max(1, self._broker.throttles.leader.wait_ms()))
+        self._timer = self._broker.timers.after(wait_ms, self._time_is_over)
         self._request.on_abandoned = self._unpark
 
     def _unpark(self) -> None:
@@ -226,9 +240,12 @@ class PendingFetch:
     def _look(self) -> list[Read]:
         """Read every partition, as far as the bytes of the response go."""
         left, nothing_yet, reads = min(self._max_bytes, self._broker.budget.answer_room), True, []
+        is_throttled = self._is_follower and self._broker.throttles.leader.is_exceeded
         for wanted in self._context.wanted:
             read = self._check(wanted)
-            if read.actor is not None and read.error is ErrorCode.NONE and read.diverging is None:
+            if is_throttled and read.actor is not None:
+                read.is_held_back = self._is_catching_up_throttled(read.actor)
+            if read.is_readable and read.actor is not None:
                 self._read(read, read.actor, max(0, min(wanted.max_bytes, left)), at_least_one=nothing_yet)
                 if read.size:
                     nothing_yet = False
@@ -303,6 +320,11 @@ class PendingFetch:
         return -max(fit)[2] if fit else NO_REPLICA
 
     # -- following -------------------------------------------------------------------------------------------
+
+    def _is_catching_up_throttled(self, actor: PartitionActor) -> bool:
+        """Who is in sync is never held back, or the throttle would push it out of the ISR."""
+        leader = actor.leader
+        return actor.throttled_as.leader and leader is not None and self._replica_id not in leader.isr
 
     def _note_progress(self) -> None:
         """Everything below the offsets that a follower fetches from is on its disk."""
@@ -405,6 +427,8 @@ class PendingFetch:
         actor = read.actor
         if actor is not None:
             actor.traffic.bytes_out.value += len(read.records)
+            if self._is_follower and actor.throttled_as.leader:
+                self._broker.throttles.leader.record(len(read.records))
         return PartitionData(
             partition_index=read.wanted.partition,
             high_watermark=read.high_watermark,
