@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamkit.cli.options import bootstrap_option, json_option
+from streamkit.cli.sizes import Size, parse_size, shown_size
 from streamkit.errors import DeadlineError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from streamkit.client.cluster import Partition, Place
     from streamkit.client.node import Node
+    from streamkit.client.throttle import Throttled
 
 POLL_S = 0.2
+OFF = "off"
 
 yes_option = click.option("--yes", is_flag=True, help="Do it; without this the plan is only shown.")
 
@@ -83,6 +86,13 @@ def list_(
 @click.option("--to", metavar="ID,ID,...", help="The brokers that shall hold it, the preferred leader first.")
 @click.option("--off", metavar="ID,...", help="Empty these brokers: spread what they hold over the others.")
 @click.option("--cancel", is_flag=True, help="Stop moving, and go back to the replicas of before.")
+@click.option(
+    "--throttle",
+    "rate",
+    type=Size(),
+    metavar="BYTES",
+    help="Copy at most so many bytes a second (500kB, 20MB), at each broker; lifted when it is done.",
+)
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), default=600, show_default=True,
               help="Seconds to wait until everything has moved; 0 does not wait.")  # fmt: skip
 @yes_option
@@ -94,6 +104,7 @@ def move(
     to: str | None,
     off: str | None,
     cancel: bool,
+    rate: int | None,
     timeout_s: float,
     yes: bool,
     bootstrap: str,
@@ -101,7 +112,8 @@ def move(
 ) -> None:
     """Move partitions to other brokers, while they are written and read.
 
-    Shows the plan; --yes carries it out and waits until it is done.
+    Shows the plan; --yes carries it out and waits until it is done. What is written meanwhile must be copied,
+    too: with a --throttle below that it never ends.
     """
     from streamkit.cli.asking import ask
     from streamkit.cli.output import print_rows, remark
@@ -112,6 +124,8 @@ def move(
         raise UsageError(
             "one of --to, --off and --cancel says where to move", hint="streamkit partition move --help"
         )
+    if cancel and rate is not None:
+        raise UsageError("--cancel copies nothing that --throttle could bound")
     if to is not None and not places:
         raise UsageError(
             "--to needs the partitions that shall move", hint="streamkit partition move TOPIC:0 --to 1,2,3"
@@ -148,9 +162,68 @@ def move(
     if not yes:
         remark("that was the plan; --yes carries it out")
         return
-    ask(bootstrap, lambda node: client.move(node, wanted))
-    if timeout_s and not cancel:
-        _wait_until_moved(bootstrap, frozenset(wanted), timeout_s)
+    if rate is not None:
+        _throttle(bootstrap, before, {place: to or () for place, to in wanted.items()}, rate)
+    try:
+        ask(bootstrap, lambda node: client.move(node, wanted))
+        if timeout_s and not cancel:
+            _wait_until_moved(bootstrap, frozenset(wanted), timeout_s)
+    finally:
+        if rate is not None or cancel:
+            _lift_if_nothing_moves(bootstrap)
+
+
+@partition.command()
+@click.argument("rate", metavar="[BYTES|off]", required=False)
+@bootstrap_option
+@json_option
+def throttle(*, rate: str | None, bootstrap: str, as_json: bool) -> None:
+    """Show how replication is throttled; let it copy BYTES a second instead, or lift it (off).
+
+    `partition move --throttle` sets a throttle; so do Kafka's tools.
+    """
+    from streamkit.cli.asking import ask
+    from streamkit.cli.output import print_json, print_rows, remark
+    from streamkit.client import throttle as client
+
+    now = _throttled(bootstrap)
+    if rate == OFF:
+        ask(bootstrap, lambda node: client.lift(node, now))
+    elif rate is not None:
+        bound = parse_size(rate)
+        if not bound:
+            raise UsageError(
+                f"{rate!r} is neither a size nor {OFF}", hint="streamkit partition throttle 20MB"
+            )
+        ask(bootstrap, lambda node: client.change_rate(node, now, bound))
+    if rate is not None:
+        now = _throttled(bootstrap)
+    if as_json:
+        import msgspec
+
+        print_json(msgspec.to_builtins(now, str_keys=True))
+        return
+    if not now.brokers and not now.topics:
+        remark("nothing is throttled")
+        return
+    rows: list[dict[str, Any]] = [
+        {
+            "broker": broker,
+            "sends": _shown_rate(now.leader_rates.get(broker)),
+            "fetches": _shown_rate(now.follower_rates.get(broker)),
+        }
+        for broker in now.brokers
+    ]
+    print_rows(("broker", "sends", "fetches"), rows)
+    rows = [
+        {
+            "topic": topic,
+            "from": ",".join(now.leader_replicas.get(topic, ())),
+            "to": ",".join(now.follower_replicas.get(topic, ())),
+        }
+        for topic in now.topics
+    ]
+    print_rows(("topic", "from", "to"), rows)
 
 
 @partition.command()
@@ -228,6 +301,46 @@ def _wait_until_moved(bootstrap: str, places: frozenset[Place], timeout_s: float
             )
         time.sleep(POLL_S)
     remark(f"{len(places)} of {len(places)} partitions have moved")
+
+
+def _throttled(bootstrap: str) -> Throttled:
+    from streamkit.cli.asking import ask
+    from streamkit.client import throttle as client
+    from streamkit.runtime.os.network import TcpNetwork
+
+    return ask(bootstrap, lambda node: client.throttled(node, TcpNetwork()))
+
+
+def _throttle(
+    bootstrap: str, before: Mapping[Place, Sequence[int]], plan: Mapping[Place, Sequence[int]], rate: int
+) -> None:
+    from streamkit.cli.asking import ask
+    from streamkit.cli.output import remark
+    from streamkit.client import throttle as client
+
+    now = _throttled(bootstrap)
+    ask(bootstrap, lambda node: client.throttle_move(node, now, before, plan, rate))
+    remark(f"throttled to {shown_size(rate)}/s at each broker")
+
+
+def _lift_if_nothing_moves(bootstrap: str) -> None:
+    """A throttle that stays is of no use, and makes a replica slow that falls behind one day."""
+    from streamkit.cli.asking import ask
+    from streamkit.cli.output import remark
+    from streamkit.client import cluster, throttle
+
+    now = _throttled(bootstrap)
+    if not now.brokers and not now.topics:
+        return
+    if ask(bootstrap, cluster.moving):
+        remark(f"the throttle stays while partitions move; then: streamkit partition throttle {OFF}")
+        return
+    ask(bootstrap, lambda node: throttle.lift(node, now))
+    remark("the throttle is lifted")
+
+
+def _shown_rate(rate: int | None) -> str:
+    return "" if rate is None else f"{shown_size(rate)}/s"
 
 
 def _parse_place(word: str) -> tuple[str, int | None]:

@@ -251,6 +251,29 @@ def test_a_move_that_cannot_end_is_told_and_cancelled(new_cluster: Callable[...,
     assert place_of(cli, "t") == [[home]]
 
 
+def test_a_throttle_is_set_shown_changed_and_lifted(cli: Cli, topic: str) -> None:
+    before = place_of(cli, topic)
+    third = ({1, 2, 3} - set(before[0])).pop()
+    target = f"{third},{before[0][0]}"
+    nothing = cli.run("partition", "throttle")
+    assert (nothing.returncode, nothing.stdout, nothing.stderr) == (0, b"", b"nothing is throttled\n")
+    move = ("partition", "move", f"{topic}:0", "--to", target, "--throttle", "2MB", "--yes")
+
+    done = cli.run(*move)
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.decode().splitlines()
+    assert (lines[0], lines[-1]) == ("throttled to 2 MB/s at each broker", "the throttle is lifted")
+    assert cli.json("partition", "throttle")["leader_rates"] == {}
+
+    named = f"{topic}-throttled"
+    cli.out("topic", "create", named, "-c", "leader.replication.throttled.replicas=0:1")
+    assert "nothing is throttled" in cli.fails(4, "partition", "throttle", "1MB")
+    assert "neither a size nor off" in cli.fails(2, "partition", "throttle", "1 apple")
+    assert cli.json("partition", "throttle")["leader_replicas"] == {named: ["0:1"]}
+    assert cli.out("partition", "throttle").splitlines()[-1].split() == [named, "0:1", "-"]
+    assert cli.run("partition", "throttle", "off").stderr == b"nothing is throttled\n"
+
+
 def test_elect(cli: Cli, topic: str) -> None:
     (first, second), *_ = place_of(cli, topic)
     # The order says who is preferred; the leader stays who it is until it is asked to give way.
