@@ -110,6 +110,8 @@ class Cluster:
         self.deaf: set[int] = set()
         """Nodes that are told nothing for now."""
         self.answers_alter_partition = True
+        self.answered = 0
+        """AlterPartition requests; whoever asked has acted upon the answer when this is seen."""
         self.failures: list[BaseException] = []
         self._path = path
         self._properties = properties
@@ -226,6 +228,7 @@ class Cluster:
             leader_epoch=self.partition.leader_epoch, isr=list(self.partition.isr),
             partition_epoch=self.partition.partition_epoch,
         )  # fmt: skip
+        self.answered += 1
         return AlterPartitionResponse(
             topics=[AlterPartitionResponseTopicData(topic_id=topic.topic_id, partitions=[answer])]
         )
