@@ -26,6 +26,7 @@ from streamkit.broker.controller.records import (
     NO_LEADER_CHANGE,
     NO_RECOVERY_CHANGE,
     RECOVERED,
+    SHARE_VERSION_FEATURE,
     UNFENCE,
     BrokerFeature,
     BrokerRegistrationChangeRecord,
@@ -212,6 +213,11 @@ class MetadataImage:
     def has_consumer_groups(self) -> bool:
         """Whether groups may use the protocol of KIP-848."""
         return self.features.get(GROUP_VERSION_FEATURE, 0) > 0
+
+    @property
+    def has_share_groups(self) -> bool:
+        """Whether groups may be queues (KIP-932)."""
+        return self.features.get(SHARE_VERSION_FEATURE, 0) > 0
 
     def is_live(self, broker_id: int) -> bool:
         broker = self.brokers.get(broker_id)

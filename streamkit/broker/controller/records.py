@@ -31,6 +31,7 @@ from streamkit.protocol.schema import (
 METADATA_VERSION_FEATURE: Final = "metadata.version"
 GROUP_VERSION_FEATURE: Final = "group.version"  # KIP-848
 TRANSACTION_VERSION_FEATURE: Final = "transaction.version"  # KIP-890
+SHARE_VERSION_FEATURE: Final = "share.version"  # KIP-932
 METADATA_VERSION: Final = 25  # 4.0-IV3, with which Kafka 4.0 founds its clusters
 OLDEST_METADATA_VERSION: Final = 21  # 3.9-IV0, with which the first logs of this broker were written
 FIRST_WITH_ELR_RECORDS: Final = 23  # 4.0-IV1: eligible leader replicas in partition records (KIP-966)

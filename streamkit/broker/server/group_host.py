@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterable
 from streamkit.broker.config import BrokerConfig
 from streamkit.broker.controller.topic_names import CONSUMER_OFFSETS
 from streamkit.broker.coordination.group.coordinator import GroupCoordinator
+from streamkit.broker.coordination.group.share.offsets import DeleteStates
+from streamkit.broker.coordination.group.share.target import InitializeStates
 from streamkit.broker.coordination.group.vocabulary import RebalanceCompleted, RebalanceStarted
 from streamkit.broker.server.coordinator_host import Cluster, CoordinatorHost, InternalTopic
 from streamkit.broker.server.group_cluster import GroupCluster
-from streamkit.broker.server.hosted_shard import OwnLog, World
+from streamkit.broker.server.hosted_shard import HostedShard, OwnLog, World
+from streamkit.broker.server.share_group_states import Persister, ShareGroupStates
 from streamkit.broker.server.timers import Timers
 from streamkit.runtime.contracts.clock import Clock
 from streamkit.runtime.contracts.spawn import Spawn
@@ -48,6 +51,7 @@ class GroupHost(CoordinatorHost[GroupCoordinator]):
         *,
         cluster: Cluster,
         leads: Callable[[str, int], OwnLog | None],
+        persister: Callable[[], Persister],
         clock: Clock,
         timers: Timers,
         spawn: Spawn,
@@ -70,9 +74,14 @@ class GroupHost(CoordinatorHost[GroupCoordinator]):
         )
         self._config = config
         self._groups_cluster = GroupCluster(config, lambda: cluster.image)
+        self._share_states = ShareGroupStates(persister, spawn)
 
     def make_shard(self) -> GroupCoordinator:
         return GroupCoordinator(self._config, self._groups_cluster)
+
+    def carry_out(self, partition: int, shard: HostedShard[GroupCoordinator], command: object) -> None:
+        assert isinstance(command, InitializeStates | DeleteStates)
+        self._share_states.start(command, shard)
 
     def refresh(self, deleted_topics: Iterable[str] = (), changed_topics: Iterable[str] = ()) -> None:
         """`changed_topics` are new or have more partitions."""

@@ -254,6 +254,7 @@ class Broker:
             self.config,
             cluster=self.controller_client,
             leads=self.partitions.led,
+            persister=lambda: self.share_persister,
             clock=self.clock,
             timers=self.timers,
             spawn=self.spawn,

@@ -163,6 +163,7 @@ class GroupCoordinator:
                 consumer_departure.loaded(group, decision)
             elif isinstance(group, ShareGroup):
                 share_heartbeat.loaded(group, decision)
+                share_offsets.forget_topics(group, decision)
             else:
                 rebalance.loaded(group, decision)
         self._schedule_expiry(decision.at)

@@ -1,14 +1,22 @@
-"""A share group as an operator sees it (ShareGroupDescribe)."""
+"""A share group as an operator sees it: its members, and which share-partitions it has."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from streamkit.broker.coordination.group.cluster import Cluster
 from streamkit.broker.coordination.group.consumer.member import Partition, by_topic
 from streamkit.broker.coordination.group.share.group import ShareGroup
 from streamkit.broker.coordination.group.share.member import ShareMember
+from streamkit.broker.coordination.group.share.target import NO_OFFSET
+from streamkit.protocol.messages.describe_share_group_offsets import (
+    DescribeShareGroupOffsetsRequestTopic,
+    DescribeShareGroupOffsetsResponsePartition,
+    DescribeShareGroupOffsetsResponseTopic,
+)
 from streamkit.protocol.messages.share_group_describe import Assignment, DescribedGroup, TopicPartitions
 from streamkit.protocol.messages.share_group_describe import Member as DescribedMember
+from streamkit.protocol.schema import ZERO_UUID
 
 
 def describe(group: ShareGroup, assignor: str) -> DescribedGroup:
@@ -44,4 +52,36 @@ def _assignment(group: ShareGroup, partitions: Iterable[Partition]) -> Assignmen
             for topic, numbers in found
             if topic is not None
         ]
+    )
+
+
+# ── offsets ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def all_places(group: ShareGroup) -> list[DescribeShareGroupOffsetsResponseTopic]:
+    """Every share-partition whose state has been begun, of topics that still exist; nothing is known yet."""
+    topics = by_topic(group.states.initialized)
+    found = ((group.cluster.topic_by_id(topic_id), numbers) for topic_id, numbers in topics.items())
+    return [_places(topic.name, topic.topic_id, numbers) for topic, numbers in found if topic is not None]
+
+
+def named_places(
+    cluster: Cluster, topics: Iterable[DescribeShareGroupOffsetsRequestTopic]
+) -> list[DescribeShareGroupOffsetsResponseTopic]:
+    """The share-partitions that are asked for; a topic that does not exist has no id."""
+    found = ((wanted, cluster.topic(wanted.topic_name)) for wanted in topics)
+    return [
+        _places(wanted.topic_name, ZERO_UUID if topic is None else topic.topic_id, wanted.partitions)
+        for wanted, topic in found
+    ]
+
+
+def _places(name: str, topic_id: bytes, numbers: Iterable[int]) -> DescribeShareGroupOffsetsResponseTopic:
+    return DescribeShareGroupOffsetsResponseTopic(
+        topic_name=name,
+        topic_id=topic_id,
+        partitions=[
+            DescribeShareGroupOffsetsResponsePartition(partition_index=number, start_offset=NO_OFFSET)
+            for number in numbers
+        ],
     )

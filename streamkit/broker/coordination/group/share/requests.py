@@ -11,7 +11,7 @@ from streamkit.broker.config import BrokerConfig
 from streamkit.broker.coordination.deadlines import Deadlines
 from streamkit.broker.coordination.group.cluster import Cluster
 from streamkit.broker.coordination.group.share.assignor import NAME as ASSIGNOR
-from streamkit.broker.coordination.group.share.description import describe
+from streamkit.broker.coordination.group.share.description import all_places, describe, named_places
 from streamkit.broker.coordination.group.share.group import ShareGroup
 from streamkit.broker.coordination.group.share.heartbeat import HeartbeatCall, check, heartbeat
 from streamkit.broker.coordination.group.share.offsets import (
@@ -34,6 +34,10 @@ from streamkit.protocol.messages.delete_share_group_offsets import (
     DeleteShareGroupOffsetsResponse,
 )
 from streamkit.protocol.messages.delete_share_group_state import DeleteShareGroupStateResponse
+from streamkit.protocol.messages.describe_share_group_offsets import (
+    DescribeShareGroupOffsetsRequestGroup,
+    DescribeShareGroupOffsetsResponseGroup,
+)
 from streamkit.protocol.messages.initialize_share_group_state import InitializeShareGroupStateResponse
 from streamkit.protocol.messages.share_group_describe import DescribedGroup
 from streamkit.protocol.messages.share_group_heartbeat import (
@@ -96,6 +100,19 @@ class ShareRequests:
             )
         decision.reply(token, described)
 
+    def places(
+        self, request: DescribeShareGroupOffsetsRequestGroup, token: Token, decision: Decision
+    ) -> None:
+        """Which share-partitions to tell the offsets of; of a group that is not there, none."""
+        group = self._remaining(request.group_id)
+        if request.topics is not None:
+            topics = named_places(self._cluster, request.topics)
+        else:
+            topics = [] if group is None else all_places(group)
+        decision.reply(
+            token, DescribeShareGroupOffsetsResponseGroup(group_id=request.group_id, topics=topics)
+        )
+
     def alter_offsets(self, request: AlterShareGroupOffsetsRequest, token: Token, decision: Decision) -> None:
         """A group need not exist yet to begin somewhere."""
         try:
@@ -139,7 +156,7 @@ class ShareRequests:
         deleted(self._remaining(command.request.group_id), command, response, decision)
 
     def _remaining(self, group_id: str) -> ShareGroup | None:
-        """The group that sent a command, if it is still there."""
+        """The group, if it is there."""
         group = self._find(group_id)
         return group if isinstance(group, ShareGroup) else None
 
