@@ -18,6 +18,7 @@ from streamkit.broker.controller.records import (
     METADATA_VERSION,
     METADATA_VERSION_FEATURE,
     OLDEST_METADATA_VERSION,
+    SHARE_VERSION_FEATURE,
     TRANSACTION_VERSION_FEATURE,
     FeatureLevelRecord,
     MetadataRecord,
@@ -28,6 +29,7 @@ SUPPORTED: Final = (
     FeatureRange(name=METADATA_VERSION_FEATURE, lowest=OLDEST_METADATA_VERSION, highest=METADATA_VERSION),
     FeatureRange(name=ELR_FEATURE, lowest=0, highest=1),
     FeatureRange(name=GROUP_VERSION_FEATURE, lowest=0, highest=1),
+    FeatureRange(name=SHARE_VERSION_FEATURE, lowest=0, highest=1),
     FeatureRange(name=TRANSACTION_VERSION_FEATURE, lowest=0, highest=2),
 )
 
