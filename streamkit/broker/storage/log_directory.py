@@ -50,7 +50,8 @@ from streamkit.broker.storage.identity import (
     random_uuid,
 )
 from streamkit.broker.storage.opening import LogFacts, new_log, open_clean, recover
-from streamkit.broker.storage.partition_log import METADATA_FILE, LogShelf, PartitionLog
+from streamkit.broker.storage.partition_log import METADATA_FILE, PartitionLog
+from streamkit.broker.storage.readable_log import LogShelf
 from streamkit.broker.topic_config import TopicConfig
 from streamkit.runtime.contracts.clock import Clock
 from streamkit.runtime.contracts.disk import Disk, DiskLock

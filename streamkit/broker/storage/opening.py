@@ -26,7 +26,8 @@ from streamkit.broker.log.segment import (
     Segment,
     file_name,
 )
-from streamkit.broker.storage.partition_log import EPOCHS_FILE, LogShelf, PartitionLog
+from streamkit.broker.storage.partition_log import EPOCHS_FILE, PartitionLog
+from streamkit.broker.storage.readable_log import LogShelf
 from streamkit.broker.storage.rebuilding import (
     latest_snapshot,
     offsets_of,
