@@ -21,6 +21,20 @@ from streamkit.broker.server.group_host import GroupHost
 from streamkit.broker.server.timers import Timers
 from streamkit.errors import StreamkitError
 from streamkit.protocol.error_codes import ErrorCode
+from streamkit.protocol.messages.alter_share_group_offsets import (
+    AlterShareGroupOffsetsRequest,
+    AlterShareGroupOffsetsRequestPartition,
+    AlterShareGroupOffsetsRequestTopic,
+    AlterShareGroupOffsetsResponse,
+)
+from streamkit.protocol.messages.delete_share_group_state import (
+    DeleteShareGroupStateRequest,
+    DeleteShareGroupStateResponse,
+)
+from streamkit.protocol.messages.initialize_share_group_state import (
+    InitializeShareGroupStateRequest,
+    InitializeShareGroupStateResponse,
+)
 from streamkit.protocol.messages.offset_commit import (
     OffsetCommitRequest,
     OffsetCommitRequestPartition,
@@ -95,6 +109,24 @@ class FakeCluster:
         )
 
 
+class FakePersister:
+    """Share coordinators that answer when the gate opens."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.asked: list[InitializeShareGroupStateRequest] = []
+
+    async def initialize(
+        self, message: InitializeShareGroupStateRequest
+    ) -> InitializeShareGroupStateResponse:
+        self.asked.append(message)
+        await self.gate.wait()
+        return InitializeShareGroupStateResponse()
+
+    async def delete(self, message: DeleteShareGroupStateRequest) -> DeleteShareGroupStateResponse:
+        return DeleteShareGroupStateResponse()
+
+
 class Stage:
     def __init__(self, **properties: str) -> None:
         self.clock = SystemClock()
@@ -104,10 +136,12 @@ class Stage:
         self.cluster = FakeCluster()
         self.log = FakeLog()
         self.leads = True
+        self.persister = FakePersister()
         self.host = GroupHost(
             BrokerConfig.from_properties({"offsets.topic.num.partitions": "4", **properties}),
             cluster=self.cluster,
             leads=lambda _, partition: self.log if self.leads else None,
+            persister=lambda: self.persister,
             clock=self.clock,
             timers=self.timers,
             spawn=self.spawn,
@@ -139,6 +173,16 @@ class Stage:
             shard.fetch(wanted, token, decision)
 
         return cast("asyncio.Future[OffsetFetchResponseGroup]", self.host.ask("g", decide))
+
+    def alter_share_offset(self) -> asyncio.Future[AlterShareGroupOffsetsResponse]:
+        partition = AlterShareGroupOffsetsRequestPartition(start_offset=3)
+        topic = AlterShareGroupOffsetsRequestTopic(topic_name="t", partitions=[partition])
+        request = AlterShareGroupOffsetsRequest(group_id="s", topics=[topic])
+
+        def decide(shard: GroupCoordinator, token: Token, decision: Decision) -> None:
+            shard.shares.alter_offsets(request, token, decision)
+
+        return cast("asyncio.Future[AlterShareGroupOffsetsResponse]", self.host.ask("s", decide))
 
 
 def offset_in(group: OffsetFetchResponseGroup) -> int:
@@ -410,3 +454,36 @@ async def test_offsets_of_a_transaction_and_its_marker_keep_their_place(
     stage.leads = True
     await stage.serve()
     assert offset_in(await stage.fetch()) == 2
+
+
+async def test_share_coordinators_are_asked_once_what_was_decided_is_committed(stage: Stage) -> None:
+    stage.cluster.add("t", 1)
+    await stage.serve()
+    answer = stage.alter_share_offset()
+    await turns()
+    assert not stage.persister.asked
+    stage.log.commit()
+    await turns()
+    assert len(stage.persister.asked) == 1 and not answer.done()
+    stage.persister.gate.set()
+    await turns()
+    stage.log.commit()
+    assert (await answer).responses[0].partitions[0].error_code == ErrorCode.NONE
+
+
+async def test_what_share_coordinators_answer_to_a_shard_that_has_moved_is_dropped(stage: Stage) -> None:
+    stage.cluster.add("t", 1)
+    await stage.serve()
+    answer = stage.alter_share_offset()
+    await turns()
+    stage.log.commit()
+    await turns()
+    stage.leads = False
+    stage.host.refresh()
+    with pytest.raises(Refusal) as refusal:
+        await answer
+    assert refusal.value.code is ErrorCode.NOT_COORDINATOR
+    appended = len(stage.log.batches)
+    stage.persister.gate.set()
+    await turns()
+    assert len(stage.log.batches) == appended
