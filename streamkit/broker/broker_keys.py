@@ -383,6 +383,51 @@ class BrokerKeys:
         "The longest `share.heartbeat.interval.ms` that a share group may be given.",
         low=1,
     )
+    group_streams_max_size: int = integer(
+        "group.streams.max.size", INT_MAX, "The most members of one streams group.", low=1
+    )
+    group_streams_min_session_timeout_ms: int = integer(
+        "group.streams.min.session.timeout.ms",
+        45_000,
+        "The shortest `streams.session.timeout.ms` that a streams group may be given.",
+        low=1,
+    )
+    group_streams_max_session_timeout_ms: int = integer(
+        "group.streams.max.session.timeout.ms",
+        60_000,
+        "The longest `streams.session.timeout.ms` that a streams group may be given.",
+        low=1,
+    )
+    group_streams_min_heartbeat_interval_ms: int = integer(
+        "group.streams.min.heartbeat.interval.ms",
+        5000,
+        "The shortest `streams.heartbeat.interval.ms` that a streams group may be given.",
+        low=1,
+    )
+    group_streams_max_heartbeat_interval_ms: int = integer(
+        "group.streams.max.heartbeat.interval.ms",
+        15_000,
+        "The longest `streams.heartbeat.interval.ms` that a streams group may be given.",
+        low=1,
+    )
+    group_streams_max_standby_replicas: int = integer(
+        "group.streams.max.standby.replicas",
+        2,
+        "The highest `streams.num.standby.replicas` that a streams group may be given.",
+        low=0,
+    )
+    group_streams_min_assignment_interval_ms: int = integer(
+        "group.streams.min.assignment.interval.ms",
+        0,
+        "The shortest `streams.assignment.interval.ms` that a streams group may be given.",
+        low=0,
+    )
+    group_streams_max_assignment_interval_ms: int = integer(
+        "group.streams.max.assignment.interval.ms",
+        15_000,
+        "The longest `streams.assignment.interval.ms` that a streams group may be given.",
+        low=0,
+    )
     offset_metadata_max_bytes: int = integer(
         "offset.metadata.max.bytes", 4096, "The longest metadata string beside a committed offset.", low=0
     )

@@ -52,6 +52,41 @@ class GroupConfig:
         low=1,
         spellings=("group.share.heartbeat.interval.ms",),
     )
+    streams_session_timeout_ms: int = integer(
+        "streams.session.timeout.ms",
+        45_000,
+        "How long a member of the streams group may be silent before it is removed.",
+        low=1,
+        spellings=("group.streams.session.timeout.ms",),
+    )
+    streams_heartbeat_interval_ms: int = integer(
+        "streams.heartbeat.interval.ms",
+        5000,
+        "How often the members of the streams group are told to send a heartbeat.",
+        low=1,
+        spellings=("group.streams.heartbeat.interval.ms",),
+    )
+    streams_num_standby_replicas: int = integer(
+        "streams.num.standby.replicas",
+        0,
+        "How many copies of each task's state the streams group keeps ready beside the one in use.",
+        low=0,
+        spellings=("group.streams.num.standby.replicas",),
+    )
+    streams_initial_rebalance_delay_ms: int = integer(
+        "streams.initial.rebalance.delay.ms",
+        3000,
+        "How long a streams group that was empty waits for more members before it divides its tasks.",
+        low=0,
+        spellings=("group.streams.initial.rebalance.delay.ms",),
+    )
+    streams_assignment_interval_ms: int = integer(
+        "streams.assignment.interval.ms",
+        1000,
+        "How long, at least, a streams group keeps to one division of its tasks before the next.",
+        low=0,
+        spellings=("group.streams.assignment.interval.ms",),
+    )
 
     def altered(self, overrides: Mapping[str, str]) -> GroupConfig:
         """These values with a group's own in front of them; raises InvalidValueError, KeyError."""
@@ -114,11 +149,28 @@ BOUNDS: Final = (
         low="group.share.min.heartbeat.interval.ms",
         high="group.share.max.heartbeat.interval.ms",
     ),
+    Bounds(
+        key="streams.session.timeout.ms",
+        low="group.streams.min.session.timeout.ms",
+        high="group.streams.max.session.timeout.ms",
+    ),
+    Bounds(
+        key="streams.heartbeat.interval.ms",
+        low="group.streams.min.heartbeat.interval.ms",
+        high="group.streams.max.heartbeat.interval.ms",
+    ),
+    Bounds(key="streams.num.standby.replicas", high="group.streams.max.standby.replicas"),
+    Bounds(
+        key="streams.assignment.interval.ms",
+        low="group.streams.min.assignment.interval.ms",
+        high="group.streams.max.assignment.interval.ms",
+    ),
 )
 # Of each pair the first must be the longer.
 SESSIONS: Final = (
     ("consumer.session.timeout.ms", "consumer.heartbeat.interval.ms"),
     ("share.session.timeout.ms", "share.heartbeat.interval.ms"),
+    ("streams.session.timeout.ms", "streams.heartbeat.interval.ms"),
 )
 
 

@@ -19,6 +19,7 @@ from streamkit.broker.controller.records import (
     METADATA_VERSION_FEATURE,
     OLDEST_METADATA_VERSION,
     SHARE_VERSION_FEATURE,
+    STREAMS_VERSION_FEATURE,
     TRANSACTION_VERSION_FEATURE,
     FeatureLevelRecord,
     MetadataRecord,
@@ -30,6 +31,7 @@ SUPPORTED: Final = (
     FeatureRange(name=ELR_FEATURE, lowest=0, highest=1),
     FeatureRange(name=GROUP_VERSION_FEATURE, lowest=0, highest=1),
     FeatureRange(name=SHARE_VERSION_FEATURE, lowest=0, highest=1),
+    FeatureRange(name=STREAMS_VERSION_FEATURE, lowest=0, highest=1),
     FeatureRange(name=TRANSACTION_VERSION_FEATURE, lowest=0, highest=2),
 )
 

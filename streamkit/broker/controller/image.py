@@ -27,6 +27,7 @@ from streamkit.broker.controller.records import (
     NO_RECOVERY_CHANGE,
     RECOVERED,
     SHARE_VERSION_FEATURE,
+    STREAMS_VERSION_FEATURE,
     UNFENCE,
     BrokerFeature,
     BrokerRegistrationChangeRecord,
@@ -218,6 +219,11 @@ class MetadataImage:
     def has_share_groups(self) -> bool:
         """Whether groups may be queues (KIP-932)."""
         return self.features.get(SHARE_VERSION_FEATURE, 0) > 0
+
+    @property
+    def has_streams_groups(self) -> bool:
+        """Whether groups may use the protocol of KIP-1071."""
+        return self.features.get(STREAMS_VERSION_FEATURE, 0) > 0
 
     def is_live(self, broker_id: int) -> bool:
         broker = self.brokers.get(broker_id)

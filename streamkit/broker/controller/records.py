@@ -30,6 +30,7 @@ from streamkit.protocol.schema import (
 
 METADATA_VERSION_FEATURE: Final = "metadata.version"
 GROUP_VERSION_FEATURE: Final = "group.version"  # KIP-848
+STREAMS_VERSION_FEATURE: Final = "streams.version"  # KIP-1071
 TRANSACTION_VERSION_FEATURE: Final = "transaction.version"  # KIP-890
 SHARE_VERSION_FEATURE: Final = "share.version"  # KIP-932
 METADATA_VERSION: Final = 25  # 4.0-IV3, with which Kafka 4.0 founds its clusters

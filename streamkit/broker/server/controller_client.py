@@ -88,6 +88,15 @@ class ControllerClient:
         code = (await self._create([wanted]))[name]
         return ErrorCode(code)  # type: ignore[call-arg]  # looked up by value
 
+    async def create_topics(self, topics: Sequence[CreatableTopic]) -> dict[str, str]:
+        """Make these topics; of those that do not exist afterwards, why."""
+        response: CreateTopicsResponse = await self._channel.ask(CreateTopicsRequest(topics=list(topics)))
+        return {
+            result.name: result.error_message or name_of(result.error_code)
+            for result in response.topics
+            if result.name not in self.image.topics
+        }
+
     async def _create(self, topics: list[CreatableTopic]) -> dict[str, int]:
         if not topics:
             return {}

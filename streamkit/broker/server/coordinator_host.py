@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, Generic, NamedTuple, Protocol
 
@@ -22,6 +22,7 @@ from streamkit.broker.coordination.shard import CoordinatorRecord, Refusal
 from streamkit.broker.quorum_config import internal_replication_factor
 from streamkit.broker.server.hosted_shard import Decide, HostedShard, OwnLog, S, World
 from streamkit.protocol.error_codes import ErrorCode
+from streamkit.protocol.messages.create_topics import CreatableTopic
 from streamkit.protocol.schema import Message
 
 READY_TIMEOUT_S = 5
@@ -40,6 +41,10 @@ class Cluster(Protocol):
         self, name: str, *, partitions: int, replication_factor: int, configs: Mapping[str, str]
     ) -> int:
         """Make a topic of our own; NONE if it exists afterwards."""
+        ...
+
+    async def create_topics(self, topics: Sequence[CreatableTopic]) -> dict[str, str]:
+        """Make these topics; of those that do not exist afterwards, why. Raises StreamkitError."""
         ...
 
 

@@ -9,11 +9,13 @@ from streamkit.broker.controller.topic_names import CONSUMER_OFFSETS
 from streamkit.broker.coordination.group.coordinator import GroupCoordinator
 from streamkit.broker.coordination.group.share.offsets import DeleteStates
 from streamkit.broker.coordination.group.share.target import InitializeStates
+from streamkit.broker.coordination.group.streams.heartbeat import CreateInternalTopics
 from streamkit.broker.coordination.group.vocabulary import RebalanceCompleted, RebalanceStarted
 from streamkit.broker.server.coordinator_host import Cluster, CoordinatorHost, InternalTopic
 from streamkit.broker.server.group_cluster import GroupCluster
 from streamkit.broker.server.hosted_shard import HostedShard, OwnLog, World
 from streamkit.broker.server.share_group_states import Persister, ShareGroupStates
+from streamkit.broker.server.streams_topics import StreamsTopics
 from streamkit.broker.server.timers import Timers
 from streamkit.runtime.contracts.clock import Clock
 from streamkit.runtime.contracts.spawn import Spawn
@@ -75,11 +77,15 @@ class GroupHost(CoordinatorHost[GroupCoordinator]):
         self._config = config
         self._groups_cluster = GroupCluster(config, lambda: cluster.image)
         self._share_states = ShareGroupStates(persister, spawn)
+        self.streams_topics = StreamsTopics(cluster, spawn)
 
     def make_shard(self) -> GroupCoordinator:
         return GroupCoordinator(self._config, self._groups_cluster)
 
     def carry_out(self, partition: int, shard: HostedShard[GroupCoordinator], command: object) -> None:
+        if isinstance(command, CreateInternalTopics):
+            self.streams_topics.create(command)
+            return
         assert isinstance(command, InitializeStates | DeleteStates)
         self._share_states.start(command, shard)
 

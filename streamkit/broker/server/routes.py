@@ -26,6 +26,7 @@ from streamkit.broker.server.handlers import (
     quorum,
     share_groups,
     share_states,
+    streams_groups,
     topics,
     transactions,
 )
@@ -43,6 +44,7 @@ _FOR_CLIENTS: tuple[Route, ...] = (
     *groups.ROUTES,
     *consumer_groups.ROUTES,
     *share_groups.ROUTES,
+    *streams_groups.ROUTES,
     *cluster.ROUTES,
     *topics.ROUTES,
     *configs.ROUTES,

@@ -36,6 +36,11 @@ from streamkit.broker.coordination.group.share import offsets as share_offsets
 from streamkit.broker.coordination.group.share import records as share_records
 from streamkit.broker.coordination.group.share.group import ShareGroup
 from streamkit.broker.coordination.group.share.requests import ShareRequests
+from streamkit.broker.coordination.group.streams import departure as streams_departure
+from streamkit.broker.coordination.group.streams import draft as streams_draft
+from streamkit.broker.coordination.group.streams import records as streams_records
+from streamkit.broker.coordination.group.streams.group import StreamsGroup
+from streamkit.broker.coordination.group.streams.requests import StreamsRequests
 from streamkit.broker.coordination.group.transactional_commit import (
     as_offset_commit,
     as_transactional,
@@ -79,7 +84,7 @@ MEMBER_EPOCH_ON_COMMIT_VERSION = 9
 GROUP_NOT_FOUND_ON_DESCRIBE_VERSION = 6
 MINUTE_MS = 60_000
 
-Group: TypeAlias = ClassicGroup | ConsumerGroup | ShareGroup
+Group: TypeAlias = ClassicGroup | ConsumerGroup | ShareGroup | StreamsGroup
 
 _EXPIRY = Timer("expiry")
 
@@ -96,6 +101,8 @@ class GroupCoordinator:
         self._deadlines: Deadlines[Timer] = Deadlines()
         self.shares = ShareRequests(config, cluster, self._deadlines, self.groups.get, self._adopt)
         """The requests that concern share groups."""
+        self.streams = StreamsRequests(config, cluster, self._deadlines, self.groups)
+        """The requests that concern streams groups."""
 
     # ── shard ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -107,6 +114,10 @@ class GroupCoordinator:
         share_change = share_records.parse(key, value)
         if share_change is not None:
             self._replay_share(share_change)
+            return
+        streams_change = streams_records.parse(key, value)
+        if streams_change is not None:
+            self._replay_streams(streams_change)
             return
         record = parse(key, value)
         if record is None:
@@ -144,6 +155,17 @@ class GroupCoordinator:
         if isinstance(change, share_records.ShareEpochChange) and change.value is None:
             self._delete(change.group_id)
 
+    def _replay_streams(self, change: streams_records.Change) -> None:
+        """The same for streams groups."""
+        group = self.groups.get(change.group_id)
+        if not isinstance(group, StreamsGroup):
+            if change.value is None or (group is not None and group.is_recorded):
+                return
+            group = self.groups[change.group_id] = self.streams.new_group(change.group_id)
+        group.apply(change)
+        if isinstance(change, streams_records.EpochChange) and change.value is None:
+            self._delete(change.group_id)
+
     def replay_in_transaction(self, producer_id: int, key: bytes, value: bytes | None) -> None:
         record = parse(key, value)
         if isinstance(record, OffsetChange):
@@ -164,6 +186,8 @@ class GroupCoordinator:
             elif isinstance(group, ShareGroup):
                 share_heartbeat.loaded(group, decision)
                 share_offsets.forget_topics(group, decision)
+            elif isinstance(group, StreamsGroup):
+                streams_departure.loaded(group, decision)
             else:
                 rebalance.loaded(group, decision)
         self._schedule_expiry(decision.at)
@@ -183,6 +207,8 @@ class GroupCoordinator:
             consumer_departure.timeout(group, timer, decision)
         elif isinstance(group, ShareGroup):
             share_heartbeat.timeout(group, timer, decision)
+        elif isinstance(group, StreamsGroup):
+            streams_departure.timeout(group, timer, decision)
         elif group is not None:
             _classic_timeout(group, timer, decision)
             self._forget_if_unused(timer.group_id)
@@ -191,9 +217,7 @@ class GroupCoordinator:
     def topics_changed(self, topics: Collection[str]) -> None:
         """Topics came, went or grew; groups that want them look again at their members' next heartbeats."""
         for group in self.groups.values():
-            if isinstance(group, ConsumerGroup | ShareGroup) and (
-                group.uses_patterns or any(topic in group.subscribers for topic in topics)
-            ):
+            if not isinstance(group, ClassicGroup) and any(map(group.may_want, topics)):
                 group.soft.topics_changed = True
 
     # ── membership ─────────────────────────────────────────────────────────────────────────────────────
@@ -216,7 +240,7 @@ class GroupCoordinator:
         group = self.groups.get(group_id)
         if isinstance(group, ConsumerGroup):
             return group
-        if not call.joins or isinstance(group, ShareGroup):
+        if not call.joins or isinstance(group, ShareGroup | StreamsGroup):
             raise _no_consumer_group(group_id, exists=group is not None)
         if group is None:
             return ConsumerGroup(group_id, self._config, self._deadlines, self._cluster)
@@ -229,11 +253,11 @@ class GroupCoordinator:
             group = self.groups.get(request.group_id)
             if group is None and request.member_id:
                 raise Refusal(ErrorCode.UNKNOWN_MEMBER_ID)
-            if isinstance(group, ShareGroup):
+            if isinstance(group, ShareGroup) or (isinstance(group, StreamsGroup) and group.members):
                 raise Refusal(ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
-            if not isinstance(group, ConsumerGroup):
+            if group is None or isinstance(group, ClassicGroup):
                 joining.join(self._classic(request.group_id), call, decision)
-            elif group.members:
+            elif isinstance(group, ConsumerGroup) and group.members:
                 classic_members.join(group, call, decision)
             elif request.member_id:
                 raise Refusal(ErrorCode.UNKNOWN_MEMBER_ID)
@@ -244,16 +268,18 @@ class GroupCoordinator:
             self._forget_if_unused(request.group_id)
             decision.reply(token, refused_join(refusal.code, request.member_id))
 
-    def _join_in_place_of(self, empty: ConsumerGroup, call: joining.JoinCall, decision: Decision) -> None:
-        """A classic group begins under the name of a consumer group that nobody is in any more."""
+    def _join_in_place_of(
+        self, empty: ConsumerGroup | StreamsGroup, call: joining.JoinCall, decision: Decision
+    ) -> None:
+        """A classic group begins under the name of a newer one that nobody is in any more."""
         successor = ClassicGroup(empty.group_id, self._config, self._deadlines)
-        Draft(empty, decision).delete()
+        _delete_records(empty, decision)
         joining.join(successor, call, decision)
         self.groups[empty.group_id] = successor
 
     def sync(self, request: SyncGroupRequest, token: Token, decision: Decision) -> None:
         try:
-            group = self._existing(request.group_id, ErrorCode.UNKNOWN_MEMBER_ID)
+            group = self._generational(request.group_id)
             if isinstance(group, ConsumerGroup):
                 classic_members.sync(group, request, token, decision)
             else:
@@ -264,7 +290,7 @@ class GroupCoordinator:
     def heartbeat(self, request: HeartbeatRequest, token: Token, decision: Decision) -> None:
         code = ErrorCode.NONE
         try:
-            group = self._existing(request.group_id, ErrorCode.UNKNOWN_MEMBER_ID)
+            group = self._generational(request.group_id)
             if isinstance(group, ConsumerGroup):
                 classic_members.heartbeat(group, request, decision)
             else:
@@ -291,7 +317,7 @@ class GroupCoordinator:
         group = self.groups.get(group_id)
         if isinstance(group, ConsumerGroup):
             return classic_members.leave(group, leavers, decision)
-        if isinstance(group, ShareGroup):
+        if isinstance(group, ShareGroup | StreamsGroup):
             group = None
         answers = [_leave_one(group, leaver, decision) for leaver in leavers]
         if group is not None:
@@ -328,6 +354,11 @@ class GroupCoordinator:
                 epoch=epoch,
                 partitions=[
                     (topic.topic_id, partition.partition_index)
+                    for topic in request.topics
+                    for partition in topic.partitions
+                ],
+                named_partitions=[
+                    (topic.name, partition.partition_index)
                     for topic in request.topics
                     for partition in topic.partitions
                 ],
@@ -492,7 +523,14 @@ class GroupCoordinator:
     def _adopt(self, group: ShareGroup) -> None:
         self.groups[group.group_id] = group
 
-    def _existing(self, group_id: str, otherwise: ErrorCode) -> ClassicGroup | ConsumerGroup:
+    def _generational(self, group_id: str) -> ClassicGroup | ConsumerGroup:
+        """A group that members of the classic protocol may be in."""
+        group = self._existing(group_id, ErrorCode.UNKNOWN_MEMBER_ID)
+        if isinstance(group, StreamsGroup):
+            raise Refusal(ErrorCode.UNKNOWN_MEMBER_ID)
+        return group
+
+    def _existing(self, group_id: str, otherwise: ErrorCode) -> ClassicGroup | ConsumerGroup | StreamsGroup:
         """A group that commits offsets."""
         group = self.groups.get(group_id)
         if group is None or isinstance(group, ShareGroup):
@@ -542,9 +580,11 @@ def _leave_one(group: ClassicGroup | None, leaver: MemberIdentity, decision: Dec
     )
 
 
-def _delete_records(group: ClassicGroup | ConsumerGroup, decision: Decision) -> None:
+def _delete_records(group: ClassicGroup | ConsumerGroup | StreamsGroup, decision: Decision) -> None:
     if isinstance(group, ConsumerGroup):
         Draft(group, decision).delete()
+    elif isinstance(group, StreamsGroup):
+        streams_draft.Draft(group, decision).delete()
     else:
         decision.records.append(group_tombstone(group.group_id))
 

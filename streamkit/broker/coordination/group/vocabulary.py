@@ -19,6 +19,7 @@ class RebalanceReason(StrEnum):
     REVOCATION_EXPIRED = "revocation_expired"
     JOIN_EXPIRED = "join_expired"
     MIGRATED = "migrated"
+    SETTINGS_CHANGED = "settings_changed"
 
 
 class RebalanceStarted(NamedTuple):
@@ -37,8 +38,9 @@ class Timer(NamedTuple):
     """What is due, and whose.
 
     `session` a member's next heartbeat; `join` and `sync` of a classic group, or of a classic member in a
-    consumer group; `revoke` a member's letting go of partitions; `migrated` a classic group that was a
-    consumer group a moment ago; `expiry` of all offsets.
+    consumer group; `revoke` a member's letting go of partitions or tasks; `initial` the first assignment of
+    a streams group; `migrated` a classic group that was a consumer group a moment ago; `expiry` of all
+    offsets.
     """
 
     kind: str
@@ -54,6 +56,8 @@ class CommitClaim(NamedTuple):
     epoch: int
     partitions: Sequence[tuple[bytes, int]]
     """Topic ids and indexes."""
+    named_partitions: Sequence[tuple[str, int]]
+    """The same by the topics' names."""
     knows_member_epochs: bool
     """Whether it was said in a version that members of consumer groups use."""
 

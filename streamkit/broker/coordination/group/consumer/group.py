@@ -223,6 +223,10 @@ class ConsumerGroup:
         """Whether any new topic may be one that the group wants."""
         return any(member.regex for member in self.members.values())
 
+    def may_want(self, topic: str) -> bool:
+        """Whether a topic that comes, goes or grows concerns the group."""
+        return self.uses_patterns or self.is_subscribed(topic)
+
     def is_free(self, partition: Partition, member_id: str) -> bool:
         """Whether a member may be given a partition: nobody else has it in hand."""
         return self.holders.get(partition, member_id) == member_id

@@ -77,8 +77,6 @@ class ShareGroup:
 
     group_type = SHARE
     protocol_type = SHARE
-    uses_patterns = False
-    """Members of share groups name their topics."""
 
     def __init__(
         self, group_id: str, config: BrokerConfig, deadlines: Deadlines[Timer], cluster: Cluster
@@ -166,6 +164,10 @@ class ShareGroup:
                     counts[topic] = counts.get(topic, 0) + 1
             self._subscribed = counts
         return self._subscribed
+
+    def may_want(self, topic: str) -> bool:
+        """Whether a topic that comes, goes or grows concerns the group."""
+        return self.is_subscribed(topic)
 
     def is_subscribed(self, topic: str) -> bool:
         return topic in self.subscribers

@@ -1,0 +1,1 @@
+"""Streams groups of the new protocol (KIP-1071)."""
