@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from streamkit.broker.coordination.group.streams import target
 from streamkit.broker.coordination.group.streams.draft import Draft
 from streamkit.broker.coordination.group.streams.group import StreamsGroup
 from streamkit.broker.coordination.group.streams.member import MemberState
+from streamkit.broker.coordination.group.streams.target import FIRST_ASSIGNMENT, assign
 from streamkit.broker.coordination.group.vocabulary import RebalanceReason, Timer
 from streamkit.broker.coordination.shard import Decision
 
@@ -36,7 +36,7 @@ def remove(draft: Draft, member_id: str, reason: RebalanceReason) -> None:
 
 def timeout(group: StreamsGroup, timer: Timer, decision: Decision) -> None:
     """A deadline of the group or of a member passed."""
-    if timer.kind == target.FIRST_ASSIGNMENT:
+    if timer.kind == FIRST_ASSIGNMENT:
         _first_assignment(group, decision)
         return
     reason = _REASONS.get(timer.kind)
@@ -51,7 +51,7 @@ def timeout(group: StreamsGroup, timer: Timer, decision: Decision) -> None:
 def _first_assignment(group: StreamsGroup, decision: Decision) -> None:
     """Without topics known to fit, the next heartbeat looks at them and then divides the tasks."""
     if group.members and group.soft.configured is not None:
-        target.advance(Draft(group, decision))
+        assign(Draft(group, decision))
 
 
 def loaded(group: StreamsGroup, decision: Decision) -> None:

@@ -16,7 +16,6 @@ from typing import Final, NamedTuple
 from msgspec.structs import replace
 
 from streamkit.broker.coordination.group.cluster import metadata_hash
-from streamkit.broker.coordination.group.streams import target
 from streamkit.broker.coordination.group.streams.departure import remove
 from streamkit.broker.coordination.group.streams.draft import Draft
 from streamkit.broker.coordination.group.streams.endpoints import endpoints
@@ -41,6 +40,7 @@ from streamkit.broker.coordination.group.streams.records import (
     Endpoint,
     TopologyChange,
 )
+from streamkit.broker.coordination.group.streams.target import assign, assignment_configs, put_off
 from streamkit.broker.coordination.group.streams.tasks import Task, Tasks, task_ids, tasks_of
 from streamkit.broker.coordination.group.streams.topology import Topology, said
 from streamkit.broker.coordination.group.streams.topology import check as check_topology
@@ -164,8 +164,8 @@ def heartbeat(group: StreamsGroup, call: HeartbeatCall, decision: Decision) -> N
     if configured.is_ready:
         _check_tasks(configured, call.owned)
     if group.is_empty:
-        target.put_off(draft)
-    delay = target.advance(draft)
+        put_off(draft)
+    delay = assign(draft)
     member = _reconcile(draft, after, call.owned)
     _note_completion(draft)
     has_news = call.joins or is_new or member.assigned != before.assigned
@@ -259,7 +259,7 @@ def _look_at_topics(draft: Draft, reason: RebalanceReason | None) -> ConfiguredT
         configured = configure(topology, group.cluster)
         soft.configured, soft.topics_changed = configured, False
     validated = topology.epoch if configured.is_ready else NEVER_VALIDATED
-    configs = target.assignment_configs(group)
+    configs = assignment_configs(group)
     if current_hash != group.metadata_hash or validated != group.validated_topology_epoch:
         reason = reason or RebalanceReason.TOPICS_CHANGED
     if configs != group.assignment_configs:

@@ -15,10 +15,9 @@ from streamkit.broker.coordination.deadlines import Deadlines
 from streamkit.broker.coordination.group.classic.group import ClassicGroup
 from streamkit.broker.coordination.group.cluster import Cluster
 from streamkit.broker.coordination.group.records import group_tombstone
-from streamkit.broker.coordination.group.streams import heartbeat
 from streamkit.broker.coordination.group.streams.description import describe
 from streamkit.broker.coordination.group.streams.group import StreamsGroup
-from streamkit.broker.coordination.group.streams.heartbeat import HeartbeatCall
+from streamkit.broker.coordination.group.streams.heartbeat import HeartbeatCall, check, heartbeat
 from streamkit.broker.coordination.group.vocabulary import Caller, Timer
 from streamkit.broker.coordination.shard import Decision, Refusal, Token
 from streamkit.protocol.error_codes import ErrorCode
@@ -54,9 +53,9 @@ class StreamsRequests:
         call = HeartbeatCall(request, caller, token)
         before = self._groups.get(request.group_id)
         try:
-            heartbeat.check(request)
+            check(request)
             group = self._groups[request.group_id] = self._member_group(call, before, decision)
-            heartbeat.heartbeat(group, call, decision)
+            heartbeat(group, call, decision)
         except Refusal as refusal:
             decision.withdraw()
             self._restore(request.group_id, before)

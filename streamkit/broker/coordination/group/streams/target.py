@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from streamkit.broker.coordination.group.streams.assignor import Claimant, assign
+from streamkit.broker.coordination.group.streams.assignor import Claimant
+from streamkit.broker.coordination.group.streams.assignor import assign as divide
 from streamkit.broker.coordination.group.streams.draft import Draft
 from streamkit.broker.coordination.group.streams.group import StreamsGroup
 from streamkit.broker.coordination.group.streams.internal_topics import Problem, StatusCode
@@ -39,7 +40,7 @@ def assignment_configs(group: StreamsGroup) -> dict[str, str]:
     return {STANDBY_REPLICAS: str(settings.streams_num_standby_replicas)}
 
 
-def advance(draft: Draft) -> Problem | None:
+def assign(draft: Draft) -> Problem | None:
     """Compute the target for the group's epoch, if there is none yet; or say why that has to wait."""
     if draft.is_expected(FIRST_ASSIGNMENT):
         return Problem(
@@ -51,7 +52,7 @@ def advance(draft: Draft) -> Problem | None:
         return Problem(
             StatusCode.ASSIGNMENT_DELAYED, "Assignment delayed due to the configured assignment interval."
         )
-    _assign(draft)
+    _write(draft)
     return None
 
 
@@ -62,7 +63,7 @@ def _may_assign(draft: Draft) -> bool:
     return not last_ms or not 0 <= draft.decision.at.wall_ms - last_ms < interval_ms
 
 
-def _assign(draft: Draft) -> None:
+def _write(draft: Draft) -> None:
     group = draft.group
     for member_id, part in _parts(group).items():
         if group.target.get(member_id) != part:
@@ -83,4 +84,4 @@ def _parts(group: StreamsGroup) -> dict[str, Tasks]:
         for member_id, member in sorted(group.members.items())
     ]
     replicas = int(group.assignment_configs.get(STANDBY_REPLICAS, 0))
-    return assign(claimants, configured.subtopologies, replicas)
+    return divide(claimants, configured.subtopologies, replicas)
