@@ -62,6 +62,8 @@ RETRIABLE_IN_THE_COORDINATOR = (
 MAGIC_POSITION = 16
 LOW_ATTRIBUTES_POSITION = 22
 SUCCESS = ErrorCode.NONE
+ASKED_AT_MOST = 3
+"""How often a coordinator is asked about one batch when markers of the transaction before come in between."""
 
 
 def produce(broker: Broker, request: RequestContext, message: ProduceRequest) -> Later:
@@ -141,7 +143,20 @@ class PendingProduce:
         self._unadmitted.append(Unadmitted(place, actor, records, producer, verification))
 
     async def _admit(self, waiting: list[Unadmitted]) -> None:
-        """Ask about all partitions of one producer together, then hand over what may be written."""
+        """Hand over what may be written.
+
+        The end of a transaction is told before its markers are written. One that comes while the coordinator
+        is asked about the next transaction makes that answer worthless, so it is asked again.
+        """
+        for _ in range(ASKED_AT_MOST):
+            waiting = await self._ask_about(waiting)
+        reason = "the transaction ended while the batch was on its way"
+        for one in waiting:
+            self.done(one.place, AppendResult(ErrorCode.INVALID_TXN_STATE, message=reason))
+
+    async def _ask_about(self, waiting: list[Unadmitted]) -> list[Unadmitted]:
+        """Ask about all partitions of one producer together; what is to be asked about again."""
+        again: list[Unadmitted] = []
         by_producer: dict[Producer, list[Unadmitted]] = {}
         for one in waiting:
             by_producer.setdefault(one.producer, []).append(one)
@@ -151,9 +166,14 @@ class PendingProduce:
             gate, adds = self._broker.gate, self._request.version >= FIRST_VERSION_THAT_ADDS
             codes = await (gate.add(call) if adds else gate.verify(call))
             for one, asked in zip(batches, places, strict=True):
-                self._admitted(one, codes[asked])
+                if not self._is_settled(one, codes[asked]):
+                    sequence = parse_header(one.records).base_sequence
+                    verification = one.actor.log.transactions.verify(*producer, sequence)
+                    again.append(one._replace(verification=verification))
+        return again
 
-    def _admitted(self, one: Unadmitted, code: ErrorCode) -> None:
+    def _is_settled(self, one: Unadmitted, code: ErrorCode) -> bool:
+        """The batch is handed over or refused; False if the answer came too late."""
         log, transactions = one.actor.log, one.actor.log.transactions
         if code is not ErrorCode.NONE:
             if code not in RETRIABLE_IN_THE_COORDINATOR:
@@ -164,8 +184,8 @@ class PendingProduce:
         ):
             one.actor.produce(one.records, self._message.acks, self, one.place)
         else:
-            reason = "the transaction ended while the batch was on its way"
-            self.done(one.place, AppendResult(ErrorCode.INVALID_TXN_STATE, message=reason))
+            return False
+        return True
 
     def refuse(self, code: ErrorCode) -> None:
         """The same error for every partition."""

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from streamkit.broker.coordination.shard import Producer
+from streamkit.broker.coordination.transaction.coordinator import PartitionsCall
 from streamkit.broker.server.handlers.produce import not_admitted
+from streamkit.broker.server.transaction_gate import Codes
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.add_partitions_to_txn import (
     AddPartitionsToTxnRequest,
@@ -91,6 +93,30 @@ async def test_trap_24_produce_12_adds_and_end_txn_5_bumps(wire: Wire) -> None:
         assert (answer.error_code, answer.producer_epoch) == (0, round_number + 1)
         assert await write(wire, producer, 1) == ErrorCode.INVALID_PRODUCER_EPOCH, "the epoch before"
         producer = Producer(answer.producer_id, answer.producer_epoch)
+
+
+async def test_kip_890_a_batch_that_overtakes_the_marker_of_the_transaction_before_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EndTxn 5 is answered before the markers are written; a quick client's next batch waits for them."""
+    async with running(tmp_path) as broker, connected(broker) as wire, connected(broker) as other:
+        await topic(broker)
+        await wire.ask(FindCoordinatorRequest(coordinator_keys=["x"], key_type=1), 4)
+        producer = await init(wire)
+        assert await write(wire, producer) == 0
+        add = broker.gate.add
+
+        async def marker_first(call: PartitionsCall) -> Codes:
+            monkeypatch.undo()
+            assert not (await end(other, producer)).error_code
+            async with asyncio.timeout(10):
+                while broker.partitions.by_name["t", 0].log.log_end_offset < 2:
+                    await asyncio.sleep(0.01)
+            return await add(call)
+
+        monkeypatch.setattr(broker.gate, "add", marker_first)
+        assert await write(wire, producer._replace(epoch=producer.epoch + 1)) == 0
+        assert broker.partitions.by_name["t", 0].log.log_end_offset == 3
 
 
 async def test_kip_890_an_older_produce_must_have_added_the_partition(wire: Wire) -> None:
