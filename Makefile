@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: .venv demo test slices lint compat compat-java chaos sim sim-proof bench clean
+.PHONY: .venv demo test slices lint compat compat-all compat-java chaos sim sim-proof bench clean
 
 $(STAMP): pyproject.toml requirements.lock
 	rm -rf .venv
@@ -24,7 +24,7 @@ SLICES := tests/chaos tests/broker/cluster tests/processing/cluster tests/cli/te
     tests/simulation/test_mutations.py
 # AGAIN=--last-failed plays only what failed the last time.
 AGAIN :=
-EVERYDAY := $(AGAIN) -n 2 --dist loadgroup -m "not slow and not compat and not compat_java"
+EVERYDAY := $(AGAIN) -n 2 --dist loadgroup -m "not slow and not compat and not compat_java and not compat_all"
 
 # Everything but the slices, the client matrix and the full counts; at most five minutes on two cores.
 test: .venv
@@ -39,9 +39,15 @@ lint: .venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Every client × feature, and what one client writes read by every other. Needs kcat.
+# The scenario book with the clients of every day, and what one writes read by every other. Needs kcat.
 compat: .venv
 	$(PYTEST) -n 2 --dist loadgroup -m compat tests/compatibility
+
+# The book with the clients of other languages; each needs its language's tools, and is built once.
+# CLIENTS="java or sarama" plays some of them.
+CLIENTS :=
+compat-all: .venv
+	$(PYTEST) -n 2 --dist loadgroup -m compat_all $(if $(CLIENTS),-k "$(CLIENTS)") tests/compatibility
 
 # Apache Kafka's own tools on our cluster and our files. Needs a JDK and Maven.
 compat-java: .venv

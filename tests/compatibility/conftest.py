@@ -1,4 +1,4 @@
-"""Prints what the matrix found as one table: a row for each client, a column for each feature."""
+"""Prints what the book found as one table: a row for each scene, a column for each client that played."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ import pytest
 
 from tests.compatibility.clients import CLIENTS
 
-MARKS = {"passed": "✓", "failed": "✗", "error": "✗", "skipped": "–"}
-NAMES = {client.name for client in CLIENTS}
+MARKS = {"passed": "✓", "failed": "✗", "error": "✗", "skipped": "?"}
+NAMES = [client.name for client in CLIENTS]
 
 
 def cell_of(nodeid: str) -> tuple[str, str] | None:
-    """(client, feature) of a test of the matrix."""
-    scene, _, parameters = nodeid.partition("test_matrix.py::test_")[2].partition("[")
-    client = next((name for name in NAMES if parameters.startswith(name)), None)
-    if client is None:
+    """(client, scene) of a test of the book."""
+    path, _, test = nodeid.partition("@")[0].partition("::test_")
+    scene, _, parameters = test.removesuffix("]").partition("[")
+    chapter = path.partition("compatibility/book/test_")[2].removesuffix(".py")
+    client = next((name for name in NAMES if name in parameters), None)
+    if not chapter or client is None:
         return None
-    variant = parameters.removeprefix(client).strip("-]")
-    return client, f"{scene.replace('_', ' ')}{': ' + variant if variant else ''}"
+    variant = parameters.replace(client, "").strip("-")
+    return client, f"{chapter}: {scene.replace('_', ' ')}{f' ({variant})' if variant else ''}"
 
 
 @pytest.hookimpl(trylast=True)
@@ -32,13 +34,13 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
                 cells.setdefault(found[1], {})[found[0]] = mark
     if not cells:
         return
-    clients = [client.name for client in CLIENTS]
+    played = [client for client in CLIENTS if any(client.name in row for row in cells.values())]
     width = max(map(len, cells))
-    terminalreporter.section("client × feature")
-    terminalreporter.write_line(f"{'':{width}}  " + "  ".join(clients))
-    for feature in sorted(cells):
-        marks = (f"{cells[feature].get(client, '–'):^{len(client)}}" for client in clients)
-        terminalreporter.write_line(f"{feature:{width}}  " + "  ".join(marks))
-    for client in CLIENTS:
+    terminalreporter.section("client × scene")
+    terminalreporter.write_line(f"{'':{width}}  " + "  ".join(client.name for client in played))
+    for scene in sorted(cells):
+        marks = (f"{cells[scene].get(client.name, '–'):^{len(client.name)}}" for client in played)
+        terminalreporter.write_line(f"{scene:{width}}  " + "  ".join(marks))
+    for client in played:
         for lacking, why in client.lacks.items():
-            terminalreporter.write_line(f"{client.name} lacks {lacking}: {why}")
+            terminalreporter.write_line(f"– {client.name}, {lacking}: {why}")

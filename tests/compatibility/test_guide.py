@@ -13,7 +13,7 @@ from pathlib import Path
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.compatibility.test_matrix import until
+from tests.compatibility.contract import until
 from tests.support.broker_process import BrokerProcess, environment, streamkit
 
 GUIDE = Path(__file__).parent / "guide"
