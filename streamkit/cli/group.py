@@ -11,11 +11,12 @@ from streamkit.errors import NotFoundError
 
 if TYPE_CHECKING:
     from streamkit.cli.admin import Cluster
+    from streamkit.client.share_groups import ShareGroup
 
 
 @click.group()
 def group() -> None:
-    """Look at consumer groups."""
+    """Look at consumer groups and share groups."""
 
 
 @group.command(name="list")
@@ -24,7 +25,9 @@ def group() -> None:
 def list_(bootstrap: str, as_json: bool) -> None:
     """List the groups."""
     from streamkit.cli.admin import REQUEST_S, Cluster, explained
+    from streamkit.cli.asking import ask
     from streamkit.cli.output import print_rows
+    from streamkit.client import share_groups
 
     cluster = Cluster(bootstrap)
     answer = cluster.answer(cluster.admin.list_consumer_groups(request_timeout=REQUEST_S))
@@ -32,8 +35,13 @@ def list_(bootstrap: str, as_json: bool) -> None:
         raise explained(answer.errors[0].args[0], bootstrap)
     rows = [
         {"name": found.group_id, "state": _name(found.state), "type": _name(found.type)}
-        for found in sorted(answer.valid, key=lambda found: found.group_id)
+        for found in answer.valid
     ]
+    rows += [
+        {"name": found.name, "state": found.state, "type": "Share"}
+        for found in ask(bootstrap, share_groups.listed)
+    ]
+    rows.sort(key=lambda row: row["name"])
     print_rows(("name", "state", "type"), rows, as_json=as_json)
 
 
@@ -42,11 +50,17 @@ def list_(bootstrap: str, as_json: bool) -> None:
 @bootstrap_option
 @json_option
 def describe(name: str, bootstrap: str, as_json: bool) -> None:
-    """Show the members of the group NAME, its committed offsets and its lag."""
+    """Show the members of the group NAME, its offsets and its lag."""
     from streamkit.cli.admin import REQUEST_S, Cluster
+    from streamkit.cli.asking import ask
     from streamkit.cli.output import print_json, print_rows
+    from streamkit.client import share_groups
 
     cluster = Cluster(bootstrap)
+    share = ask(bootstrap, lambda node: share_groups.described(node, name))
+    if share is not None:
+        _show_share_group(share, as_json=as_json)
+        return
     found = cluster.only_answer(cluster.admin.describe_consumer_groups([name], request_timeout=REQUEST_S))
     partitions = _partitions(cluster, name, _owners(found.members))
     state, kind = _name(found.state), _name(found.type)
@@ -109,3 +123,40 @@ def _row(place: tuple[str, int], committed: int, end: int | None, member: str | 
         "lag": lag,
         "member": member,
     }
+
+
+def _show_share_group(group: ShareGroup, *, as_json: bool) -> None:
+    from streamkit.cli.output import print_json, print_rows
+
+    holders = _holders(group)
+    rows: list[dict[str, Any]] = [
+        {
+            "topic": one.topic,
+            "partition": one.partition,
+            "start": one.start,
+            "lag": one.lag,
+            "members": holders.get((one.topic, one.partition), []),
+        }
+        for one in group.partitions
+    ]
+    if as_json:
+        members = [
+            {"member": m.member, "client": m.client, "host": m.host, "partitions": len(m.partitions)}
+            for m in group.members
+        ]
+        about = {"name": group.name, "state": group.state, "type": "Share", "assignor": group.assignor}
+        lag = sum(one.lag or 0 for one in group.partitions)
+        print_json({**about, "members": members, "partitions": rows, "lag": lag})
+        return
+    click.echo(f"group {group.name}: {group.state}, Share ({group.assignor}), {len(group.members)} members")
+    shown = [{**row, "members": ", ".join(row["members"])} for row in rows]
+    print_rows(("topic", "partition", "start", "lag", "members"), shown)
+
+
+def _holders(group: ShareGroup) -> dict[tuple[str, int], list[str]]:
+    """Several members may take records from a partition."""
+    holders: dict[tuple[str, int], list[str]] = {}
+    for member in group.members:
+        for place in member.partitions:
+            holders.setdefault(place, []).append(member.member)
+    return holders

@@ -7,12 +7,13 @@ connection is all that a tool needs: to the first of its addresses that answers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from streamkit.errors import BrokerUnreachableError, DeadlineError, RefusedError, StreamkitError, UsageError
 from streamkit.net.peer import Peer, PeerError, PeerTimeoutError
-from streamkit.protocol.api import APIS, Api
+from streamkit.protocol.api import APIS, Api, ApiKey
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.api_versions import ApiVersionsRequest
 from streamkit.protocol.schema import Message
@@ -34,7 +35,8 @@ class AnsweredError(StreamkitError):
 class Node:
     """A connection to a broker that said what it speaks; made by `connect`, ended by `close`."""
 
-    def __init__(self, peer: Peer, spoken: dict[int, range]) -> None:
+    def __init__(self, network: Network, peer: Peer, spoken: dict[int, range]) -> None:
+        self._network = network
         self._peer = peer
         self._spoken = spoken
 
@@ -50,13 +52,25 @@ class Node:
                 answer = await peer.call(ApiVersionsRequest(), 0, CONNECT_MS)
             except PeerError:
                 continue
-            return cls(
-                peer, {api.api_key: range(api.min_version, api.max_version + 1) for api in answer.api_keys}
-            )
+            spoken = {api.api_key: range(api.min_version, api.max_version + 1) for api in answer.api_keys}
+            return cls(network, peer, spoken)
         raise BrokerUnreachableError(
             f"no broker answers at {bootstrap}",
             hint=f"streamkit broker start --listen {bootstrap.partition(',')[0]}",
         )
+
+    @asynccontextmanager
+    async def other(self, host: str, port: int) -> AsyncIterator[Node]:
+        """Another broker of the cluster, for as long as it is needed; raises BrokerUnreachableError."""
+        node = await Node.connect(self._network, f"{host}:{port}")
+        try:
+            yield node
+        finally:
+            await node.close()
+
+    def serves(self, api: ApiKey) -> bool:
+        """Whether the broker offers an API at all."""
+        return api in self._spoken
 
     @property
     def address(self) -> str:

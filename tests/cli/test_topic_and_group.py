@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, ShareConsumer, TopicPartition
 
 from tests.support.broker_process import BrokerProcess, environment, streamkit
 from tests.support.command_line import Cli
@@ -126,6 +126,32 @@ def test_a_group_its_members_and_its_lag(cli: Cli, name: str, protocol: str, ass
     assert lines[0].startswith(f"group {name}: Empty, {protocol.capitalize()}")
     assert lines[0].endswith("0 members")
     assert lines[2].split() == [name, "0", "1", "2", "1", "-"]
+
+
+def test_a_share_group_and_its_members(cli: Cli, name: str) -> None:
+    cli.out("topic", "create", name, "-p", "2")
+    settings = {"bootstrap.servers": cli.bootstrap, "group.id": name, "client.id": "test-member"}
+    member = ShareConsumer({**settings, "log_level": 0})
+    try:
+        member.subscribe([name])
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            member.poll(0.2)
+            if {"name": name, "state": "Stable", "type": "Share"} not in cli.json("group", "list"):
+                continue
+            described = cli.json("group", "describe", name)
+            if described["members"][0]["partitions"] == 2:
+                break
+    finally:
+        member.close()
+    assert (described["state"], described["type"], described["assignor"]) == ("Stable", "Share", "simple")
+    assert [m["client"] for m in described["members"]] == ["test-member"]
+    holder = described["members"][0]["member"]
+    assert [(row["topic"], row["partition"]) for row in described["partitions"]] == [(name, 0), (name, 1)]
+    assert all(row["members"] == [holder] for row in described["partitions"])
+    lines = cli.out("group", "describe", name).splitlines()
+    assert lines[0] == f"group {name}: Empty, Share (simple), 0 members"
+    assert lines[1].split() == ["topic", "partition", "start", "lag", "members"]
 
 
 @pytest.mark.parametrize(
