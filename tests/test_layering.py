@@ -21,6 +21,7 @@ PURE = (
     "streamkit.broker.broker_keys",
     "streamkit.broker.config",
     "streamkit.broker.config_key",
+    "streamkit.broker.offset_reset",
     "streamkit.broker.config_description",
     "streamkit.broker.config_docs",
     "streamkit.broker.group_config",

@@ -383,6 +383,48 @@ class BrokerKeys:
         "The longest `share.heartbeat.interval.ms` that a share group may be given.",
         low=1,
     )
+    group_share_min_record_lock_duration_ms: int = integer(
+        "group.share.min.record.lock.duration.ms",
+        15_000,
+        "The shortest `share.record.lock.duration.ms` that a share group may be given.",
+        low=1000,
+    )
+    group_share_max_record_lock_duration_ms: int = integer(
+        "group.share.max.record.lock.duration.ms",
+        60_000,
+        "The longest `share.record.lock.duration.ms` that a share group may be given.",
+        low=1000,
+        high=3_600_000,
+    )
+    group_share_min_delivery_count_limit: int = integer(
+        "group.share.min.delivery.count.limit",
+        2,
+        "The lowest `share.delivery.count.limit` that a share group may be given.",
+        low=2,
+    )
+    group_share_max_delivery_count_limit: int = integer(
+        "group.share.max.delivery.count.limit",
+        10,
+        "The highest `share.delivery.count.limit` that a share group may be given.",
+        low=2,
+        high=25,
+    )
+    group_share_min_partition_max_record_locks: int = integer(
+        "group.share.min.partition.max.record.locks",
+        100,
+        "The lowest `share.partition.max.record.locks` that a share group may be given.",
+        low=100,
+    )
+    group_share_max_partition_max_record_locks: int = integer(
+        "group.share.max.partition.max.record.locks",
+        4000,
+        "The highest `share.partition.max.record.locks` that a share group may be given.",
+        low=100,
+        high=10_000,
+    )
+    group_share_max_share_sessions: int = integer(
+        "group.share.max.share.sessions", 2000, "The most share sessions of this broker.", low=1
+    )
     group_streams_max_size: int = integer(
         "group.streams.max.size", INT_MAX, "The most members of one streams group.", low=1
     )

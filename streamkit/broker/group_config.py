@@ -14,10 +14,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from streamkit.broker.broker_keys import BROKER_KEYS, BrokerKeys
-from streamkit.broker.config_key import InvalidValueError, integer, keys_of, parsed
+from streamkit.broker.config_key import InvalidValueError, choice, flag, integer, keys_of, parsed, string
+from streamkit.broker.offset_reset import parse_reset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,47 @@ class GroupConfig:
         "How often the members of the share group are told to send a heartbeat.",
         low=1,
         spellings=("group.share.heartbeat.interval.ms",),
+    )
+    share_record_lock_duration_ms: int = integer(
+        "share.record.lock.duration.ms",
+        30_000,
+        "How long a consumer of the share group may take to acknowledge a record, or to renew its lock.",
+        low=1000,
+        high=3_600_000,
+        spellings=("group.share.record.lock.duration.ms",),
+    )
+    share_delivery_count_limit: int = integer(
+        "share.delivery.count.limit",
+        5,
+        "How often the share group is given a record before it is archived unaccepted.",
+        low=2,
+        high=25,
+        spellings=("group.share.delivery.count.limit",),
+    )
+    share_partition_max_record_locks: int = integer(
+        "share.partition.max.record.locks",
+        2000,
+        "How far the share group may be ahead of its oldest unfinished record in a partition, in records.",
+        low=100,
+        high=10_000,
+        spellings=("group.share.partition.max.record.locks",),
+    )
+    share_auto_offset_reset: str = string(
+        "share.auto.offset.reset",
+        "latest",
+        "Where the share group begins with a partition: `earliest`, `latest`, or `by_duration:` and an "
+        "ISO 8601 duration.",
+    )
+    share_isolation_level: str = choice(
+        "share.isolation.level",
+        "read_uncommitted",
+        "Whether the share group is given records of transactions before they are committed.",
+        ("read_uncommitted", "read_committed"),
+    )
+    share_renew_acknowledge_enable: bool = flag(
+        "share.renew.acknowledge.enable",
+        True,
+        "Whether consumers of the share group may renew the lock of a record.",
     )
     streams_session_timeout_ms: int = integer(
         "streams.session.timeout.ms",
@@ -102,13 +144,18 @@ class GroupConfig:
                 raise InvalidValueError(f"{bounds.key} must be greater than or equal to {bounds.low}")
             if bounds.high and value > _bound(broker, bounds.high):
                 raise InvalidValueError(f"{bounds.key} must be less than or equal to {bounds.high}")
+        if parse_reset(self.share_auto_offset_reset) is None:
+            raise InvalidValueError(
+                f"share.auto.offset.reset: {self.share_auto_offset_reset!r} is not earliest, latest or "
+                "by_duration:PnDTnHnMn.nS"
+            )
         for session, heartbeat in SESSIONS:
             if _number(self, session) <= _number(self, heartbeat):
                 raise InvalidValueError(f"{session} must be greater than {heartbeat}")
 
     def within(self, broker: BrokerKeys) -> GroupConfig:
         """These values, each no further than the broker's bounds."""
-        drawn = {}
+        drawn: dict[str, Any] = {}
         for bounds in BOUNDS:
             value = _number(self, bounds.key)
             low = _bound(broker, bounds.low) if bounds.low else value
@@ -148,6 +195,21 @@ BOUNDS: Final = (
         key="share.heartbeat.interval.ms",
         low="group.share.min.heartbeat.interval.ms",
         high="group.share.max.heartbeat.interval.ms",
+    ),
+    Bounds(
+        key="share.record.lock.duration.ms",
+        low="group.share.min.record.lock.duration.ms",
+        high="group.share.max.record.lock.duration.ms",
+    ),
+    Bounds(
+        key="share.delivery.count.limit",
+        low="group.share.min.delivery.count.limit",
+        high="group.share.max.delivery.count.limit",
+    ),
+    Bounds(
+        key="share.partition.max.record.locks",
+        low="group.share.min.partition.max.record.locks",
+        high="group.share.max.partition.max.record.locks",
     ),
     Bounds(
         key="streams.session.timeout.ms",

@@ -36,6 +36,7 @@ from streamkit.broker.server.controller_duties import ControllerDuties
 from streamkit.broker.server.damaged_replicas import ATTEND_MS, DamagedReplicas
 from streamkit.broker.server.dispatch import Dispatcher, Metrics
 from streamkit.broker.server.fetch_sessions import FetchSessions
+from streamkit.broker.server.group_cluster import GroupCluster
 from streamkit.broker.server.group_gauges import GroupGauges
 from streamkit.broker.server.group_host import GroupHost
 from streamkit.broker.server.handlers.cluster import CONTROLLERS
@@ -52,6 +53,7 @@ from streamkit.broker.server.replication_throttles import ReplicationThrottles
 from streamkit.broker.server.routes import CONTROLLER_ROUTES, ROUTES
 from streamkit.broker.server.share_coordinator_host import ShareCoordinatorHost
 from streamkit.broker.server.share_persister import SharePersister
+from streamkit.broker.server.share_service import ShareService
 from streamkit.broker.server.timers import Timers
 from streamkit.broker.server.transaction_gate import TransactionGate
 from streamkit.broker.server.transaction_host import TransactionHost
@@ -111,6 +113,7 @@ class Broker:
     transactions: TransactionHost
     share_states: ShareCoordinatorHost
     share_persister: SharePersister
+    shares: ShareService
     gate: TransactionGate
     markers: MarkerWriter
     links: BrokerLinks
@@ -384,6 +387,15 @@ class Broker:
             metrics=self.metrics,
         )
         self.share_persister = SharePersister(self.share_states, self.links, node_id=self.config.node_id)
+        self.shares = ShareService(
+            self.config,
+            GroupCluster(self.config, lambda: self.metadata),
+            self.share_persister,
+            clock=self.clock,
+            timers=self.timers,
+            spawn=self.spawn,
+            metrics=self.metrics,
+        )
 
     def unready_because(self) -> list[str]:
         if self.failure is not None:
@@ -462,6 +474,7 @@ class Broker:
         )
         self.transactions.refresh()
         self.share_states.refresh(topic.topic_id for topic in changes.deleted)
+        self.shares.refresh()
         if changes.brokers:
             self.links.refresh()
 
@@ -584,6 +597,7 @@ class Broker:
         if hasattr(self, "transactions"):
             self.groups.close()
             self.transactions.close()
+            self.shares.close()
             self.share_states.close()
             self.links.close()
         if hasattr(self, "channel"):

@@ -16,20 +16,20 @@ from typing import Final, NamedTuple, Protocol
 import structlog
 
 from streamkit.broker.coordination.shard import Refusal
-from streamkit.broker.coordination.share.offset_reset import OffsetReset, ResetTo
 from streamkit.broker.coordination.share.share_partition import (
     Acknowledgement,
     Acquired,
     Fetched,
-    Limits,
     SharePartition,
     Transition,
     Wish,
 )
 from streamkit.broker.coordination.share.states import NO_OFFSET, SharePartitionKey, StateBatch
+from streamkit.broker.offset_reset import OffsetReset, ResetTo
 from streamkit.broker.server.partition_actor import PartitionActor
 from streamkit.broker.server.share_metrics import ShareMetrics
 from streamkit.broker.server.share_persister import SharePersister
+from streamkit.broker.server.share_settings import ShareSettings
 from streamkit.broker.server.timers import Timer, Timers
 from streamkit.broker.storage.errors import LogOfflineError
 from streamkit.protocol.error_codes import ErrorCode
@@ -47,14 +47,6 @@ PASSING: Final = frozenset(
         ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
     )
 )
-
-
-class ShareSettings(NamedTuple):
-    """What a group is configured with, as far as its share-partitions go."""
-
-    limits: Limits
-    reset: OffsetReset
-    read_committed: bool
 
 
 class Waiter(Protocol):
