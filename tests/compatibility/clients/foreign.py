@@ -17,4 +17,17 @@ class Java(Driver):
     toolchain = toolchains.java("java")
 
 
-FOREIGN: tuple[type[Driver], ...] = (Java,)
+class KafkaJs(Driver):
+    """kafkajs, the client of most Node programs."""
+
+    name: ClassVar[str] = "kafkajs"
+    lacks: ClassVar[Mapping[str, str]] = {
+        "places": "kafkajs tells the first offset of each partition alone",
+        "static": "kafkajs knows no group.instance.id",
+        "cooperative": "kafkajs has eager assignors alone",
+        "consumer protocol": "kafkajs knows classic groups alone",
+    }
+    toolchain = toolchains.node("kafkajs")
+
+
+FOREIGN: tuple[type[Driver], ...] = (Java, KafkaJs)
