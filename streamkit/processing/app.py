@@ -22,6 +22,7 @@ from streamkit.processing.record import Headers
 from streamkit.processing.serde import JSON_KEY, UNDECLARED_KEY, Serde, key_serde, value_serde
 from streamkit.processing.stream import Stream, Topic
 from streamkit.processing.table import Lease, Table
+from streamkit.processing.tasks.inflight import Order
 from streamkit.processing.topology import Node, Timer, TopicSpec, Topology
 from streamkit.processing.units import Duration, duration_ms
 
@@ -284,7 +285,8 @@ class App:
         *,
         sink: TopicSpec[Any, Any] | str | None = None,
         concurrency: int = 1,
-        order: Literal["key"] = "key",
+        order: Order = "key",
+        timeout: Duration | None = None,
         retry: Retry | None = None,
         on_error: OnError | None = None,
         tables: Iterable[Table[Any, Any]] = (),
@@ -292,13 +294,18 @@ class App:
     ) -> Callable[[F], F]:
         """Run a function on every record of a topic or stream; the decorated function is returned unchanged.
 
-        `concurrency`: how many records of one partition may be in progress at once, never two of one key.
+        `concurrency`: how many records of one partition may be in progress at once. `order="key"`: never two
+        of one key, and records of one key one after the other. `order="input"`: whichever are ready first,
+        results leave in the order of the input. `order="none"`: as they are ready. The latter two need one
+        call per record (`async def name(value)`) that uses no table. `timeout`: how long one such call may
+        take before it is an error.
+
         `retry`, then `on_error`, is what happens when it raises; they also judge records of `source` that
         cannot be decoded when it is a topic. `tables`: those that the function uses, where that is not
         visible in its code.
         """
-        if order != "key":
-            raise UsageError(f'order is "key", got {order!r}')
+        if order not in get_args(Order):
+            raise UsageError(f'order is "key", "input" or "none", got {order!r}')
         if concurrency < 1:
             raise UsageError(f"concurrency is at least 1, got {concurrency}")
         policy = None if on_error is None and retry is None else ErrorPolicy.of(on_error or Fail(), retry)
@@ -311,12 +318,19 @@ class App:
                     f"concurrency={concurrency} needs an async function; {function.__name__} is a plain one",
                     hint="make it `async def`, or drop concurrency=",
                 )
+            if shape != "record" and (order != "key" or timeout is not None):
+                raise UsageError(
+                    f"order={order!r} and timeout= need an async function of one record; "
+                    f"{function.__name__} is not one",
+                )
             node = Agent(
                 name=self._unique(function.__name__, name),
                 parents=(stream.node,),
                 function=function,
                 shape=shape,
                 concurrency=concurrency,
+                order=order,
+                timeout_ms=None if timeout is None else duration_ms(timeout),
                 on_error=policy,
             )
             self._claims[node.name] = tuple(table.name for table in tables)
@@ -509,6 +523,12 @@ class App:
                 f"{node.name} uses the table {tables[0]}, but its stream {where.name} is not partitioned "
                 "by the table's key",
                 hint=f"put a group_by first, as in @app.agent(topic.by(lambda value: <key of {tables[0]}>))",
+            )
+        if tables and isinstance(node, Agent) and node.order != "key":
+            raise UsageError(
+                f"{node.name} uses the table {tables[0]}; with order={node.order!r} two records of one key "
+                "would change it at once",
+                hint='take order="key", which is the default',
             )
 
 

@@ -1,8 +1,8 @@
 """Agents: the user's own code as an operator, in three shapes that the function itself shows.
 
     def score(order): ...                          plain    runs inside the fused loop, like `map`
-    async def enrich(order): ...                   record   up to `concurrency` calls at once, in order per
-    key async def audit(stream: sk.Stream[Order]): ... stream   a loop of its own, one for each lane
+    async def enrich(order): ...                   record   up to `concurrency` calls at once, see `order`
+    async def audit(stream: sk.Stream[Order]): ... stream   a loop of its own, one for each lane
 
 Whatever a function returns (or a stream agent yields) goes to the sink with the record's key, time and
 headers; None goes nowhere. The asynchronous shapes take records from an inbox, since the loop never awaits;
@@ -23,6 +23,7 @@ from streamkit.errors import UsageError
 from streamkit.processing.error_policy import ErrorPolicy
 from streamkit.processing.operators.function import function_name, returned_type, serde_of_result
 from streamkit.processing.serde import JSON, Serde, value_serde
+from streamkit.processing.tasks.inflight import Order
 from streamkit.processing.topology import Node
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class Agent(Node):
     function: Callable[..., Any]
     shape: Shape
     concurrency: int = 1
+    order: Order = "key"
+    timeout_ms: int | None = None
     on_error: ErrorPolicy | None = None
 
     @property
@@ -60,6 +63,8 @@ class Agent(Node):
     @property
     def detail(self) -> str:
         lanes = f", concurrency {self.concurrency}" if self.concurrency > 1 else ""
+        if self.order != "key":
+            lanes += f", order {self.order}"
         return f"{self.shape} {function_name(self.function)}{lanes}"
 
     def generate(self, code: Code, at: At) -> None:

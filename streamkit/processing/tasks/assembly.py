@@ -64,7 +64,7 @@ class AgentPort:
     def __init__(self, node: Agent, tables: Mapping[str, TableState]) -> None:
         self.node = node
         self.inbox: list[Item] = []
-        self.flight = InFlight(node.concurrency)
+        self.flight = InFlight(node.concurrency, node.order)
         self.lanes = Lanes(node.concurrency)
         self.scopes: list[Scope] = []
         self.admitted = 0

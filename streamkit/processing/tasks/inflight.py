@@ -1,11 +1,15 @@
 """Records in the hands of asynchronous code: who may start, and what a commit must wait for.
 
-`InFlight` is the core of record agents: at most `capacity` records at once, never two of one key, and records
-of one key in the order in which they came. A record without a key is bound to no order.
+`InFlight` is the core of record agents: at most `capacity` records at once. By its `order`:
 
-    admit ──► ready ──take──► running ──finish──► gone
-                ▲                        │
-                └── the key's next one ──┘
+- `"key"`: never two of one key, and records of one key in the order in which they came. A record without a
+  key is bound to no order.
+- `"input"`: results leave in the order of the input; one that is ready earlier waits, and is in flight still.
+- `"none"`: each result leaves when it is there.
+
+    admit ──► ready ──take──► running ──done──► (waits for those before it) ──► gone
+                ▲                         │
+                └── the key's next one ───┘
 
 `Lanes` is the core of stream agents: each of N loops owns a queue, a key always goes to the same one, and a
 record is finished when its loop asks for the next.
@@ -19,7 +23,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Literal
+
+import msgspec
 
 from streamkit.processing.record import Headers, RawRecord
 
@@ -32,6 +38,7 @@ KEY: Final = 2
 TIME: Final = 3
 STREAM_TIME: Final = 4
 HEADERS: Final = 5
+Order = Literal["key", "input", "none"]
 
 
 class Unfinished:
@@ -63,23 +70,31 @@ class Unfinished:
         return min(offsets) if offsets else None
 
 
-class InFlight:
-    """Bounded concurrency with order per key. Invariants: running ≤ capacity; a key is running at most
-    once.
-    """
+class _Started(msgspec.Struct, eq=False):
+    """A record whose result leaves in its turn."""
 
-    def __init__(self, capacity: int) -> None:
+    item: Item
+    result: Any = None
+    is_done: bool = False
+
+
+class InFlight:
+    """Bounded concurrency. Invariants: running ≤ capacity; with order per key a key runs at most once."""
+
+    def __init__(self, capacity: int, order: Order = "key") -> None:
         self.capacity = capacity
         self.running = 0
+        self._order = order
         self._ready: deque[Item] = deque()
         self._behind: dict[Any, deque[Item]] = {}  # key ready or running → those that wait for it
+        self._turns: deque[_Started] = deque()  # with order="input"
         self._unfinished = Unfinished()
 
     def admit(self, item: Item) -> None:
         """Take a record in."""
         self._unfinished.add(item[RAW])
         key = item[KEY]
-        if key is None:
+        if key is None or self._order != "key":
             self._ready.append(item)
         elif key in self._behind:
             self._behind[key].append(item)
@@ -92,14 +107,30 @@ class InFlight:
         if not self._ready or self.running >= self.capacity:
             return None
         self.running += 1
-        return self._ready.popleft()
+        item = self._ready.popleft()
+        if self._order == "input":
+            self._turns.append(_Started(item))
+        return item
+
+    def done(self, item: Item, result: Any) -> Iterator[tuple[Item, Any]]:
+        """The record has a result, None if it has none: those whose turn it is to leave. Each that left is to
+        be finished before the next is asked for.
+        """
+        if self._order != "input":
+            yield item, result
+            return
+        mine = next(one for one in self._turns if one.item is item)
+        mine.result, mine.is_done = result, True
+        while self._turns and self._turns[0].is_done:
+            first = self._turns.popleft()
+            yield first.item, first.result
 
     def finish(self, item: Item) -> None:
         """The record is done, for better or worse; its key's next one becomes ready."""
         self.running -= 1
         self._unfinished.remove(item[RAW])
         key = item[KEY]
-        if key is not None:
+        if key is not None and self._order == "key":
             behind = self._behind[key]
             if behind:
                 self._ready.append(behind.popleft())

@@ -190,8 +190,12 @@ class Task:
         None: the record is settled (skipped, dead-lettered, or the task has failed).
         """
         pause_ms = self._errors.pause_ms(port.node, attempt)
-        if pause_ms is not None:
-            return pause_ms
+        if pause_ms is None:
+            self.settle(port, item, error)
+        return pause_ms
+
+    def settle(self, port: AgentPort, item: Item, error: Exception) -> None:
+        """An agent's record failed for good: what the policy says of it."""
         raw = item[RAW]
         if raw is None:
             letter = port.node.value_serde.encode(item[VALUE]), UNDECLARED_KEY.encode(item[KEY]), item[TIME]
@@ -200,7 +204,6 @@ class Task:
             self._errors.last_resort(port.node, error, raw, (raw.value(), raw.key(), item[TIME]))
         if self.failure is None:
             port.unwell += 1
-        return None
 
     @property
     def in_flight(self) -> int:

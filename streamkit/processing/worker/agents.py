@@ -169,27 +169,42 @@ class AgentRunner:
                 event.clear()
                 await event.wait()
                 continue
-            await self._call(port, item, scope, with_record)
+            result = await self._call(port, item, scope, with_record)
             if self.task.failure is None:
-                flight.finish(item)
+                for left, (done, value) in enumerate(flight.done(item, result)):
+                    self._leave(port, done, value)
+                    flight.finish(done)
+                    if left:
+                        event.set()  # there is room for more than this coroutine's next record
             self.on_output()
             await breath.take()
 
-    async def _call(self, port: AgentPort, item: Item, scope: Scope, with_record: bool) -> None:
+    async def _call(self, port: AgentPort, item: Item, scope: Scope, with_record: bool) -> Any:
+        """What the user's function makes of a record; None also where its errors are settled."""
         scope.key = item[KEY]
+        timeout_ms = port.node.timeout_ms
         attempt = 0
         while True:
             attempt += 1
             try:
                 arguments = (item[VALUE], _record(item)) if with_record else (item[VALUE],)
-                value = await self._lend(port.node.function(*arguments), scope)
-                self.task.emit(port, item, value)
-                return
+                call = self._lend(port.node.function(*arguments), scope)
+                if timeout_ms is None:
+                    return await call
+                async with asyncio.timeout(timeout_ms / 1000):
+                    return await call
             except Exception as error:
                 pause_ms = self.task.fail(port, item, error, attempt)
             if pause_ms is None:
-                return
+                return None
             await asyncio.sleep(pause_ms / 1000)
+
+    def _leave(self, port: AgentPort, item: Item, value: Any) -> None:
+        """A result goes down the graph. What cannot is not tried again: the result would be the same."""
+        try:
+            self.task.emit(port, item, value)
+        except Exception as error:
+            self.task.settle(port, item, error)
 
     # -- stream agents ------------------------------------------------------------------------------
 

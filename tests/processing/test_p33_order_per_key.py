@@ -1,0 +1,70 @@
+"""SEMANTICS P33: at most N in flight, input order per key, a time-out follows the policy."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import streamkit as sk
+from streamkit.errors import UsageError
+from streamkit.processing.tasks.inflight import KEY, VALUE, InFlight
+from tests.processing.test_p01_commit_waits_for_records_in_flight import item
+
+
+@settings(max_examples=200)
+@given(
+    keys=st.lists(st.sampled_from(["a", "b", "c", None]), max_size=20),
+    capacity=st.integers(1, 4),
+    choose=st.randoms(use_true_random=False),
+)
+def test_no_more_than_the_capacity_is_in_flight_and_a_key_keeps_its_order(
+    keys: list[str | None], capacity: int, choose: object
+) -> None:
+    flight = InFlight(capacity)
+    for offset, key in enumerate(keys):
+        flight.admit(item(offset, key))
+    running, finished = [], []
+    while len(flight):
+        while (taken := flight.take()) is not None:
+            running.append(taken)
+        assert 0 < len(running) <= capacity
+        held = [one[KEY] for one in running if one[KEY] is not None]
+        assert len(held) == len(set(held))
+        chosen = running.pop(choose.randrange(len(running)))  # type: ignore[attr-defined]
+        assert [one for one, _ in flight.done(chosen, None)] == [chosen]
+        flight.finish(chosen)
+        finished.append(chosen)
+    for key in ("a", "b", "c"):
+        of_key = [one[VALUE] for one in finished if one[KEY] == key]
+        assert of_key == sorted(of_key)
+
+
+def test_a_call_that_takes_too_long_is_an_error_and_follows_the_policy() -> None:
+    app = sk.App("slow")
+    topic = app.topic("in", key=str, value=int)
+
+    @app.agent(
+        topic, sink="out", concurrency=2, timeout="2s", retry=sk.Retry(1), on_error=sk.DeadLetter("dead")
+    )
+    async def work(n: int) -> int:
+        await asyncio.sleep(n)
+        return n
+
+    with app.test() as t:
+        t.send_all(topic, [(1, "a"), (60, "b"), (1, "b")])
+        assert t.read("out") == [1, 1]
+        (letter,) = t.records("dead")
+        assert dict(letter.headers)["streamkit.dlq.error"] == b"TimeoutError"
+        assert t.committed(topic) == 3
+
+
+def test_a_time_out_is_for_calls() -> None:
+    app = sk.App("plain")
+    with pytest.raises(UsageError, match="timeout="):
+
+        @app.agent(app.topic("in"), timeout="1s")
+        def work(n: int) -> int:
+            return n
