@@ -25,3 +25,13 @@ def explain(*, app_path: str, as_json: bool) -> None:
         print_json(explanation.json())
     else:
         click.echo(str(explanation))
+
+
+@app.command()
+@click.argument("app_path", metavar="APP")
+def graph(*, app_path: str) -> None:
+    """Draw APP as a Mermaid flowchart: paste it into Markdown, between ```mermaid and ```."""
+    from streamkit.cli.app_loader import load_app
+    from streamkit.processing.graph import mermaid
+
+    click.echo(mermaid(load_app(app_path).topology()), nl=False)

@@ -82,6 +82,10 @@ def test_dev_brings_a_broker_and_starts_again_at_a_change(tmp_path: Path) -> Non
         assert ended(dev, signal.SIGTERM) == 0
 
 
+def test_an_app_is_drawn() -> None:
+    assert run("app", "graph", "apps.wordcount:app").stdout.startswith("flowchart LR\n")
+
+
 def test_an_app_is_explained_as_text_and_as_json() -> None:
     text = run("app", "explain", "apps.wordcount:app")
     assert (text.returncode, text.stderr) == (0, "")
