@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import cycle
 
 import pytest
+from confluent_kafka import Producer
 
 from tests.support.broker_process import BrokerProcess
 from tests.support.share_members import ACCEPT, REJECT, RELEASE, Queue
@@ -16,6 +17,7 @@ SETTINGS = {
     "group.share.heartbeat.interval.ms": "100",
     "share.coordinator.state.topic.num.partitions": "2",
     "offsets.topic.num.partitions": "1",
+    "transaction.state.log.num.partitions": "1",
 }
 
 
@@ -74,3 +76,25 @@ def test_a_lock_that_runs_out_gives_the_record_to_another(quick: BrokerProcess, 
         slow.acknowledge(taken[0])
         ((_, error),) = slow.commit().items()
         assert error is not None
+
+
+def test_of_transactions_a_group_that_wants_it_is_given_only_what_was_committed(
+    quick: BrokerProcess, name: str
+) -> None:
+    queue = Queue(quick.bootstrap, name, share_isolation_level="read_committed")
+    producer = Producer(
+        {"bootstrap.servers": quick.bootstrap, "transactional.id": name, "linger.ms": 0, "log_level": 0}
+    )
+    producer.init_transactions(30)
+    for value, commits in (("a", True), ("b", False), ("c", False), ("d", True)):
+        producer.begin_transaction()
+        producer.produce(name, value)
+        producer.flush(30)
+        if commits:
+            producer.commit_transaction(30)
+        else:
+            producer.abort_transaction(30)
+    with queue.member() as one:
+        assert one.take(2) == ["a", "d"]
+        queue.put("last")
+        assert one.take(1) == ["last"]

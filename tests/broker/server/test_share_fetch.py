@@ -319,6 +319,30 @@ async def test_the_beginning_of_who_wants_the_latest_outlasts_a_restart(tmp_path
         assert await one.acquired() == [(1, 1, 1)]
 
 
+async def test_there_are_no_more_sessions_than_configured(tmp_path: Path) -> None:
+    async with queue(tmp_path, group_share_max_share_sessions="1") as (_, wire, (one, two)):
+        await wire.produce(batch(b"a"))
+        await one.fetch()
+        assert (await two.fetch(max_wait_ms=1)).error_code == ErrorCode.SHARE_SESSION_LIMIT_REACHED
+        await one.fetch(epoch=-1)
+        assert await two.acquired() == [(0, 0, 1)]
+
+
+async def test_the_log_of_states_is_pruned_behind_its_snapshots(tmp_path: Path) -> None:
+    settings = {"share_coordinator_snapshot_update_records_per_snapshot": "2"}
+    async with queue(tmp_path, **settings) as (broker, wire, (one, _)):
+        for value in range(7):
+            await wire.produce(batch(b"%d" % value))
+            assert await one.acquired(max_wait_ms=60_000) == [(value, value, 1)]
+            assert code(await one.answer(value, value, ACCEPT)) == ErrorCode.NONE
+        broker.share_states.prune()
+        log = broker.partitions.by_name["__share_group_state", 0].log
+        assert log.log_end_offset - 3 <= log.log_start_offset < log.log_end_offset
+        await wire.produce(batch(b"last"))
+    async with queue(tmp_path, **settings) as (_, wire, (one, _)):
+        assert await one.acquired() == [(7, 7, 1)]
+
+
 async def test_what_was_done_is_counted(tmp_path: Path) -> None:
     async with queue(tmp_path) as (broker, wire, (one, _)):
         await wire.produce(batch(b"a", b"b", b"c"))

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from streamkit.broker.server.timers import Timer
 
 RECORD_LIMIT: Final = 1
+LONGEST_WAIT_S: Final = 1.0
 READ_BYTES: Final = 256 * 1024
 """What is read at once of one partition: most requests want a few hundred records."""
 
@@ -73,6 +74,8 @@ async def share_fetch(
         session = _session(broker, request, member, message)
     except Refusal as refusal:
         broker.count_failure(ApiKey.SHARE_FETCH, refusal.code)
+        if refusal.code is ErrorCode.SHARE_SESSION_LIMIT_REACHED:
+            await asyncio.sleep(min(message.max_wait_ms / 1000, LONGEST_WAIT_S))  # it will ask again
         return ShareFetchResponse(error_code=refusal.code, error_message=refusal.message)
     wanted = {
         (topic.topic_id, one.partition_index): one.acknowledgement_batches
