@@ -93,6 +93,100 @@ def test_reassignment(cluster: BrokerCluster, topic: str, tmp_path: Path) -> Non
     )
 
 
+RATES = ("leader.replication.throttled.rate", "follower.replication.throttled.rate")
+LISTS = ("leader.replication.throttled.replicas", "follower.replication.throttled.replicas")
+
+
+def of(kind: str, name: str) -> tuple[str, ...]:
+    return ("--entity-type", kind, "--entity-name", name)
+
+
+def throttles(cluster: BrokerCluster, topic: str) -> dict[str, list[str]]:
+    """What kafka-configs shows of them: of the topic, and of each broker."""
+    found = {"topic": tool(cluster, CONFIGS, *of("topics", topic), "--describe")}
+    for node in ("1", "2", "3"):
+        found[node] = tool(cluster, CONFIGS, *of("brokers", node), "--describe")
+    return {
+        which: re.findall(r"^ +((?:leader|follower)\.replication\.throttled\S+)", said, re.MULTILINE)
+        for which, said in found.items()
+    }
+
+
+def fill(cluster: BrokerCluster, topic: str, megabytes: int) -> None:
+    producer = Producer({"bootstrap.servers": cluster.bootstrap, "linger.ms": 5})
+    for _ in range(megabytes * 10):
+        producer.produce(topic, b"x" * 100_000, partition=0)
+    assert producer.flush(60) == 0
+
+
+def test_a_throttled_reassignment(cluster: BrokerCluster, name: str, tmp_path: Path) -> None:
+    """--execute sets the throttle, again with --additional another one, and --verify lifts it at the end."""
+    tool(cluster, TOPICS, "--create", "--topic", name, "--replica-assignment", "1:2")
+    fill(cluster, name, 8)
+    by = ("--reassignment-json-file", plan(tmp_path, name, p0=[1, 3]))
+    said = tool(cluster, REASSIGN, *by, "--execute", "--throttle", "1000")
+    assert "The inter-broker throttle limit was set to 1000 B/s" in said
+    rates = [f"{rate}=1000" for rate in sorted(RATES)]
+    shown = throttles(cluster, name)
+    assert sorted(shown.pop("topic")) == [f"{LISTS[1]}=0:3", f"{LISTS[0]}=0:1,0:2"]
+    assert {which: sorted(found) for which, found in shown.items()} == dict.fromkeys("123", rates)
+    said = tool(cluster, REASSIGN, *by, "--verify")
+    assert "still in progress" in said and "Clearing" not in said
+    assert replicas(cluster, name) == [("1", "1,3,2")]
+
+    said = tool(cluster, REASSIGN, *by, "--execute", "--additional", "--throttle", "50000000")
+    assert "The inter-broker throttle limit was set to 50000000 B/s" in said
+    for _ in range(20):
+        said = tool(cluster, REASSIGN, *by, "--verify")
+        if "still in progress" not in said:
+            break
+    assert "Clearing broker-level throttles" in said and "Clearing topic-level throttles" in said
+    assert replicas(cluster, name) == [("1", "1,3")]
+    assert throttles(cluster, name) == {"topic": [], "1": [], "2": [], "3": []}
+
+
+def test_a_throttled_reassignment_is_cancelled(cluster: BrokerCluster, name: str, tmp_path: Path) -> None:
+    tool(cluster, TOPICS, "--create", "--topic", name, "--replica-assignment", "1:2")
+    fill(cluster, name, 8)
+    by = ("--reassignment-json-file", plan(tmp_path, name, p0=[1, 3]))
+    tool(cluster, REASSIGN, *by, "--execute", "--throttle", "1000")
+    said = tool(cluster, REASSIGN, *by, "--cancel")
+    assert f"Successfully cancelled partition reassignment for: {name}-0" in said
+    assert "Clearing broker-level throttles" in said
+    assert replicas(cluster, name) == [("1", "1,2")]
+    assert throttles(cluster, name) == {"topic": [], "1": [], "2": [], "3": []}
+
+
+@pytest.mark.parametrize(
+    ("whose", "added"),
+    [
+        ("topic", {LISTS[0]: "*", LISTS[1]: "[0:1,1:2]"}),
+        ("a broker", dict.fromkeys(RATES, "12345")),
+        ("all brokers", dict.fromkeys(RATES, "12345")),
+    ],
+)
+def test_throttles_as_settings(cluster: BrokerCluster, topic: str, whose: str, added: dict[str, str]) -> None:
+    who = {
+        "topic": of("topics", topic),
+        "a broker": of("brokers", "2"),
+        "all brokers": ("--entity-type", "brokers", "--entity-default"),
+    }[whose]
+    tool(
+        cluster, CONFIGS, *who, "--alter",
+        "--add-config", ",".join(f"{key}={value}" for key, value in added.items()),
+    )  # fmt: skip
+    said = tool(cluster, CONFIGS, *who, "--describe")
+    assert all(f"{key}={value.strip('[]')} " in said for key, value in added.items()), said
+    tool(cluster, CONFIGS, *who, "--alter", "--delete-config", ",".join(added))
+    assert "throttled" not in tool(cluster, CONFIGS, *who, "--describe")
+
+
+def test_a_throttle_that_names_no_replica_is_refused(cluster: BrokerCluster, topic: str) -> None:
+    wrong = (*of("topics", topic), "--alter", "--add-config", f"{LISTS[0]}=0")
+    said = run(CONFIGS, "--bootstrap-server", cluster.bootstrap, *wrong, succeeds=False)
+    assert "InvalidConfigurationException" in said
+
+
 def test_a_preferred_leader_is_elected(cluster: BrokerCluster, topic: str, tmp_path: Path) -> None:
     by = ("--reassignment-json-file", plan(tmp_path, topic, p0=[2, 1, 3]))
     tool(cluster, REASSIGN, *by, "--execute")
