@@ -120,6 +120,7 @@ async def test_a_fetch_that_is_held_back_does_not_come_at_once_again(tmp_path: P
         await cluster.create(1, 2)
         await throttle(cluster, 10, sides=("leader",))
         await fill(cluster)
+        await cluster.in_sync(1, 2)
         await cluster.change(replicas=[1, 2, 3])
         await cluster.until(lambda: cluster.nodes[1].throttles.leader.is_exceeded)
         asked, loop = count_of_fetches(cluster), asyncio.get_running_loop()
