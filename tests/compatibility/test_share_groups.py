@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import pytest
-from confluent_kafka import KafkaError, Message, ShareConsumer
-from confluent_kafka.admin import (
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    NewPartitions,
-    ResourceType,
-)
+from confluent_kafka import KafkaError
+from confluent_kafka.admin import AdminClient, NewPartitions
 
 from streamkit.cli.asking import ask
 from streamkit.client import share_groups
 from streamkit.client.share_groups import ShareGroup
 from tests.compatibility.members import DEADLINE_S, PARTITIONS, make_topic, produce
+from tests.compatibility.takers import configure, poll_until, taker
 from tests.support.broker_process import BrokerProcess
 
 pytestmark = pytest.mark.compat
@@ -48,51 +39,6 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
 def topic(quick: BrokerProcess, name: str) -> str:
     make_topic(quick, name)
     return name
-
-
-@dataclass
-class Taker:
-    """A member of a share group that takes what it is given when it is asked to poll."""
-
-    consumer: ShareConsumer
-    values: list[int] = field(default_factory=list)
-
-    def poll(self, seconds: float = 0.1) -> None:
-        records: list[Message] = self.consumer.poll(seconds) or []
-        for record in records:
-            assert record.error() is None, record.error()
-            value = record.value()
-            assert value is not None
-            self.values.append(int(value))
-
-
-@contextmanager
-def taker(broker: BrokerProcess, topic: str, group: str) -> Iterator[Taker]:
-    settings = {"bootstrap.servers": broker.bootstrap, "group.id": group, "log_level": 0}
-    consumer = ShareConsumer(settings)
-    consumer.subscribe([topic])
-    try:
-        yield Taker(consumer)
-    finally:
-        consumer.close()
-
-
-def poll_until(condition: Callable[[], bool], *takers: Taker) -> None:
-    end = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end, [one.values for one in takers]
-        for one in takers:
-            one.poll()
-
-
-def configure(broker: BrokerProcess, group: str, **settings: str) -> None:
-    entries = [
-        ConfigEntry(name.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
-        for name, value in settings.items()
-    ]
-    resource = ConfigResource(ResourceType.GROUP, group, incremental_configs=entries)
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-    admin.incremental_alter_configs([resource])[resource].result(DEADLINE_S)
 
 
 def described(broker: BrokerProcess, group: str) -> ShareGroup | None:
