@@ -188,6 +188,8 @@ def show_report(report: Report) -> None:
         "virtual time": f"{report.virtual_s:.1f} s",
         "acknowledged": f"{report.sent} sends, {report.polled} polls, {report.committed} commits",
         "not acknowledged": f"{report.failed} refused, {report.unknown} unknown",
+        "drawn with": ", ".join(report.variants) or "nothing besides",
+        "transactions": listed(report.transactions),
         "faults": listed(report.faults),
         "elections": report.elections,
         "evaluations": listed(report.evaluations),
@@ -207,6 +209,8 @@ def show_summary(summary: Summary) -> None:
             "virtual time": f"{summary.virtual_s:.0f} s",
             "operations": f"{summary.acknowledged} acknowledged, {summary.failed} refused, "
             f"{summary.unknown} unknown",
+            "drawn with": listed(summary.variants),
+            "transactions": listed(summary.transactions),
             "faults": listed(summary.faults),
             "elections": summary.elections,
             "evaluations": listed(summary.evaluations),

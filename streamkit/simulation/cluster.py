@@ -120,6 +120,8 @@ class Cluster:
 
 TOPIC = "orders"
 GROUP = "shop"
+COPIERS = "copiers"
+"""The group whose positions are committed in transactions."""
 
 
 def is_active_controller(machine: Machine) -> bool:

@@ -9,6 +9,7 @@ from random import Random
 from streamkit.simulation.faults import MENU
 from streamkit.simulation.rng import Seed
 from streamkit.simulation.tape import Fault, Operation, Shape, Tape
+from streamkit.simulation.variety import varied
 
 CLIENTS = 5
 OPERATIONS_PER_S = 18.0
@@ -21,7 +22,7 @@ WEIGHTS = {"send": 10, "poll": 6, "seek": 0.3, "member": 6, "crash": 0.15}
 def draw_tape(seed: int, until_ms: int, *, nodes: int | None = None) -> Tape:
     random = Seed(seed).generator("tape")
     shape = draw_shape(random, nodes)
-    return Tape(
+    tape = Tape(
         seed=seed,
         until_ms=until_ms,
         shape=shape,
@@ -29,6 +30,7 @@ def draw_tape(seed: int, until_ms: int, *, nodes: int | None = None) -> Tape:
         faults=tuple(draw_faults(random, shape, until_ms)),
         operations=tuple(draw_operations(random, shape, until_ms)),
     )
+    return varied(tape)
 
 
 def draw_shape(random: Random, nodes: int | None) -> Shape:

@@ -332,6 +332,11 @@ class Faults:
         for number, fault in enumerate(faults):
             self._cluster.loop.call_at(began_s + fault.at_ms / 1000, self._begin, number, fault)
 
+    @property
+    def is_any(self) -> bool:
+        """Whether something is wrong now."""
+        return bool(self._undo)
+
     def _begin(self, number: int, fault: Fault) -> None:
         trace = self._cluster.trace
         undo = MENU[fault.kind].begin(

@@ -22,6 +22,8 @@ run. The letters are those of the specification.
     L7  a partition has one leader in a leader epoch, who counts on a follower only from a fetch in that epoch
     L8  every running eligible leader (ELR) holds on disk what is below the true high watermark
     L9  whoever leads on in an epoch that is over commits nothing that the present leader does not have
+
+Those of transactions stand in `transaction_invariants`.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ from streamkit.protocol.records.batch import batches
 from streamkit.simulation.cluster import TOPIC, Cluster
 from streamkit.simulation.machine import Machine
 from streamkit.simulation.quorum_invariants import QuorumInvariants, is_prefix
+from streamkit.simulation.transaction_invariants import TransactionInvariants
 
 Partition = tuple[str, int]
 COMPARED_EVERY = 5
@@ -51,12 +54,18 @@ COMPARED_AGAIN = 20
 
 
 class Invariants:
-    def __init__(self, cluster: Cluster, violated: Callable[[str], None]) -> None:
+    def __init__(
+        self, cluster: Cluster, violated: Callable[[str], None], is_undisturbed: Callable[[], bool]
+    ) -> None:
+        """`is_undisturbed` says whether no fault is in effect."""
         self.evaluations: Counter[str] = Counter()
         self._cluster = cluster
         self._violated = violated
         self._looks = 0
         self._quorum = QuorumInvariants(cluster, self._hold)
+        self._transactions = TransactionInvariants(
+            self._hold, lambda: is_undisturbed() and not self.why_not_whole()
+        )
         self._leaders: dict[tuple[Partition, int], int] = {}
         self._high_watermarks: dict[Partition, int] = {}
         self._compared: dict[Partition, int] = {}
@@ -86,6 +95,7 @@ class Invariants:
             self._look_at_partition(partition, holders)
             if self._looks % COMPARED_EVERY == 0:
                 self._compare_logs(partition, [actor.log for _, actor in holders])
+        self._transactions.look_at_time(self._cluster.loop.now_s)
 
     def _live(self) -> Iterator[tuple[Machine, Broker]]:
         for machine in self._cluster.machines.values():
@@ -185,6 +195,7 @@ class Invariants:
             f"the high watermark of {name} was {before}, and is {actor.high_watermark} at node {node}"
         ))  # fmt: skip
         self._high_watermarks[partition] = max(before, actor.high_watermark)
+        self._transactions.look(partition, actor, self._cluster.loop.now_s)
         for holder, replica in holders:
             if holder.config.node_id in current.isr:
                 self._hold("L2", replica.log.flushed_offset >= actor.high_watermark, lambda: (
@@ -242,6 +253,11 @@ class Invariants:
 
     def why_not_converged(self) -> str:
         """What does not work although nothing is wrong; empty if everything does."""
+        unfinished = ", ".join(self._transactions.who_is_open())
+        return self.why_not_whole() or (unfinished and f"transactions are open in {unfinished}")
+
+    def why_not_whole(self) -> str:
+        """Who is down, or not in sync; empty if nobody is."""
         for machine in self._cluster.machines.values():
             if not machine.is_ready:
                 return f"{machine.host} is not ready"

@@ -22,7 +22,7 @@ from streamkit.protocol.messages.create_topics import (
     CreateTopicsRequest,
     CreateTopicsResponse,
 )
-from streamkit.simulation.cluster import GROUP, TOPIC, Cluster
+from streamkit.simulation.cluster import COPIERS, GROUP, TOPIC, Cluster
 from streamkit.simulation.faults import Faults
 from streamkit.simulation.invariants import Invariants
 from streamkit.simulation.log_lines import LogLines
@@ -31,11 +31,19 @@ from streamkit.simulation.owner import Owner
 from streamkit.simulation.rng import Seed
 from streamkit.simulation.tape import Tape
 from streamkit.simulation.trace import Trace
-from streamkit.simulation.workload.checker import check
+from streamkit.simulation.transaction_invariants import LEDGER
+from streamkit.simulation.workload.checker import WEEK_S, check
 from streamkit.simulation.workload.client import Client
 from streamkit.simulation.workload.consumer import Reader
 from streamkit.simulation.workload.history import History, Outcome
-from streamkit.simulation.workload.participant import Participant
+from streamkit.simulation.workload.participant import Participant, Surroundings
+from streamkit.simulation.workload.transactor import (
+    FencedError,
+    GaveUpError,
+    Holder,
+    HopelessError,
+    Places,
+)
 
 BOOT_S = 30.0
 CONVERGE_S = 90.0
@@ -57,6 +65,9 @@ class Report(msgspec.Struct, kw_only=True):
     unknown: int = 0
     polled: int = 0
     committed: int = 0
+    transactions: dict[str, int] = {}
+    """By what became of them, and why their producers were refused."""
+    variants: tuple[str, ...] = ()
     faults: dict[str, int] = {}
     skipped: dict[str, int] = {}
     elections: int = 0
@@ -68,7 +79,7 @@ class Report(msgspec.Struct, kw_only=True):
 
     @property
     def acknowledged(self) -> int:
-        return self.sent + self.polled + self.committed
+        return self.sent + self.polled + self.committed + self.transactions.get("committed", 0)
 
     @property
     def counts(self) -> bool:
@@ -104,20 +115,25 @@ class Run:
         self._cluster.on_defect = self._violated
         self._faults = Faults(self._cluster, seed.generator("faults"))
         self._history = History()
-        self._invariants = Invariants(self._cluster, self._violated)
+        self._invariants = Invariants(self._cluster, self._violated, lambda: not self._faults.is_any)
         self._evaluations: Counter[str] = Counter()
         self._harness = Owner("harness")
         port = self._cluster.network.port_for("harness", self._harness)
         self._client = Client("harness", port, self._cluster.bootstrap, seed.generator("harness"))
+        self._places = Places(TOPIC, LEDGER, tape.shape.ledger_partitions, COPIERS)
+        surroundings = Surroundings(
+            loop=loop, network=self._cluster.network, bootstrap=self._cluster.bootstrap, places=self._places,
+            partitions=tape.shape.partitions, group=GROUP, history=self._history,
+        )  # fmt: skip
         self._participants = [
             Participant(
-                number, [one for one in tape.operations if one.client == number],
-                loop=loop, network=self._cluster.network, bootstrap=self._cluster.bootstrap,
-                topic=TOPIC, partitions=tape.shape.partitions, group=GROUP, history=self._history,
-                random=seed.generator(f"client-{number}"),
+                number,
+                [one for one in tape.operations if one.client == number],
+                surroundings,
+                seed.generator(f"client-{number}"),
             )
             for number in range(tape.clients)
-        ]  # fmt: skip
+        ]
         loop.on_stray_failure = lambda what: self.trace.say("loop", what)
 
     def _violated(self, what: str) -> None:
@@ -135,9 +151,10 @@ class Run:
         if not await self._cluster.until(lambda: self._cluster.all_ready, within_s=BOOT_S):
             self._violated(f"boot: not all nodes are ready after {BOOT_S:.0f} s")
             return
-        if not await self._make_topic():
-            self._violated("boot: the topic could not be made")
-            return
+        for name, partitions in self._topics().items():
+            if not await self._make_topic(name, partitions):
+                self._violated(f"boot: the topic {name} could not be made")
+                return
         watching = self._loop.create_task(self._invariants.watch(LOOK_S))
         began_s = self._loop.now_s
         self._faults.schedule(self._tape.faults, began_s)
@@ -149,17 +166,22 @@ class Run:
             participant.stop()
         await self._converge()
         watching.cancel()
-        findings = check(self._history)
+        findings = check(self._history, retention_s=self._retention_s)
         self._evaluations.update(findings.evaluations)
         for violation in findings.violations:
             self._violated(violation)
 
-    async def _make_topic(self) -> bool:
+    def _topics(self) -> dict[str, int]:
+        shape = self._tape.shape
+        topics = {TOPIC: shape.partitions, LEDGER: shape.ledger_partitions}
+        return {name: partitions for name, partitions in topics.items() if partitions}
+
+    async def _make_topic(self, name: str, partitions: int) -> bool:
         shape = self._tape.shape
         configs = {**shape.topic, "min.insync.replicas": str(shape.min_insync_replicas)}
         topic = CreatableTopic(
-            name=TOPIC, num_partitions=shape.partitions, replication_factor=shape.replication_factor,
-            configs=[CreatableTopicConfig(name=name, value=value) for name, value in configs.items()],
+            name=name, num_partitions=partitions, replication_factor=shape.replication_factor,
+            configs=[CreatableTopicConfig(name=key, value=value) for key, value in configs.items()],
         )  # fmt: skip
         give_up_s = self._loop.now_s + BOOT_S
         while self._loop.now_s < give_up_s:
@@ -184,12 +206,16 @@ class Run:
         self._invariants.compare_everything()
         reader = Reader(self._client, TOPIC, self._history)
         for partition in range(self._tape.shape.partitions):
-            await self._read_all(reader, partition)
+            await self._read_all(reader, partition, self._history.final)
+        auditor = Reader(self._client, LEDGER, self._history, committed=True)
+        for partition in range(self._tape.shape.ledger_partitions):
+            await self._read_all(auditor, partition, self._history.final_committed)
+        await self._read_positions()
 
-    async def _read_all(self, reader: Reader, partition: int) -> None:
+    async def _read_all(self, reader: Reader, partition: int, read: dict[int, list[tuple[int, str]]]) -> None:
         """The final poll: from the beginning to the end, which an empty answer shows."""
         give_up_s = self._loop.now_s + CONVERGE_S
-        found = self._history.final[partition] = []
+        found = read[partition] = []
         offset = 0
         while self._loop.now_s < give_up_s:
             answer = await reader.records(partition, offset)
@@ -200,8 +226,31 @@ class Run:
                 return
             found += records
             offset = next_offset
-        self._violated(f"unseen: partition {partition} could not be read beyond {offset}")
-        del self._history.final[partition]  # what cannot be read says nothing of what is lost
+        self._violated(f"unseen: {reader.topic}-{partition} could not be read beyond {offset}")
+        del read[partition]  # what cannot be read says nothing of what is lost
+
+    async def _read_positions(self) -> None:
+        """Whoever comes now gets every transactional id, and every position that a group has."""
+        for transactional_id in dict.fromkeys(one.transactional_id for one in self._history.take_overs):
+            holder = Holder(self._client, transactional_id, self._places, self._history)
+            try:
+                await holder.take_over()
+            except (FencedError, HopelessError, GaveUpError) as error:
+                self._violated(f"liveness: nobody can take over {transactional_id}: {type(error).__name__}")
+        if self._places.ledger_partitions:
+            holder = Holder(self._client, COPIERS, self._places, self._history)
+            for partition in range(self._tape.shape.partitions):
+                try:
+                    self._history.final_positions[partition] = await holder.position(partition)
+                except (FencedError, HopelessError, GaveUpError):
+                    self._violated(f"liveness: {COPIERS} has no position of {partition} that can be read")
+        for participant in self._participants:
+            await participant.visitor.look_from(self._client)
+
+    @property
+    def _retention_s(self) -> float:
+        minutes = self._tape.shape.settings.get("offsets.retention.minutes")
+        return WEEK_S if minutes is None else 60.0 * int(minutes)
 
     def report(self) -> Report:
         outcomes = Counter(send.outcome for send in self._history.sends)
@@ -215,6 +264,8 @@ class Run:
             unknown=outcomes[Outcome.UNKNOWN],
             polled=len(self._history.polls),
             committed=len(self._history.commits),
+            transactions=self._transactions(),
+            variants=self._tape.variants,
             faults=dict(sorted(self._faults.happened.items())),
             skipped=dict(sorted(self._faults.skipped.items())),
             elections=self._invariants.elections,
@@ -223,6 +274,14 @@ class Run:
             callbacks=self._loop.callbacks,
             virtual_s=round(self._loop.now_s, 3),
         )
+
+    def _transactions(self) -> dict[str, int]:
+        history = self._history
+        counts = Counter(one.fate.value for one in history.transactions)
+        counts["positions"] = sum(one.what == "a position" for one in history.acts)
+        counts["take-overs"] = len(history.take_overs)
+        counts.update({name.lower(): count for name, count in history.refused.items()})
+        return {name: count for name, count in sorted(counts.items()) if count}
 
     def bury(self) -> None:
         """Let go of all that any owner left, without a word."""

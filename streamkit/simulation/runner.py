@@ -19,14 +19,18 @@ import msgspec
 from streamkit.simulation.draw import draw_tape
 from streamkit.simulation.faults import MENU
 from streamkit.simulation.run import Report, play
+from streamkit.simulation.variety import VARIANTS
 
 REPEATED_EVERY = 20
 EVALUATED = (
     "R1", "R2", "R3", "R4", "R5", "R6", "R7", "R8", "R9", "R10",
-    "L1", "L2", "L3", "L4", "L5", "L6", "L7", "L8", "L9", "L10", "G1", "G2", "G3",
+    "L1", "L2", "L3", "L4", "L5", "L6", "L7", "L8", "L9", "L10",
+    "G1", "G2", "G3", "G4", "G5", "G6", "G7", "G8", "G9",
 )  # fmt: skip
-BETWEEN_NODES = ("R2", "R4", "R9", "L4", "L8", "L9")
 """What every whole run must have evaluated."""
+BETWEEN_NODES = ("R2", "R4", "R9", "L4", "L8", "L9")
+TRANSACTIONS = ("committed", "aborted", "unknown", "positions", "take-overs", "invalid_producer_epoch")
+"""What must have become of transactions in every whole run."""
 MOST_NODES = 5
 LEAST_FOR_ZEROES = 50
 """With fewer seeds than this it may be chance that something never happened."""
@@ -49,6 +53,9 @@ class Summary(msgspec.Struct, kw_only=True):
     unknown: int = 0
     elections: int = 0
     virtual_s: float = 0.0
+    transactions: dict[str, int] = {}
+    variants: dict[str, int] = {}
+    """In how many seeds each was drawn."""
     faults: dict[str, int] = {}
     evaluations: dict[str, int] = {}
     violations: dict[int, list[str]] = {}
@@ -98,6 +105,8 @@ def _mapper(jobs: int) -> Iterator[Callable[..., Iterable[Report]]]:
 
 def sum_up(reports: Iterable[Report], *, nodes: int | None = None) -> Summary:
     summary = Summary()
+    transactions: Counter[str] = Counter()
+    variants: Counter[str] = Counter()
     faults: Counter[str] = Counter()
     evaluations: Counter[str] = Counter()
     for number, report in enumerate(reports):
@@ -109,10 +118,14 @@ def sum_up(reports: Iterable[Report], *, nodes: int | None = None) -> Summary:
         summary.unknown += report.unknown
         summary.elections += report.elections
         summary.virtual_s += report.virtual_s
+        transactions.update(report.transactions)
+        variants.update(report.variants)
         faults.update(report.faults)
         evaluations.update(report.evaluations)
         if report.violations:
             summary.violations[report.seed] = report.violations
+    summary.transactions = dict(sorted(transactions.items()))
+    summary.variants = dict(sorted(variants.items()))
     summary.faults = dict(sorted(faults.items()))
     summary.evaluations = dict(sorted(evaluations.items()))
     if summary.seeds >= LEAST_FOR_ZEROES:
@@ -120,6 +133,12 @@ def sum_up(reports: Iterable[Report], *, nodes: int | None = None) -> Summary:
             kind for kind, entry in MENU.items() if entry.is_drawn and entry.nodes <= (nodes or MOST_NODES)
         ]
         summary.never = [f"fault {kind}" for kind in possible if not faults[kind]]
+        summary.never += [
+            f"variant {name}"
+            for name, variant in VARIANTS.items()
+            if not variants[name] and variant.nodes <= (nodes or MOST_NODES)
+        ]
+        summary.never += [f"transactions {name}" for name in TRANSACTIONS if not transactions[name]]
         summary.never += [
             f"invariant {name}"
             for name in EVALUATED

@@ -25,6 +25,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     """What is configured besides, on every node."""
     topic: dict[str, str]
     """What is configured on the topic."""
+    ledger_partitions: int = 0
+    """Of the topic that transactions write to; 0 where there are none."""
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +49,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     partition: int = 0
     count: int = 0
+    end: str = ""
+    """How a transaction ends: `commit`, `abort`, `abandon`, `stall`."""
 
 
 class Tape(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +60,8 @@ class Tape(msgspec.Struct, frozen=True, kw_only=True):
     clients: int
     faults: tuple[Fault, ...]
     operations: tuple[Operation, ...]
+    variants: tuple[str, ...] = ()
+    """What it was drawn with (`simulation.variety`); nothing depends on it."""
 
 
 def encode_tape(tape: Tape) -> bytes:

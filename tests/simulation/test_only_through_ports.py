@@ -35,6 +35,7 @@ THE_MACHINERY = {
     "simulation/cluster.py": {"random"},
     "simulation/faults.py": {"random"},
     "simulation/draw.py": {"random"},
+    "simulation/variety.py": {"random"},
     "simulation/workload/client.py": {"random"},
     "simulation/workload/participant.py": {"random"},
     "simulation/runner.py": {"concurrent", "multiprocessing"},

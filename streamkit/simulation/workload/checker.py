@@ -13,36 +13,42 @@ tells all.
     stale-commit      G2  a commit was taken from a member of a generation that is over
     lost-commit       G3  a committed offset was read that is older than one acknowledged before
 
-Each check returns what it found as sentences, and counts what it looked at.
+`transaction_checker` judges the rest. Each check returns what it found as sentences, and counts what it
+looked at.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
 
+from streamkit.simulation.workload.findings import Findings
 from streamkit.simulation.workload.history import Commit, History, Outcome, Ownership, Poll, Send
+from streamkit.simulation.workload.transaction_checker import (
+    check_retention,
+    check_static_members,
+    check_transactions,
+)
+
+WEEK_S = 7 * 24 * 3600.0
 
 
-class Findings:
-    def __init__(self) -> None:
-        self.violations: list[str] = []
-        self.evaluations: dict[str, int] = defaultdict(int)
-
-    def found(self, name: str, what: str) -> None:
-        self.violations.append(f"{name}: {what}")
-
-
-def check(history: History) -> Findings:
+def check(history: History, *, retention_s: float = WEEK_S) -> Findings:
+    """`retention_s`: for how long an empty group keeps its positions."""
     findings = Findings()
     logs = {partition: dict(records) for partition, records in history.final.items()}
     check_writes(history, logs, findings)
-    check_offsets(history, logs, findings)
+    check_offsets(history.polls, logs, findings)
     check_order_of_sends(history.sends, logs, findings)
     check_polls(history.polls, logs, findings)
     check_owners(history.ownerships, findings)
     check_generations(history.ownerships, history.commits, findings)
     check_committed_reads(history, findings)
+    committed = {partition: dict(records) for partition, records in history.final_committed.items()}
+    check_offsets(history.committed_polls, committed, findings)
+    check_polls(history.committed_polls, committed, findings)
+    check_transactions(history, findings)
+    check_static_members(history.static_joins, history.static_acts, findings)
+    check_retention(history.kept, history.presences, retention_s, findings)
     for surprise in history.surprises:
         findings.found("surprise", surprise)
     return findings
@@ -77,7 +83,7 @@ def check_writes(history: History, logs: dict[int, dict[int, str]], findings: Fi
                 findings.found("phantom", f"{value} at offset {offset} of partition {partition}")
 
 
-def check_offsets(history: History, logs: dict[int, dict[int, str]], findings: Findings) -> None:
+def check_offsets(polls: Iterable[Poll], logs: dict[int, dict[int, str]], findings: Findings) -> None:
     """Each offset has one value, each value one offset, for whoever looks."""
     for partition, records in logs.items():
         seen: dict[str, int] = {}
@@ -88,7 +94,7 @@ def check_offsets(history: History, logs: dict[int, dict[int, str]], findings: F
                     "duplicate", f"{value} at offsets {seen[value]} and {offset} of partition {partition}"
                 )
             seen[value] = offset
-    for poll in history.polls:
+    for poll in polls:
         if poll.partition not in logs:
             continue
         records = logs[poll.partition]

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from struct import Struct
-from typing import Any
 
 import msgspec
 
+from streamkit.broker.log.producers import marker_in
 from streamkit.net.peer import PeerError
 from streamkit.protocol.error_codes import ErrorCode
-from streamkit.protocol.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic
-from streamkit.protocol.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
+from streamkit.protocol.messages.fetch import (
+    FetchPartition,
+    FetchRequest,
+    FetchResponse,
+    FetchTopic,
+    PartitionData,
+)
 from streamkit.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
 from streamkit.protocol.messages.join_group import (
     JoinGroupRequest,
@@ -38,15 +43,17 @@ from streamkit.protocol.messages.sync_group import (
     SyncGroupRequestAssignment,
     SyncGroupResponse,
 )
-from streamkit.protocol.records.batch import batches, check_batch
+from streamkit.protocol.records.batch import BatchHeader, Buffer, batches, check_batch
 from streamkit.protocol.records.record import decode_records
-from streamkit.protocol.schema import Message
-from streamkit.simulation.workload.client import REQUEST_TIMEOUT_MS, Address, Client
+from streamkit.simulation.workload.client import REQUEST_TIMEOUT_MS, Client
+from streamkit.simulation.workload.coordinator import ELSEWHERE, Coordinator
 from streamkit.simulation.workload.history import Commit, CommittedRead, History, Ownership, Poll
 
 FETCH_VERSION = 12
 MAX_WAIT_MS = 200
 FETCH_BYTES = 16 * 1024
+READ_UNCOMMITTED = 0
+READ_COMMITTED = 1
 SESSION_MS = 6000
 REBALANCE_MS = 4000
 HEARTBEAT_S = 1.0
@@ -56,10 +63,13 @@ INT = Struct(">i")
 class Reader:
     """Reads partitions forward, whoever decided which."""
 
-    def __init__(self, client: Client, topic: str, history: History) -> None:
+    def __init__(self, client: Client, topic: str, history: History, *, committed: bool = False) -> None:
+        """`committed`: only what transactions have committed, of a topic that they write to."""
         self.client = client
         self.topic = topic
         self.history = history
+        self._polls = history.committed_polls if committed else history.polls
+        self._isolation_level = READ_COMMITTED if committed else READ_UNCOMMITTED
 
     async def fetch(self, partition: int, offset: int, *, session: str, assigned: bool) -> int | None:
         """Read once; the position afterwards, or None if there was no answer."""
@@ -69,7 +79,7 @@ class Reader:
         records, next_offset = found
         if records:
             at_s = asyncio.get_running_loop().time()
-            self.history.polls.append(
+            self._polls.append(
                 Poll(
                     consumer=self.client.name, session=session, assigned=assigned, partition=partition,
                     from_offset=offset, records=tuple(records), at_s=at_s,
@@ -89,8 +99,9 @@ class Reader:
             partition_max_bytes=FETCH_BYTES,
         )  # fmt: skip
         request = FetchRequest(
-            max_wait_ms=MAX_WAIT_MS, min_bytes=1, topics=[FetchTopic(topic=self.topic, partitions=[wanted])]
-        )
+            max_wait_ms=MAX_WAIT_MS, min_bytes=1, isolation_level=self._isolation_level,
+            topics=[FetchTopic(topic=self.topic, partitions=[wanted])],
+        )  # fmt: skip
         try:
             response: FetchResponse = await self.client.ask(node, request, FETCH_VERSION)
         except PeerError:
@@ -104,10 +115,12 @@ class Reader:
             return None
         records, next_offset = [], offset
         assert not isinstance(data.records, list), "records that were decoded are one buffer"
+        aborted = AbortedTransactions(data)
         for header, batch in batches(data.records or b""):
             check_batch(batch)
             next_offset = max(next_offset, header.next_offset)
-            for record in () if header.is_control else decode_records(batch):
+            is_left_out = aborted.covers(header, batch) or header.is_control
+            for record in () if is_left_out else decode_records(batch):
                 if record.offset >= offset:
                     records.append((record.offset, (record.value or b"").decode().rstrip()))
         return records, next_offset
@@ -120,11 +133,31 @@ class Reader:
             )
 
 
+class AbortedTransactions:
+    """Which batches of a fetch a reader of committed transactions leaves out, as clients find out."""
+
+    def __init__(self, data: PartitionData) -> None:
+        self._coming = sorted((one.first_offset, one.producer_id) for one in data.aborted_transactions or ())
+        self._open: set[int] = set()
+
+    def covers(self, header: BatchHeader, batch: Buffer) -> bool:
+        """Whether this batch, the next one in the log, is of a transaction that was aborted."""
+        while self._coming and self._coming[0][0] <= header.last_offset:
+            self._open.add(self._coming.pop(0)[1])
+        if header.is_control:
+            marker = marker_in(batch)
+            if marker is not None and not marker.committed:
+                self._open.discard(header.producer_id)
+        return header.is_transactional and header.producer_id in self._open
+
+
 class AssignedConsumer:
     """Reads all partitions from the beginning, and now and then begins again somewhere."""
 
-    def __init__(self, client: Client, topic: str, partitions: int, history: History) -> None:
-        self._reader = Reader(client, topic, history)
+    def __init__(
+        self, client: Client, topic: str, partitions: int, history: History, *, committed: bool = False
+    ) -> None:
+        self._reader = Reader(client, topic, history, committed=committed)
         self._positions = dict.fromkeys(range(partitions), 0)
         self._number = 0
 
@@ -159,7 +192,7 @@ class GroupConsumer:
         self._partition_count = partitions
         self._group = group
         self._history = history
-        self._coordinator: Address | None = None
+        self._coordinator = Coordinator(client, group)
         self._member_id = ""
         self._membership: Membership | None = None
         self._positions: dict[int, int] = {}
@@ -185,7 +218,7 @@ class GroupConsumer:
         request = HeartbeatRequest(
             group_id=self._group, generation_id=membership.generation, member_id=membership.member_id
         )
-        response: HeartbeatResponse | None = await self._ask_coordinator(request, 3)
+        response: HeartbeatResponse | None = await self._coordinator.ask(request, 3)
         if response is not None:
             self._told(response.error_code)
 
@@ -204,7 +237,7 @@ class GroupConsumer:
             member_id=membership.member_id,
             topics=[OffsetCommitRequestTopic(name=self._topic, partitions=partitions)],
         )  # fmt: skip
-        response: OffsetCommitResponse | None = await self._ask_coordinator(request, 7)
+        response: OffsetCommitResponse | None = await self._coordinator.ask(request, 7)
         if response is None:
             return
         for answer in response.topics[0].partitions:
@@ -229,7 +262,7 @@ class GroupConsumer:
             member_id=self._member_id, protocol_type="consumer",
             protocols=[JoinGroupRequestProtocol(name="spread", metadata=subscription(self._topic))],
         )  # fmt: skip
-        joined: JoinGroupResponse | None = await self._ask_coordinator(
+        joined: JoinGroupResponse | None = await self._coordinator.ask(
             request, 5, REBALANCE_MS + REQUEST_TIMEOUT_MS
         )
         if joined is None:
@@ -259,7 +292,7 @@ class GroupConsumer:
             group_id=self._group, generation_id=joined.generation_id, member_id=joined.member_id,
             assignments=assignments,
         )  # fmt: skip
-        response: SyncGroupResponse | None = await self._ask_coordinator(
+        response: SyncGroupResponse | None = await self._coordinator.ask(
             request, 3, REBALANCE_MS + REQUEST_TIMEOUT_MS
         )
         if response is None:
@@ -289,7 +322,7 @@ class GroupConsumer:
             group_id=self._group,
             topics=[OffsetFetchRequestTopic(name=self._topic, partition_indexes=partitions)],
         )
-        response: OffsetFetchResponse | None = await self._ask_coordinator(request, 5)
+        response: OffsetFetchResponse | None = await self._coordinator.ask(request, 5)
         if response is None or response.error_code != ErrorCode.NONE:
             return None
         found = {}
@@ -332,33 +365,8 @@ class GroupConsumer:
             self._membership = None
         elif code == ErrorCode.REBALANCE_IN_PROGRESS:
             self._stale = True
-        elif code in (ErrorCode.NOT_COORDINATOR, ErrorCode.COORDINATOR_NOT_AVAILABLE):
-            self._coordinator = None
-
-    async def _ask_coordinator(
-        self, request: Message, version: int, timeout_ms: float = REQUEST_TIMEOUT_MS
-    ) -> Any:
-        """The coordinator's answer; None if there is none."""
-        if self._coordinator is None:
-            await self._find_coordinator()
-        if self._coordinator is None:
-            await self._client.back_off()
-            return None
-        try:
-            return await self._client.ask_at(self._coordinator, request, version, timeout_ms)
-        except PeerError:
-            self._coordinator = None
-            await self._client.back_off()
-            return None
-
-    async def _find_coordinator(self) -> None:
-        request = FindCoordinatorRequest(key=self._group, key_type=0)
-        try:
-            response: FindCoordinatorResponse = await self._client.ask_anybody(request, 2)
-        except PeerError:
-            return
-        if response.error_code == ErrorCode.NONE:
-            self._coordinator = response.host, response.port
+        elif code in ELSEWHERE:
+            self._coordinator.mistrust()
 
 
 def subscription(topic: str) -> bytes:

@@ -7,16 +7,34 @@ from collections.abc import Coroutine, Sequence
 from random import Random
 from typing import Any
 
+import msgspec
+
 from streamkit.simulation.loop import VirtualLoop
 from streamkit.simulation.network import Network
 from streamkit.simulation.owner import Owner
 from streamkit.simulation.tape import Operation
+from streamkit.simulation.workload.attendance import Place, StaticMember, Visitor
 from streamkit.simulation.workload.client import Address, Client
 from streamkit.simulation.workload.consumer import AssignedConsumer, GroupConsumer
 from streamkit.simulation.workload.history import History
 from streamkit.simulation.workload.producer import Producer
+from streamkit.simulation.workload.transactor import Places, Transactor
 
 CRASH = "crash"
+STATIC_GROUP = "desk"
+
+
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+    """What all clients share."""
+
+    loop: VirtualLoop
+    network: Network
+    bootstrap: Sequence[Address]
+    places: Places
+    partitions: int
+    """Of what is read and written without transactions."""
+    group: str
+    history: History
 
 
 class Participant:
@@ -24,31 +42,22 @@ class Participant:
         self,
         number: int,
         operations: Sequence[Operation],
-        *,
-        loop: VirtualLoop,
-        network: Network,
-        bootstrap: Sequence[Address],
-        topic: str,
-        partitions: int,
-        group: str,
-        history: History,
+        surroundings: Surroundings,
         random: Random,
     ) -> None:
         self.host = f"client-{number}"
+        self._number = number
         self._operations = [one for one in operations if one.kind != CRASH]
         self._crashes_ms = [one.at_ms for one in operations if one.kind == CRASH]
-        self._loop = loop
-        self._network = network
-        self._bootstrap = bootstrap
-        self._topic = topic
-        self._partitions = partitions
-        self._group = group
-        self._history = history
+        self._all = surroundings
+        self._loop = surroundings.loop
         self._random = random
+        self._static_places: list[Place] = []
+        self._visits: list[int] = []
         self._incarnation = 0
         self._values = 0
         self._dead: list[Owner] = []
-        self._crashed: asyncio.Future[None] = loop.create_future()
+        self._crashed: asyncio.Future[None] = self._loop.create_future()
         self._come_up()
 
     async def run(self, began_s: float) -> None:
@@ -71,6 +80,9 @@ class Participant:
             case "send":
                 values = tuple(self._next_value() for _ in range(operation.count))
                 return self._producer.send(operation.partition, values)
+            case "burst":
+                batches = [(self._next_value(), self._next_value()) for _ in range(operation.count)]
+                return self._producer.send_together(operation.partition, batches)
             case "hasty":
                 values = tuple(self._next_value() for _ in range(operation.count))
                 return self._producer.send_hastily(operation.partition, values)
@@ -80,6 +92,18 @@ class Participant:
                 return self._consumer.seek(operation.partition)
             case "member":
                 return self._member.poll()
+            case "write":
+                return self._transactor.write(operation.partition, operation.count, operation.end)
+            case "copy":
+                return self._transactor.copy(operation.partition, operation.count, operation.end)
+            case "wake":
+                return self._transactor.wake()
+            case "read":
+                return self._auditor.poll(operation.partition)
+            case "static":
+                return self._static.attend()
+            case "visit":
+                return self.visitor.visit()
         raise ValueError(f"no client knows how to {operation.kind}")
 
     def _next_value(self) -> str:
@@ -90,7 +114,7 @@ class Participant:
         """The process is gone, whatever it was doing."""
         self._owner.die()
         self._dead.append(self._owner)
-        self._network.host_lost(self._owner, has_power=True)
+        self._all.network.host_lost(self._owner, has_power=True)
 
     def _crash(self) -> None:
         """Its successor knows nothing of it."""
@@ -103,8 +127,22 @@ class Participant:
         self._incarnation += 1
         name = f"{self.host}.{self._incarnation}"
         self._owner = Owner(name)
-        port = self._network.port_for(self.host, self._owner)
-        client = Client(name, port, self._bootstrap, self._random)
-        self._producer = Producer(client, self._topic, self._history)
-        self._consumer = AssignedConsumer(client, self._topic, self._partitions, self._history)
-        self._member = GroupConsumer(client, self._topic, self._partitions, self._group, self._history)
+        port = self._all.network.port_for(self.host, self._owner)
+        client = Client(name, port, self._all.bootstrap, self._random)
+        history, places = self._all.history, self._all.places
+        self._producer = Producer(client, places.source, history)
+        self._consumer = AssignedConsumer(client, places.source, self._all.partitions, history)
+        self._member = GroupConsumer(client, places.source, self._all.partitions, self._all.group, history)
+        self._transactor = Transactor(client, places, history)
+        self._auditor = AssignedConsumer(
+            client, places.ledger, places.ledger_partitions, history, committed=True
+        )
+        self._static = StaticMember(
+            client,
+            places.source,
+            group=STATIC_GROUP,
+            instance=self.host,
+            former=self._static_places,
+            history=history,
+        )
+        self.visitor = Visitor(client, places.source, f"{self.host}-visits", self._visits, history)

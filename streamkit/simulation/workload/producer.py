@@ -1,4 +1,5 @@
-"""An idempotent producer: one batch for a partition at a time, sent until it is acknowledged or given up.
+"""An idempotent producer: one batch for a partition at a time, or a few that do not wait for each other, sent
+until they are acknowledged or given up.
 
 Whoever gives a batch up does not know what became of it, so the next one comes under a new producer id.
 """
@@ -6,6 +7,8 @@ Whoever gives a batch up does not know what became of it, so the next one comes 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from typing import Any
 
 from streamkit.net.peer import PeerError, PeerUnreachableError
 from streamkit.protocol.error_codes import ErrorCode
@@ -42,6 +45,16 @@ TRY_AGAIN = (
 )
 
 
+class Flying:
+    """A batch that is on its way."""
+
+    def __init__(self, send: Send, request: ProduceRequest) -> None:
+        self.send = send
+        self.request = request
+        self.is_settled = False
+        self.may_be_appended = False
+
+
 class Producer:
     def __init__(self, client: Client, topic: str, history: History) -> None:
         self._client = client
@@ -55,22 +68,80 @@ class Producer:
     async def send(self, partition: int, values: tuple[str, ...]) -> None:
         loop = asyncio.get_running_loop()
         give_up_s = loop.time() + GIVE_UP_S
-        while self._id < 0:
-            if not await self._become_somebody():
-                await self._client.back_off()
-            if loop.time() > give_up_s:
-                return
-        send = Send(
-            producer=f"{self._client.name}/{self._id}", partition=partition, values=values,
-            began_s=loop.time(),
-        )  # fmt: skip
-        self._history.sends.append(send)
+        if not await self._is_somebody(give_up_s):
+            return
+        send = self._begun(partition, values)
         await self._until_settled(send, give_up_s)
         send.ended_s = loop.time()
         if send.outcome is Outcome.OK:
             self._sequences[partition] = self._sequences.get(partition, 0) + len(values)
         else:
             self._id = -1
+
+    async def send_together(self, partition: int, batches: Sequence[tuple[str, ...]]) -> None:
+        """At most five, each on its way before the one ahead of it is acknowledged.
+
+        What is not acknowledged is sent again with all that follows it, in order.
+        """
+        loop = asyncio.get_running_loop()
+        give_up_s = loop.time() + GIVE_UP_S
+        if not await self._is_somebody(give_up_s):
+            return
+        flying = []
+        for values in batches:
+            send = self._begun(partition, values)
+            flying.append(Flying(send, self._request(send)))
+            self._sequences[partition] = self._sequences.get(partition, 0) + len(values)
+        while loop.time() < give_up_s and (left := [one for one in flying if not one.is_settled]):
+            leader = await self._client.leader(self._topic, partition)
+            if leader is not None:
+                answers = await asyncio.gather(
+                    *(self._client.ask(leader[0], one.request, PRODUCE_VERSION) for one in left),
+                    return_exceptions=True,
+                )
+                self._take_answers(left, answers)
+            if not flying[-1].is_settled:
+                self._client.mistrust(self._topic, partition)
+                await self._client.back_off()
+        for one in flying:
+            one.send.ended_s = loop.time()
+            if not (one.is_settled or one.may_be_appended):
+                one.send.outcome = Outcome.FAILED
+        if any(one.send.outcome is not Outcome.OK for one in flying):
+            self._id = -1
+
+    def _take_answers(self, left: list[Flying], answers: list[Any]) -> None:
+        is_complete = True
+        for one, response in zip(left, answers, strict=True):
+            if isinstance(response, BaseException):
+                if not isinstance(response, PeerError):
+                    raise response
+                one.may_be_appended |= not isinstance(response, PeerUnreachableError)
+                is_complete = False
+                continue
+            answer = response.responses[0].partition_responses[0]
+            if answer.error_code == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER and not is_complete:
+                continue  # one ahead of it is missing
+            one.is_settled = self._is_settled(one.send, answer)
+            one.may_be_appended |= not one.is_settled and answer.error_code not in NOT_APPENDED
+            is_complete &= one.is_settled
+
+    def _begun(self, partition: int, values: tuple[str, ...]) -> Send:
+        send = Send(
+            producer=f"{self._client.name}/{self._id}", partition=partition, values=values,
+            began_s=asyncio.get_running_loop().time(),
+        )  # fmt: skip
+        self._history.sends.append(send)
+        return send
+
+    async def _is_somebody(self, give_up_s: float) -> bool:
+        """Whether it has a producer id, which it gets if it has none."""
+        while self._id < 0:
+            if not await self._become_somebody():
+                await self._client.back_off()
+            if asyncio.get_running_loop().time() > give_up_s:
+                return False
+        return True
 
     async def send_hastily(self, partition: int, values: tuple[str, ...]) -> None:
         """Once, with acks=1 and without a sequence: nothing is promised of it, and it may be anywhere."""

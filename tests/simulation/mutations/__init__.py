@@ -24,7 +24,7 @@ from streamkit.simulation.tape import Tape
 VARIATIONS = 12
 TAPES = Path(__file__).parent / "tapes"
 
-ROOMS = ("durability", "replication", "elections")
+ROOMS = ("durability", "replication", "elections", "transactions")
 """The modules that enter their defects."""
 
 Patch = Callable[[pytest.MonkeyPatch], None]

@@ -7,7 +7,8 @@ clogged     the same writes; what leaves a node takes seconds, so that a leader 
             it asked for, and is killed meanwhile
 demanding   all three replicas must be in sync, so that whoever leaves the ISR is an eligible leader; and
             disks are lost
-blackouts   elections of the quorum, and power that goes in the midst of them
+transactional  a few transactional ids that change hands all the time, holders that stall and come back, and
+            nodes that start again while transactions are open
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from streamkit.simulation.tape import Fault, Operation, Tape
 LEADER = "leader:0"
 BEGIN_MS = 2000
 WRITES_PER_S = 25
+TRANSACTIONS_PER_S = 10
 OTHERS_KEPT = 0.3
 FAST = {"broker.heartbeat.interval.ms": "200", "broker.session.timeout.ms": "1500"}
 
@@ -76,6 +78,35 @@ def demanding(tape: Tape) -> Tape:
         for at_ms in times
     ]
     return busy(tape, random, {**tape.shape.settings, **FAST}, faults, min_insync_replicas=3)
+
+
+def transactional(tape: Tape) -> Tape:
+    random = Seed(tape.seed).generator("transactional")
+    kinds, weights = ("write", "copy", "wake", "read"), (5, 5, 3, 2)
+    ends, shares = ("commit", "abort", "abandon", "stall"), (6, 2, 1, 3)
+    operations = [
+        Operation(
+            at_ms=random.randrange(tape.until_ms),
+            client=random.randrange(tape.clients),
+            kind=random.choices(kinds, weights)[0],
+            count=random.randint(1, 3),
+            end=random.choices(ends, shares)[0],
+        )
+        for _ in range(TRANSACTIONS_PER_S * tape.until_ms // 1000)
+    ]
+    times = [random.uniform(BEGIN_MS, tape.until_ms - 2000) for _ in range(tape.until_ms // 2500)]
+    faults = [
+        fault(at_ms, random.choice(("kill", "power", "restart")), int(random.uniform(10, 800)))
+        for at_ms in times
+    ]
+    written = busy(tape, random, tape.shape.settings, faults, min_insync_replicas=1)
+    operations += [one for one in written.operations if random.random() < OTHERS_KEPT]
+    small = {**tape.shape.topic, "segment.bytes": "4096"}
+    return replace(
+        written,
+        shape=replace(written.shape, ledger_partitions=1, topic=small),
+        operations=tuple(sorted(operations, key=lambda one: one.at_ms)),
+    )
 
 
 def fault(at_ms: float, kind: str, lasts_ms: int, target: str = LEADER, amount: float = 1.0) -> Fault:

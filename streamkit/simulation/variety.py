@@ -1,0 +1,108 @@
+"""What some tapes have besides faults, plain reads and writes: other clients, other settings.
+
+Each variant is in a share of all tapes and draws from a generator of its own, so that none shifts another's
+choices. A new one is a function that changes the drawn tape, and a line in `VARIANTS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+import msgspec
+from msgspec.structs import replace
+
+from streamkit.simulation.rng import Seed
+from streamkit.simulation.tape import Operation, Tape
+from streamkit.simulation.workload.transaction_checker import STATIC_MEMBERS
+
+TRANSACTORS = 3
+TRANSACTIONAL_PER_S = 5.0
+TRANSACTIONAL = {"write": 5, "copy": 6, "wake": 1.5, "read": 4, "crash": 0.1}
+ENDS = {"commit": 12, "abort": 3, "abandon": 0.7, "stall": 1.5}
+STRANGER = 0.12
+"""How likely a client uses a transactional id that is another's."""
+ATTENDING_PER_S = 1.2
+SHORT_RETENTION = {"offsets.retention.minutes": "1", "offsets.retention.check.interval.ms": "2000"}
+
+
+def transactions(random: Random, tape: Tape) -> Tape:
+    """Clients that run transactions."""
+    tape = with_settings(
+        tape,
+        {
+            "transaction.state.log.num.partitions": str(random.randint(1, 2)),
+            "transaction.state.log.min.isr": str(tape.shape.min_insync_replicas),
+        },
+    )
+    shape = replace(tape.shape, ledger_partitions=random.randint(1, 3))
+    first = tape.clients
+    tape = replace(tape, shape=shape, clients=first + TRANSACTORS)
+    count = int(TRANSACTIONAL_PER_S * tape.until_ms / 1000)
+    return together(tape, [draw_transactional(random, tape, first) for _ in range(count)])
+
+
+def draw_transactional(random: Random, tape: Tape, first: int) -> Operation:
+    """`first`: the first client that runs transactions."""
+    kind = random.choices(list(TRANSACTIONAL), list(TRANSACTIONAL.values()))[0]
+    shape = tape.shape
+    partition = random.randrange(shape.partitions if kind == "copy" else shape.ledger_partitions)
+    owner = random.randrange(TRANSACTORS) if random.random() < STRANGER else partition % TRANSACTORS
+    return Operation(
+        at_ms=random.randrange(tape.until_ms),
+        client=first + owner,
+        kind=kind,
+        partition=partition,
+        count=random.choice((1, 2, 2, 3)),
+        end=random.choices(list(ENDS), list(ENDS.values()))[0] if kind in ("write", "copy") else "",
+    )
+
+
+def attendance(random: Random, tape: Tape) -> Tape:
+    """Static members, and groups that are empty now and then.
+
+    Retention goes by the wall clock, so it is short only where nobody sets that wrong.
+    """
+    settings = {"group.initial.rebalance.delay.ms": random.choice(("0", "500"))}
+    if all(fault.kind != "clock-jump" for fault in tape.faults):
+        settings |= SHORT_RETENTION
+    drawn = [
+        Operation(
+            at_ms=random.randrange(tape.until_ms),
+            client=random.randrange(STATIC_MEMBERS),
+            kind=random.choice(("static", "static", "visit")),
+        )
+        for _ in range(int(ATTENDING_PER_S * tape.until_ms / 1000))
+    ]
+    return together(with_settings(tape, settings), drawn)
+
+
+def with_settings(tape: Tape, settings: dict[str, str]) -> Tape:
+    return replace(tape, shape=replace(tape.shape, settings={**tape.shape.settings, **settings}))
+
+
+def together(tape: Tape, operations: list[Operation]) -> Tape:
+    return replace(tape, operations=tuple(sorted([*tape.operations, *operations], key=lambda one: one.at_ms)))
+
+
+class Variant(msgspec.Struct, frozen=True):
+    share: float
+    """Of all tapes."""
+    change: Callable[[Random, Tape], Tape]
+    nodes: int = 1
+    """How many nodes there must be for it to make sense."""
+
+
+VARIANTS = {
+    "transactions": Variant(0.7, transactions),
+    "attendance": Variant(0.5, attendance),
+}
+
+
+def varied(tape: Tape) -> Tape:
+    """The tape with the variants that its seed draws."""
+    for name, variant in VARIANTS.items():
+        random = Seed(tape.seed).generator(name)
+        if random.random() < variant.share and tape.shape.nodes >= variant.nodes:
+            tape = variant.change(random, replace(tape, variants=(*tape.variants, name)))
+    return tape
