@@ -189,6 +189,7 @@ def show_report(report: Report) -> None:
         "acknowledged": f"{report.sent} sends, {report.polled} polls, {report.committed} commits",
         "not acknowledged": f"{report.failed} refused, {report.unknown} unknown",
         "drawn with": ", ".join(report.variants) or "nothing besides",
+        "what came of it": listed(report.effects),
         "transactions": listed(report.transactions),
         "faults": listed(report.faults),
         "elections": report.elections,
@@ -210,6 +211,7 @@ def show_summary(summary: Summary) -> None:
             "operations": f"{summary.acknowledged} acknowledged, {summary.failed} refused, "
             f"{summary.unknown} unknown",
             "drawn with": listed(summary.variants),
+            "what came of it": listed(summary.effects),
             "transactions": listed(summary.transactions),
             "faults": listed(summary.faults),
             "elections": summary.elections,

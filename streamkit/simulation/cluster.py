@@ -119,6 +119,10 @@ class Cluster:
 
 
 TOPIC = "orders"
+LEDGER = "ledger"
+"""What transactions write to."""
+TABLE = "table"
+"""What is compacted."""
 GROUP = "shop"
 COPIERS = "copiers"
 """The group whose positions are committed in transactions."""

@@ -35,11 +35,13 @@ from itertools import pairwise
 from typing import Any
 
 from streamkit.broker.controller.image import MetadataImage
+from streamkit.broker.log.producers import marker_in
 from streamkit.broker.replication.leader import PartitionLeader
 from streamkit.broker.server.node import Broker
 from streamkit.broker.server.partition_actor import PartitionActor
 from streamkit.broker.storage.partition_log import PartitionLog
 from streamkit.protocol.records.batch import batches
+from streamkit.protocol.records.record import Record, decode_records
 from streamkit.simulation.cluster import TOPIC, Cluster
 from streamkit.simulation.machine import Machine
 from streamkit.simulation.quorum_invariants import QuorumInvariants, is_prefix
@@ -49,6 +51,7 @@ Partition = tuple[str, int]
 COMPARED_EVERY = 5
 """Looks; comparing logs is what costs most."""
 COMPARED_BYTES = 64 * 1024
+READ_TRIES = 50
 COMPARED_AGAIN = 20
 """Offsets that the next comparison looks at once more."""
 
@@ -69,6 +72,14 @@ class Invariants:
         self._leaders: dict[tuple[Partition, int], int] = {}
         self._high_watermarks: dict[Partition, int] = {}
         self._compared: dict[Partition, int] = {}
+        self._effects: Counter[str] = Counter()
+        self._cleaned: dict[PartitionLog, int] = {}
+        """Up to where each log was compacted when it was looked at last."""
+
+    @property
+    def effects(self) -> Counter[str]:
+        """What was seen to happen that nobody had to be told of."""
+        return self._effects + self._quorum.effects
 
     @property
     def elections(self) -> int:
@@ -89,6 +100,7 @@ class Invariants:
         replicas: dict[Partition, list[tuple[Broker, PartitionActor]]] = {}
         for _, broker in live:
             for actor in broker.partitions:
+                self._look_at_cleaning(actor.log)
                 if not actor.log.offline_reason:
                     replicas.setdefault((actor.log.topic, actor.log.partition), []).append((broker, actor))
         for partition, holders in replicas.items():
@@ -215,8 +227,15 @@ class Invariants:
         committed = [log.high_watermark for log in logs]
         self._compared[partition] = max(self._compared.get(partition, 0), min(committed) - COMPARED_AGAIN)
 
+    def _look_at_cleaning(self, log: PartitionLog) -> None:
+        if log.config.is_compacted and log.cleaned_offset > self._cleaned.get(log, 0):
+            self._effects["compactions"] += log in self._cleaned
+            self._cleaned[log] = log.cleaned_offset
+
     def compare_everything(self) -> None:
-        """Nothing happens any more: all logs of a partition, from the beginning."""
+        """Nothing happens any more: all logs of a partition, from the beginning; of those that are compacted,
+        what is left.
+        """
         logs: dict[Partition, list[PartitionLog]] = {}
         for _, broker in self._live():
             for actor in broker.partitions:
@@ -224,10 +243,23 @@ class Invariants:
         for partition, replicas in logs.items():
             for one, other in pairwise(replicas):
                 self._compare(partition, one, other, 0)
+                if one.config.is_compacted:
+                    self._compare_newest(partition, one, other)
+
+    def _compare_newest(self, partition: Partition, one: PartitionLog, other: PartitionLog) -> None:
+        """Each replica is compacted on its own; of each key they keep the same record."""
+        end = min(one.high_watermark, other.high_watermark)
+        first, second = (newest_records(log, end) for log in (one, other))
+        differing = [key for key in {**first, **second} if first.get(key) != second.get(key)]
+        self._hold("L4", not differing, lambda: (
+            f"two replicas of {partition[0]}-{partition[1]} do not keep the same of {differing[:3]}"
+        ))  # fmt: skip
 
     def _compare(self, partition: Partition, one: PartitionLog, other: PartitionLog, begin: int) -> None:
         end = min(one.high_watermark, other.high_watermark)
         begin = max(begin, one.log_start_offset, other.log_start_offset)
+        if one.config.is_compacted:  # only what is appended to is never compacted
+            begin = max(begin, one.segments[-1].base_offset, other.segments[-1].base_offset)
         while begin < end:
             both = [log.read(begin, max_bytes=COMPARED_BYTES, end_offset=end) for log in (one, other)]
             if not all(both):
@@ -271,6 +303,35 @@ class Invariants:
                 if set(partition.isr) != set(partition.replicas):
                     return f"{topic.name}-{number} has in sync only {partition.isr} of {partition.replicas}"
         return ""
+
+
+def newest_records(log: PartitionLog, end_offset: int) -> dict[bytes, tuple[int, bytes | None]]:
+    """(offset, value) of the newest record of each key, as far as its transaction is committed."""
+    newest: dict[bytes, tuple[int, bytes | None]] = {}
+    open: dict[int, list[Record]] = {}
+    offset, patience = log.log_start_offset, READ_TRIES
+    while offset < end_offset and patience:
+        data = log.read(offset, max_bytes=COMPARED_BYTES, end_offset=end_offset)
+        if data is None:
+            patience -= 1  # not in the page cache now
+            continue
+        if not data:
+            break
+        for header, batch in batches(data):
+            offset = header.next_offset
+            if header.is_control:
+                marker, ended = marker_in(batch), open.pop(header.producer_id, [])
+                records = ended if marker is not None and marker.committed else []
+            elif header.is_transactional:
+                open.setdefault(header.producer_id, []).extend(decode_records(batch))
+                continue
+            else:
+                records = decode_records(batch)
+            for record in records:
+                key = record.key or b""
+                if record.offset >= newest.get(key, (-1, None))[0]:
+                    newest[key] = record.offset, record.value
+    return newest
 
 
 def told(broker: Broker) -> list[tuple[str, int, int, tuple[int, ...]]]:

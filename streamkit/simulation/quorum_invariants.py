@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -48,6 +49,9 @@ class QuorumInvariants:
         self._directories: dict[tuple[str, int], bytes] = {}
         self._isolations: dict[str, Isolation] = {}
         self._committed = Committed()
+        self._ends: dict[str, int] = {}
+        """Where each node's log ended when it was looked at last."""
+        self.effects: Counter[str] = Counter()
 
     def look(self, live: Live) -> None:
         self._look_at_completeness(live)
@@ -79,6 +83,9 @@ class QuorumInvariants:
         self._hold("R7", is_covered and not (raft.role is Role.LEADER and raft._installing), lambda: (
             f"{host} starts at {log.start_offset} behind {log.snapshot}, or loads a snapshot and leads"
         ))  # fmt: skip
+        if log.start_offset > self._ends.get(host, 0):
+            self.effects["snapshots fetched"] += 1  # its log began anew behind what it had
+        self._ends[host] = log.end_offset
         newest = log.voters
         if newest is not None:
             before, committed = log.voters_below(newest.offset), log.voters_below(raft.high_watermark)

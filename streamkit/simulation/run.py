@@ -22,7 +22,7 @@ from streamkit.protocol.messages.create_topics import (
     CreateTopicsRequest,
     CreateTopicsResponse,
 )
-from streamkit.simulation.cluster import COPIERS, GROUP, TOPIC, Cluster
+from streamkit.simulation.cluster import COPIERS, GROUP, LEDGER, TABLE, TOPIC, Cluster
 from streamkit.simulation.faults import Faults
 from streamkit.simulation.invariants import Invariants
 from streamkit.simulation.log_lines import LogLines
@@ -31,7 +31,6 @@ from streamkit.simulation.owner import Owner
 from streamkit.simulation.rng import Seed
 from streamkit.simulation.tape import Tape
 from streamkit.simulation.trace import Trace
-from streamkit.simulation.transaction_invariants import LEDGER
 from streamkit.simulation.workload.checker import WEEK_S, check
 from streamkit.simulation.workload.client import Client
 from streamkit.simulation.workload.consumer import Reader
@@ -50,6 +49,7 @@ CONVERGE_S = 90.0
 CREATE_TOPICS_VERSION = 5
 LOOK_S = 0.1
 """How often the invariants look."""
+COMPACTED = {"cleanup.policy": "compact", "segment.bytes": "4096", "min.cleanable.dirty.ratio": "0.1"}
 ENOUGH_OPERATIONS = 200
 ENOUGH_FAULTS = 5
 
@@ -68,6 +68,8 @@ class Report(msgspec.Struct, kw_only=True):
     transactions: dict[str, int] = {}
     """By what became of them, and why their producers were refused."""
     variants: tuple[str, ...] = ()
+    effects: dict[str, int] = {}
+    """What happened that is neither a fault nor an operation."""
     faults: dict[str, int] = {}
     skipped: dict[str, int] = {}
     elections: int = 0
@@ -120,7 +122,7 @@ class Run:
         self._harness = Owner("harness")
         port = self._cluster.network.port_for("harness", self._harness)
         self._client = Client("harness", port, self._cluster.bootstrap, seed.generator("harness"))
-        self._places = Places(TOPIC, LEDGER, tape.shape.ledger_partitions, COPIERS)
+        self._places = Places(TOPIC, LEDGER, tape.shape.ledger_partitions, TABLE, COPIERS)
         surroundings = Surroundings(
             loop=loop, network=self._cluster.network, bootstrap=self._cluster.bootstrap, places=self._places,
             partitions=tape.shape.partitions, group=GROUP, history=self._history,
@@ -173,12 +175,14 @@ class Run:
 
     def _topics(self) -> dict[str, int]:
         shape = self._tape.shape
-        topics = {TOPIC: shape.partitions, LEDGER: shape.ledger_partitions}
+        topics = {TOPIC: shape.partitions, LEDGER: shape.ledger_partitions, TABLE: shape.table_partitions}
         return {name: partitions for name, partitions in topics.items() if partitions}
 
     async def _make_topic(self, name: str, partitions: int) -> bool:
         shape = self._tape.shape
         configs = {**shape.topic, "min.insync.replicas": str(shape.min_insync_replicas)}
+        if name == TABLE:
+            configs |= COMPACTED
         topic = CreatableTopic(
             name=name, num_partitions=partitions, replication_factor=shape.replication_factor,
             configs=[CreatableTopicConfig(name=key, value=value) for key, value in configs.items()],
@@ -210,6 +214,9 @@ class Run:
         auditor = Reader(self._client, LEDGER, self._history, committed=True)
         for partition in range(self._tape.shape.ledger_partitions):
             await self._read_all(auditor, partition, self._history.final_committed)
+        table = Reader(self._client, TABLE, self._history)
+        for partition in range(self._tape.shape.table_partitions):
+            await self._read_all(table, partition, self._history.final_table)
         await self._read_positions()
 
     async def _read_all(self, reader: Reader, partition: int, read: dict[int, list[tuple[int, str]]]) -> None:
@@ -266,6 +273,7 @@ class Run:
             committed=len(self._history.commits),
             transactions=self._transactions(),
             variants=self._tape.variants,
+            effects=self._effects(),
             faults=dict(sorted(self._faults.happened.items())),
             skipped=dict(sorted(self._faults.skipped.items())),
             elections=self._invariants.elections,
@@ -274,6 +282,10 @@ class Run:
             callbacks=self._loop.callbacks,
             virtual_s=round(self._loop.now_s, 3),
         )
+
+    def _effects(self) -> dict[str, int]:
+        bursts = sum(one.kind == "burst" for one in self._tape.operations)
+        return dict(sorted({**self._invariants.effects, **({"bursts": bursts} if bursts else {})}.items()))
 
     def _transactions(self) -> dict[str, int]:
         history = self._history

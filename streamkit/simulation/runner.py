@@ -31,6 +31,8 @@ EVALUATED = (
 BETWEEN_NODES = ("R2", "R4", "R9", "L4", "L8", "L9")
 TRANSACTIONS = ("committed", "aborted", "unknown", "positions", "take-overs", "invalid_producer_epoch")
 """What must have become of transactions in every whole run."""
+EFFECTS = {"bursts": 1, "compactions": 1, "snapshots fetched": 3}
+"""What must have happened in every whole run, with so many nodes at least."""
 MOST_NODES = 5
 LEAST_FOR_ZEROES = 50
 """With fewer seeds than this it may be chance that something never happened."""
@@ -56,6 +58,7 @@ class Summary(msgspec.Struct, kw_only=True):
     transactions: dict[str, int] = {}
     variants: dict[str, int] = {}
     """In how many seeds each was drawn."""
+    effects: dict[str, int] = {}
     faults: dict[str, int] = {}
     evaluations: dict[str, int] = {}
     violations: dict[int, list[str]] = {}
@@ -107,6 +110,7 @@ def sum_up(reports: Iterable[Report], *, nodes: int | None = None) -> Summary:
     summary = Summary()
     transactions: Counter[str] = Counter()
     variants: Counter[str] = Counter()
+    effects: Counter[str] = Counter()
     faults: Counter[str] = Counter()
     evaluations: Counter[str] = Counter()
     for number, report in enumerate(reports):
@@ -120,11 +124,13 @@ def sum_up(reports: Iterable[Report], *, nodes: int | None = None) -> Summary:
         summary.virtual_s += report.virtual_s
         transactions.update(report.transactions)
         variants.update(report.variants)
+        effects.update(report.effects)
         faults.update(report.faults)
         evaluations.update(report.evaluations)
         if report.violations:
             summary.violations[report.seed] = report.violations
     summary.transactions = dict(sorted(transactions.items()))
+    summary.effects = dict(sorted(effects.items()))
     summary.variants = dict(sorted(variants.items()))
     summary.faults = dict(sorted(faults.items()))
     summary.evaluations = dict(sorted(evaluations.items()))
@@ -137,6 +143,9 @@ def sum_up(reports: Iterable[Report], *, nodes: int | None = None) -> Summary:
             f"variant {name}"
             for name, variant in VARIANTS.items()
             if not variants[name] and variant.nodes <= (nodes or MOST_NODES)
+        ]
+        summary.never += [
+            name for name, least in EFFECTS.items() if not effects[name] and least <= (nodes or MOST_NODES)
         ]
         summary.never += [f"transactions {name}" for name in TRANSACTIONS if not transactions[name]]
         summary.never += [

@@ -27,6 +27,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     """What is configured on the topic."""
     ledger_partitions: int = 0
     """Of the topic that transactions write to; 0 where there are none."""
+    table_partitions: int = 0
+    """Of the topic that is compacted; 0 where there is none."""
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):

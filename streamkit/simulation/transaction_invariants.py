@@ -20,11 +20,11 @@ from streamkit.broker.log.producers import marker_in
 from streamkit.broker.server.partition_actor import PartitionActor
 from streamkit.broker.storage.errors import OffsetOutOfRangeError
 from streamkit.protocol.records.batch import BatchHeader, Buffer, batches
+from streamkit.simulation.cluster import LEDGER
 from streamkit.simulation.workload.transactor import TRANSACTION_TIMEOUT_MS
 
 Hold = Callable[[str, bool, Callable[[], str]], None]
 Partition = tuple[str, int]
-LEDGER = "ledger"
 AUDITED = (LEDGER, CONSUMER_OFFSETS)
 AUDITED_BYTES = 64 * 1024
 ALLOWED_S = 10.0

@@ -22,6 +22,9 @@ TRANSACTIONAL = {"write": 5, "copy": 6, "wake": 1.5, "read": 4, "crash": 0.1}
 ENDS = {"commit": 12, "abort": 3, "abandon": 0.7, "stall": 1.5}
 STRANGER = 0.12
 """How likely a client uses a transactional id that is another's."""
+UPDATES_PER_S = 2.5
+MOST_IN_FLIGHT = 5
+"""What brokers remember of a producer."""
 ATTENDING_PER_S = 1.2
 SHORT_RETENTION = {"offsets.retention.minutes": "1", "offsets.retention.check.interval.ms": "2000"}
 
@@ -77,6 +80,51 @@ def attendance(random: Random, tape: Tape) -> Tape:
     return together(with_settings(tape, settings), drawn)
 
 
+def bursts(random: Random, tape: Tape) -> Tape:
+    """Producers with several batches in flight."""
+    share = random.uniform(0.2, 0.8)
+    return replace(
+        tape,
+        operations=tuple(
+            replace(one, kind="burst", count=random.randint(2, MOST_IN_FLIGHT))
+            if one.kind == "send" and random.random() < share
+            else one
+            for one in tape.operations
+        ),
+    )
+
+
+def small_snapshots(random: Random, tape: Tape) -> Tape:
+    """Snapshots of the metadata after so few records that nodes fall behind the log's start."""
+    bytes_between = random.choice((1000, 2500, 8000))
+    return with_settings(tape, {"metadata.log.max.record.bytes.between.snapshots": str(bytes_between)})
+
+
+def compaction(random: Random, tape: Tape) -> Tape:
+    """A table of a few keys, small segments of the coordinators' topics, and a cleaner that hurries."""
+    settings = {
+        "log.cleaner.backoff.ms": random.choice(("200", "1000")),
+        "log.cleaner.min.cleanable.ratio": "0.1",
+        "offsets.topic.segment.bytes": random.choice(("8192", "65536")),
+        "transaction.state.log.segment.bytes": random.choice(("8192", "65536")),
+    }
+    if random.random() < 0.3:
+        settings["log.cleaner.dedupe.buffer.size"] = "2000"  # some keys at a time
+    tape = with_settings(tape, settings)
+    tape = replace(tape, shape=replace(tape.shape, table_partitions=random.randint(1, 2)))
+    drawn = [
+        Operation(
+            at_ms=random.randrange(tape.until_ms),
+            client=random.randrange(tape.clients),
+            kind="update",
+            partition=random.randrange(tape.shape.table_partitions),
+            count=random.choice((1, 2, 5)),
+        )
+        for _ in range(int(UPDATES_PER_S * tape.until_ms / 1000))
+    ]
+    return together(tape, drawn)
+
+
 def with_settings(tape: Tape, settings: dict[str, str]) -> Tape:
     return replace(tape, shape=replace(tape.shape, settings={**tape.shape.settings, **settings}))
 
@@ -96,6 +144,9 @@ class Variant(msgspec.Struct, frozen=True):
 VARIANTS = {
     "transactions": Variant(0.7, transactions),
     "attendance": Variant(0.5, attendance),
+    "bursts": Variant(0.4, bursts),
+    "small-snapshots": Variant(0.4, small_snapshots, nodes=3),
+    "compaction": Variant(0.4, compaction),
 }
 
 

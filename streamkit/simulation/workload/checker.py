@@ -6,6 +6,7 @@ tells all.
     duplicate             one value at two offsets
     inconsistent-offsets  two values at one offset
     phantom               in the log, and never sent, or sent and certainly refused
+    lost-update           acknowledged in a compacted topic, and of its key only older records are there
     nonmonotonic-send     a producer's batches in another order than it sent them
     nonmonotonic-poll     a consumer went back inside one session
     poll-skip             a consumer went on past a record inside one session
@@ -46,6 +47,7 @@ def check(history: History, *, retention_s: float = WEEK_S) -> Findings:
     committed = {partition: dict(records) for partition, records in history.final_committed.items()}
     check_offsets(history.committed_polls, committed, findings)
     check_polls(history.committed_polls, committed, findings)
+    check_table(history, findings)
     check_transactions(history, findings)
     check_static_members(history.static_joins, history.static_acts, findings)
     check_retention(history.kept, history.presences, retention_s, findings)
@@ -105,6 +107,30 @@ def check_offsets(polls: Iterable[Poll], logs: dict[int, dict[int, str]], findin
                 findings.found("vanished", f"{_read(poll, offset, value)}")
             elif last != value:
                 findings.found("inconsistent-offsets", f"{_read(poll, offset, value)}, and is {last}")
+
+
+def check_table(history: History, findings: Findings) -> None:
+    """Of each key there is the newest record, or one that was written later; what is there was written."""
+    sent = {(send.partition, value) for send in history.updates for value in send.values}
+    newest: dict[tuple[int, str], int] = {}
+    for partition, records in history.final_table.items():
+        for offset, update in records:
+            findings.evaluations["L5"] += 1
+            if (partition, update) not in sent:
+                findings.found("phantom", f"{update} at offset {offset} of table partition {partition}")
+            key = partition, update.partition("=")[0]
+            newest[key] = max(offset, newest.get(key, -1))
+    for send in history.updates:
+        if send.outcome is not Outcome.OK or send.partition not in history.final_table:
+            continue
+        for position, update in enumerate(send.values):
+            found = newest.get((send.partition, update.partition("=")[0]), -1)
+            if found < max(0, send.base_offset + position):
+                findings.found(
+                    "lost-update",
+                    f"{update} at {send.base_offset + position} of partition {send.partition}, and "
+                    f"the newest of its key is at {found}",
+                )
 
 
 def check_order_of_sends(sends: Iterable[Send], logs: dict[int, dict[int, str]], findings: Findings) -> None:

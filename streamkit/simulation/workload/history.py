@@ -192,6 +192,8 @@ class Kept(msgspec.Struct, kw_only=True, frozen=True):
 class History:
     def __init__(self) -> None:
         self.sends: list[Send] = []
+        self.updates: list[Send] = []
+        """Of the compacted topic: each value is `key=what`, and the newest of each key counts."""
         self.polls: list[Poll] = []
         self.committed_polls: list[Poll] = []
         """Of what transactions write, read as far as it is committed."""
@@ -214,6 +216,8 @@ class History:
         """Partition → everything that is in it, read at the very end."""
         self.final_committed: dict[int, list[tuple[int, str]]] = {}
         """The same of what transactions write."""
+        self.final_table: dict[int, list[tuple[int, str]]] = {}
+        """The same of the compacted topic."""
         self.final_positions: dict[int, int] = {}
         """Input partition → the copying group's position at the very end (-1: none)."""
 

@@ -22,6 +22,8 @@ from streamkit.simulation.workload.transactor import Places, Transactor
 
 CRASH = "crash"
 STATIC_GROUP = "desk"
+KEYS = 12
+"""Of each partition of the table."""
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +37,11 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """Of what is read and written without transactions."""
     group: str
     history: History
+
+
+def key_of(update: str) -> bytes:
+    """Of `key=value`."""
+    return update.partition("=")[0].encode()
 
 
 class Participant:
@@ -86,6 +93,11 @@ class Participant:
             case "hasty":
                 values = tuple(self._next_value() for _ in range(operation.count))
                 return self._producer.send_hastily(operation.partition, values)
+            case "update":
+                values = tuple(
+                    f"{self._random.randrange(KEYS)}={self._next_value()}" for _ in range(operation.count)
+                )
+                return self._updater.send(operation.partition, values)
             case "poll":
                 return self._consumer.poll(operation.partition)
             case "seek":
@@ -130,7 +142,8 @@ class Participant:
         port = self._all.network.port_for(self.host, self._owner)
         client = Client(name, port, self._all.bootstrap, self._random)
         history, places = self._all.history, self._all.places
-        self._producer = Producer(client, places.source, history)
+        self._producer = Producer(client, places.source, history, history.sends)
+        self._updater = Producer(client, places.table, history, history.updates, key_of)
         self._consumer = AssignedConsumer(client, places.source, self._all.partitions, history)
         self._member = GroupConsumer(client, places.source, self._all.partitions, self._all.group, history)
         self._transactor = Transactor(client, places, history)

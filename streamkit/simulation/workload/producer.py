@@ -7,7 +7,7 @@ Whoever gives a batch up does not know what became of it, so the next one comes 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from streamkit.net.peer import PeerError, PeerUnreachableError
@@ -55,11 +55,25 @@ class Flying:
         self.may_be_appended = False
 
 
+def no_key(value: str) -> bytes:
+    return b""
+
+
 class Producer:
-    def __init__(self, client: Client, topic: str, history: History) -> None:
+    def __init__(
+        self,
+        client: Client,
+        topic: str,
+        history: History,
+        sends: list[Send],
+        key_of: Callable[[str], bytes] = no_key,
+    ) -> None:
+        """`sends` is where what it sends is written down."""
         self._client = client
         self._topic = topic
         self._history = history
+        self._sends = sends
+        self._key_of = key_of
         self._id = -1
         self._epoch = -1
         self._incarnation = 0
@@ -131,7 +145,7 @@ class Producer:
             producer=f"{self._client.name}/{self._id}", partition=partition, values=values,
             began_s=asyncio.get_running_loop().time(),
         )  # fmt: skip
-        self._history.sends.append(send)
+        self._sends.append(send)
         return send
 
     async def _is_somebody(self, give_up_s: float) -> bool:
@@ -152,9 +166,10 @@ class Producer:
             producer=f"{self._client.name}/hasty", partition=partition, values=values,
             began_s=asyncio.get_running_loop().time(),
         )  # fmt: skip
-        self._history.sends.append(send)
+        self._sends.append(send)
+        request = produce_request(self._topic, send, self._key_of, acks=1)
         try:
-            await self._client.ask(leader[0], produce_request(self._topic, send, acks=1), PRODUCE_VERSION)
+            await self._client.ask(leader[0], request, PRODUCE_VERSION)
         except PeerError:
             self._client.mistrust(self._topic, partition)
 
@@ -181,7 +196,7 @@ class Producer:
 
     def _request(self, send: Send) -> ProduceRequest:
         return produce_request(
-            self._topic, send, acks=-1, producer_id=self._id, producer_epoch=self._epoch,
+            self._topic, send, self._key_of, acks=-1, producer_id=self._id, producer_epoch=self._epoch,
             base_sequence=self._sequences.get(send.partition, 0),
         )  # fmt: skip
 
@@ -218,6 +233,7 @@ class Producer:
 def produce_request(
     topic: str,
     send: Send,
+    key_of: Callable[[str], bytes],
     *,
     acks: int,
     producer_id: int = -1,
@@ -225,7 +241,10 @@ def produce_request(
     base_sequence: int = -1,
 ) -> ProduceRequest:
     batch = encode_batch(
-        [Record(timestamp=0, key=b"", value=value.encode().ljust(PADDING_BYTES)) for value in send.values],
+        [
+            Record(timestamp=0, key=key_of(value), value=value.encode().ljust(PADDING_BYTES))
+            for value in send.values
+        ],
         producer_id=producer_id, producer_epoch=producer_epoch, base_sequence=base_sequence,
     )  # fmt: skip
     data = PartitionProduceData(index=send.partition, records=batch)

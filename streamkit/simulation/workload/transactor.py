@@ -95,11 +95,14 @@ class GaveUpError(Exception):
 
 
 class Places(NamedTuple):
-    """What is read, what is written to, and the group whose positions say how far the copying is."""
+    """The topics, and the group whose positions say how far the copying is: transactions read the source and
+    write to the ledger; the table is compacted.
+    """
 
     source: str
     ledger: str
     ledger_partitions: int
+    table: str
     group: str
 
 
