@@ -1,16 +1,38 @@
 """Where an intact copy of every acknowledged record is, so that no fault destroys the last one.
 
 Most faults lose nothing that was acknowledged: a crash, a loss of power and a failed flush take only what
-nobody was told of. Three are *lossy*: a wiped disk, bit-rot, and a loss of power in relaxed mode. A replica
-set promises to survive those while fewer than `min.insync.replicas` of its members are affected at a time,
-and the quorum while a majority is whole. A machine counts as damaged until it is in sync again wherever it
-is a replica.
+nobody was told of. Three are *lossy*: a wiped disk, bit-rot, and in relaxed mode a loss of power or a failed
+flush. A replica set promises to survive those while fewer than `min.insync.replicas` of its members are
+affected at a time, and the quorum while a majority is whole. A machine counts as damaged until it is in sync
+again wherever it is a replica, and has no file any more in which something has rotted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import msgspec
+
 from streamkit.simulation.cluster import Cluster
+from streamkit.simulation.disk import Inode
 from streamkit.simulation.machine import Machine
+
+
+class Rot(msgspec.Struct, frozen=True):
+    """A byte that is not what was written."""
+
+    path: str
+    inode: Inode
+    position: int
+    value: int
+
+    def is_in(self, files: Mapping[str, Inode]) -> bool:
+        content = self.inode.durable
+        return (
+            files.get(self.path) is self.inode
+            and self.position < len(content)
+            and content[self.position] == self.value
+        )
 
 
 class Atlas:
@@ -18,6 +40,7 @@ class Atlas:
         self._cluster = cluster
         self._damaged: dict[str, int] = {}
         """Host → the incarnation that was, or will be, the first after the damage."""
+        self._rotten: dict[str, list[Rot]] = {}
 
     def may_lose(self, machine: Machine) -> bool:
         """Whether what is on this machine's disk may be destroyed now."""
@@ -28,9 +51,30 @@ class Atlas:
             return False
         return self._is_spare(machine)
 
-    def may_lose_power(self, machine: Machine) -> bool:
-        """Whether only what nobody was told of may go with the page cache."""
-        return machine.config.flush_mode != "relaxed" or self.may_lose(machine)
+    def may_lose_cache(self, *machines: Machine) -> bool:
+        """Whether what was not flushed may be lost, on all of these at once: in relaxed mode somebody may
+        have been told of it.
+        """
+        if machines[0].config.flush_mode != "relaxed":
+            return True
+        return len(machines) == 1 and self.may_lose(machines[0])
+
+    def lost_cache(self, *machines: Machine) -> None:
+        for machine in machines:
+            if machine.config.flush_mode == "relaxed":
+                self.damaged(machine)
+
+    def rotted(self, machine: Machine, rot: Rot) -> None:
+        self.damaged(machine)
+        self._rotten.setdefault(machine.host, []).append(rot)
+
+    def rot_of(self, machine: Machine) -> list[Rot]:
+        """What is still rotten on its disk, in files that are still in use."""
+        found = self._rotten.get(machine.host)
+        if found:
+            files = dict(machine.image.walk())
+            found = self._rotten[machine.host] = [rot for rot in found if rot.is_in(files)]
+        return found or []
 
     def damaged(self, machine: Machine) -> None:
         self._damaged[machine.host] = machine.incarnation + (0 if machine.is_up else 1)
@@ -43,7 +87,12 @@ class Atlas:
     def _forget_the_healed(self) -> None:
         for host, incarnation in list(self._damaged.items()):
             machine = next(one for one in self._cluster.machines.values() if one.host == host)
-            if machine.is_ready and machine.incarnation >= incarnation and self._is_in_sync(machine):
+            if (
+                machine.is_ready
+                and machine.incarnation >= incarnation
+                and self._is_in_sync(machine)
+                and not self.rot_of(machine)
+            ):
                 del self._damaged[host]
 
     def _is_in_sync(self, machine: Machine) -> bool:

@@ -38,6 +38,10 @@ class Cluster:
     def bootstrap(self) -> list[tuple[str, int]]:
         return [(machine.host, CLIENT_PORT) for machine in self.machines.values()]
 
+    @property
+    def controllers(self) -> list[tuple[str, int]]:
+        return [(machine.host, CONTROLLER_PORT) for machine in self.machines.values()]
+
     def _machine(self, number: int, seed: Seed) -> Machine:
         machine = Machine(
             BrokerConfig.from_properties(properties(self.shape, number)),

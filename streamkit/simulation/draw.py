@@ -58,7 +58,7 @@ def draw_shape(random: Random, nodes: int | None) -> Shape:
 
 
 def draw_faults(random: Random, shape: Shape, until_ms: int) -> list[Fault]:
-    possible = [kind for kind, entry in MENU.items() if entry.is_drawn and entry.nodes <= shape.nodes]
+    possible = [kind for kind, entry in MENU.items() if entry.nodes <= shape.nodes]
     kinds = [kind for kind in possible if random.random() < 0.5]
     if not kinds:
         return []

@@ -6,14 +6,18 @@ copy of something) is skipped, and counted as skipped.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from random import Random
 
 import msgspec
 
-from streamkit.simulation.atlas import Atlas
+from streamkit.broker.controller.topic_names import CLUSTER_METADATA
+from streamkit.broker.log.segment import LOG_SUFFIX
+from streamkit.simulation.atlas import Atlas, Rot
 from streamkit.simulation.cluster import Cluster
+from streamkit.simulation.disk import Inode
 from streamkit.simulation.machine import Machine
 from streamkit.simulation.owner import Life
 from streamkit.simulation.tape import Fault
@@ -145,8 +149,9 @@ def stall(scene: Scene) -> Undo:
 
 def flush_error(scene: Scene) -> Undo | None:
     machine = scene.machine()
-    if not machine.is_ready:
+    if not machine.is_ready or not scene.atlas.may_lose_cache(machine):
         return None
+    scene.atlas.lost_cache(machine)
     machine.image.conditions.failing_flushes += 1
     return nothing
 
@@ -170,19 +175,33 @@ def full_disk(scene: Scene) -> Undo:
 
 
 def bit_rot(scene: Scene) -> Undo | None:
-    """A bit of a partition's log flips."""
+    """A machine is off for a moment, and meanwhile a bit of a closed segment flips on its disk."""
     machine = scene.machine()
-    logs = [
-        inode
-        for path, inode in machine.image.walk()
-        if path.endswith(".log") and inode.durable and "/__cluster_metadata" not in path
-    ]
-    if not logs or not scene.atlas.may_lose(machine):
+    if not machine.is_up or not scene.atlas.may_lose(machine):
         return None
-    inode = scene.random.choice(logs)
-    machine.image.flip_bit(inode, scene.random.randrange(len(inode.durable)), scene.random.randrange(8))
-    scene.atlas.damaged(machine)
-    return nothing
+    segments = closed_segments(machine)
+    if not segments:
+        return None
+    path, inode = scene.random.choice(segments)
+    machine.kill()
+    position, bit = scene.random.randrange(len(inode.durable)), scene.random.randrange(8)
+    machine.image.flip_bit(inode, position, bit)
+    scene.atlas.rotted(machine, Rot(path, inode, position, inode.durable[position]))
+    return down(machine)
+
+
+def closed_segments(machine: Machine) -> list[tuple[str, Inode]]:
+    """The segments of partitions that nothing is appended to any more."""
+    newest: dict[str, str] = {}
+    found = [
+        (path, inode)
+        for path, inode in machine.image.walk()
+        if path.endswith(LOG_SUFFIX) and inode.durable and f"/{CLUSTER_METADATA}-" not in path
+    ]
+    for path, _ in found:
+        directory = os.path.dirname(path)
+        newest[directory] = max(path, newest.get(directory, ""))
+    return [(path, inode) for path, inode in found if path not in newest.values() and "-damaged" not in path]
 
 
 # -- processes and machines
@@ -210,16 +229,17 @@ def kill(scene: Scene) -> Undo | None:
 
 def power(scene: Scene) -> Undo | None:
     machine = scene.machine()
-    if not machine.is_up or not scene.atlas.may_lose_power(machine):
+    if not machine.is_up or not scene.atlas.may_lose_cache(machine):
         return None
     machine.lose_power()
+    scene.atlas.lost_cache(machine)
     return down(machine)
 
 
 def blackout(scene: Scene) -> Undo | None:
     """All machines lose power at once."""
     machines = [machine for machine in scene.cluster.machines.values() if machine.is_up]
-    if not all(scene.atlas.may_lose_power(machine) for machine in machines):
+    if not machines or not scene.atlas.may_lose_cache(*machines):
         return None
     for machine in machines:
         machine.lose_power()
@@ -229,9 +249,10 @@ def blackout(scene: Scene) -> Undo | None:
 def crash_again(scene: Scene) -> Undo | None:
     """A machine loses power, and loses it again while it recovers."""
     machine = scene.machine()
-    if not machine.is_up or not scene.atlas.may_lose_power(machine):
+    if not machine.is_up or not scene.atlas.may_lose_cache(machine):
         return None
     machine.lose_power()
+    scene.atlas.lost_cache(machine)
     machine.start()
     scene.cluster.loop.call_later(RECOVERY_S * scene.amount, machine.lose_power)
     return down(machine)
@@ -288,8 +309,6 @@ class Kind(msgspec.Struct, frozen=True):
     lasts_ms: tuple[int, int]
     nodes: int = 1
     """How many nodes there must be for it to make sense."""
-    is_drawn: bool = True
-    """Whether seeds draw it; what the node does not withstand yet is only played from tapes."""
 
 
 MENU = {
@@ -305,7 +324,7 @@ MENU = {
     "flush-error": Kind(flush_error, (0, 0)),
     "write-error": Kind(write_error, (0, 0)),
     "full-disk": Kind(full_disk, (200, 3000)),
-    "bit-rot": Kind(bit_rot, (0, 0), nodes=3, is_drawn=False),  # served unchecked once it was flushed
+    "bit-rot": Kind(bit_rot, (10, 3000), nodes=3),
     "kill": Kind(kill, (10, 5000)),
     "power": Kind(power, (10, 5000)),
     "blackout": Kind(blackout, (10, 3000)),
@@ -331,6 +350,14 @@ class Faults:
     def schedule(self, faults: Iterable[Fault], began_s: float) -> None:
         for number, fault in enumerate(faults):
             self._cluster.loop.call_at(began_s + fault.at_ms / 1000, self._begin, number, fault)
+
+    def why_rotten(self) -> str:
+        """Where something that rotted is still in use; empty if nowhere."""
+        return ", ".join(
+            f"{machine.host} still has rot in {rot.path}"
+            for machine in self._cluster.machines.values()
+            for rot in self._atlas.rot_of(machine)
+        )
 
     @property
     def is_any(self) -> bool:

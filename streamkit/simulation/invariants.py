@@ -280,9 +280,6 @@ class Invariants:
 
     # -- the end
 
-    def is_converged(self) -> bool:
-        return not self.why_not_converged()
-
     def why_not_converged(self) -> str:
         """What does not work although nothing is wrong; empty if everything does."""
         unfinished = ", ".join(self._transactions.who_is_open())

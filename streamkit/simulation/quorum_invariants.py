@@ -71,7 +71,7 @@ class QuorumInvariants:
         self._epochs[host] = quorum.epoch
         if quorum.is_active:
             if quorum.epoch not in self.leaders:
-                self._look_at_votes(quorum.epoch)
+                self._look_at_votes(quorum.epoch, broker)
             first = self.leaders.setdefault(quorum.epoch, quorum.node_id)
             self._hold("R1", first == quorum.node_id, lambda: (
                 f"nodes {first} and {quorum.node_id} both lead epoch {quorum.epoch}"
@@ -103,16 +103,27 @@ class QuorumInvariants:
                 f"{host} stands for election or leads, and under its present directory it is no voter"
             ))  # fmt: skip
 
-    def _look_at_votes(self, epoch: int) -> None:
+    def _voters(self, broker: Broker) -> list[tuple[int, ...]]:
+        """The voters that this node knows of: those that are committed, and those of a change that is not."""
+        raft = broker.quorum.raft
+        committed, newest = raft.log.voters_below(raft.high_watermark), raft.log.voters
+        first = tuple(range(1, self._cluster.shape.voters + 1))
+        known = [first if committed is None else committed.ids]
+        return known if newest is None else [*known, newest.voters.ids]
+
+    def _look_at_votes(self, epoch: int, broker: Broker) -> None:
         """Who leads has the votes of a majority, and a vote is on disk before it is given."""
-        voters = self._cluster.shape.voters
-        without = sum(
-            machine.config.node_id <= voters and not machine.image.wipes and durable_epoch(machine) < epoch
-            for machine in self._cluster.machines.values()
-        )
-        self._hold("R5", without <= (voters - 1) // 2, lambda: (
-            f"epoch {epoch} has a leader, and {without} of {voters} voters do not have it on disk"
-        ))  # fmt: skip
+        machines = self._cluster.machines
+        holds, what = False, ""
+        for voters in self._voters(broker):
+            without = [
+                one
+                for one in voters
+                if not machines[one].image.wipes and durable_epoch(machines[one]) < epoch
+            ]
+            holds |= len(without) <= (len(voters) - 1) // 2
+            what = f"epoch {epoch} has a leader, and {without} of {voters} do not have it on disk"
+        self._hold("R5", holds, lambda: what)
 
     def _look_at_isolation(self, machine: Machine, broker: Broker) -> None:
         """Whoever hears nobody raises no epoch (pre-vote)."""
@@ -163,16 +174,17 @@ class QuorumInvariants:
 
     def _look_at_majority(self, brokers: list[Broker]) -> None:
         """Of the voters that run at least so many hold it that with those that are down it is a majority."""
-        committed = max((broker.quorum.high_watermark for broker in brokers), default=0)
-        voters = self._cluster.shape.voters
-        without = sum(
-            1
-            for broker in brokers
-            if broker.config.node_id <= voters and metadata_log(broker).flushed_offset < committed
-        )
-        self._hold("R6", without <= (voters - 1) // 2, lambda: (
-            f"{without} of {voters} voters lack a part of what is committed up to {committed}"
-        ))  # fmt: skip
+        knowing = max(brokers, key=lambda broker: broker.quorum.high_watermark, default=None)
+        if knowing is None:
+            return
+        committed = knowing.quorum.high_watermark
+        lacking = [one.config.node_id for one in brokers if metadata_log(one).flushed_offset < committed]
+        holds, what = False, ""
+        for voters in self._voters(knowing):
+            without = [one for one in voters if one in lacking]
+            holds |= len(without) <= (len(voters) - 1) // 2
+            what = f"{without} of {voters} lack a part of what is committed up to {committed}"
+        self._hold("R6", holds, lambda: what)
 
 
 def metadata_log(broker: Broker) -> PartitionLog:

@@ -125,7 +125,8 @@ class Run:
         self._places = Places(TOPIC, LEDGER, tape.shape.ledger_partitions, TABLE, COPIERS)
         surroundings = Surroundings(
             loop=loop, network=self._cluster.network, bootstrap=self._cluster.bootstrap, places=self._places,
-            partitions=tape.shape.partitions, group=GROUP, history=self._history,
+            partitions=tape.shape.partitions, group=GROUP, controllers=self._cluster.controllers,
+            voters=tape.shape.voters, history=self._history,
         )  # fmt: skip
         self._participants = [
             Participant(
@@ -205,8 +206,8 @@ class Run:
         """Nothing is wrong any more: everything must work, and everything must be readable."""
         self.trace.say("harness", "heals everything")
         self._faults.heal()
-        if not await self._cluster.until(self._invariants.is_converged, within_s=CONVERGE_S):
-            self._violated(f"liveness: {self._invariants.why_not_converged()}")
+        if not await self._cluster.until(lambda: not self._why_not_converged(), within_s=CONVERGE_S):
+            self._violated(f"liveness: {self._why_not_converged()}")
         self._invariants.compare_everything()
         reader = Reader(self._client, TOPIC, self._history)
         for partition in range(self._tape.shape.partitions):
@@ -218,6 +219,9 @@ class Run:
         for partition in range(self._tape.shape.table_partitions):
             await self._read_all(table, partition, self._history.final_table)
         await self._read_positions()
+
+    def _why_not_converged(self) -> str:
+        return self._invariants.why_not_converged() or self._faults.why_rotten()
 
     async def _read_all(self, reader: Reader, partition: int, read: dict[int, list[tuple[int, str]]]) -> None:
         """The final poll: from the beginning to the end, which an empty answer shows."""
@@ -284,8 +288,9 @@ class Run:
         )
 
     def _effects(self) -> dict[str, int]:
-        bursts = sum(one.kind == "burst" for one in self._tape.operations)
-        return dict(sorted({**self._invariants.effects, **({"bursts": bursts} if bursts else {})}.items()))
+        effects = self._invariants.effects + self._history.voter_changes
+        effects["bursts"] = sum(one.kind == "burst" for one in self._tape.operations)
+        return {name: count for name, count in sorted(effects.items()) if count}
 
     def _transactions(self) -> dict[str, int]:
         history = self._history

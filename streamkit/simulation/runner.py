@@ -31,7 +31,9 @@ EVALUATED = (
 BETWEEN_NODES = ("R2", "R4", "R9", "L4", "L8", "L9")
 TRANSACTIONS = ("committed", "aborted", "unknown", "positions", "take-overs", "invalid_producer_epoch")
 """What must have become of transactions in every whole run."""
-EFFECTS = {"bursts": 1, "compactions": 1, "snapshots fetched": 3}
+EFFECTS = {
+    "bursts": 1, "compactions": 1, "snapshots fetched": 3, "voters removed": 3, "voters added": 3,
+}  # fmt: skip
 """What must have happened in every whole run, with so many nodes at least."""
 MOST_NODES = 5
 LEAST_FOR_ZEROES = 50
@@ -135,9 +137,7 @@ def sum_up(reports: Iterable[Report], *, nodes: int | None = None) -> Summary:
     summary.faults = dict(sorted(faults.items()))
     summary.evaluations = dict(sorted(evaluations.items()))
     if summary.seeds >= LEAST_FOR_ZEROES:
-        possible = [
-            kind for kind, entry in MENU.items() if entry.is_drawn and entry.nodes <= (nodes or MOST_NODES)
-        ]
+        possible = [kind for kind, entry in MENU.items() if entry.nodes <= (nodes or MOST_NODES)]
         summary.never = [f"fault {kind}" for kind in possible if not faults[kind]]
         summary.never += [
             f"variant {name}"

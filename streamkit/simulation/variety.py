@@ -125,6 +125,25 @@ def compaction(random: Random, tape: Tape) -> Tape:
     return together(tape, drawn)
 
 
+def voter_changes(random: Random, tape: Tape) -> Tape:
+    """Voters of the quorum go and come back."""
+    drawn = [
+        Operation(
+            at_ms=random.randrange(tape.until_ms),
+            client=random.randrange(tape.clients),
+            kind="operate",
+            partition=random.randrange(tape.shape.nodes),
+        )
+        for _ in range(max(2, tape.until_ms // random.choice((3000, 6000))))
+    ]
+    return together(tape, drawn)
+
+
+def relaxed(random: Random, tape: Tape) -> Tape:
+    """Writes are acknowledged before they are on disk."""
+    return with_settings(tape, {"streamkit.flush.mode": "relaxed"})
+
+
 def with_settings(tape: Tape, settings: dict[str, str]) -> Tape:
     return replace(tape, shape=replace(tape.shape, settings={**tape.shape.settings, **settings}))
 
@@ -147,6 +166,8 @@ VARIANTS = {
     "bursts": Variant(0.4, bursts),
     "small-snapshots": Variant(0.4, small_snapshots, nodes=3),
     "compaction": Variant(0.4, compaction),
+    "voter-changes": Variant(0.35, voter_changes, nodes=3),
+    "relaxed": Variant(0.15, relaxed),
 }
 
 

@@ -210,6 +210,8 @@ class History:
         self.ownerships: list[Ownership] = []
         self.commits: list[Commit] = []
         self.committed_reads: list[CommittedRead] = []
+        self.voter_changes: Counter[str] = Counter()
+        """What was done to the quorum."""
         self.surprises: list[str] = []
         """Answers that no fault explains."""
         self.final: dict[int, list[tuple[int, str]]] = {}

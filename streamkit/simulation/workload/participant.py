@@ -17,6 +17,7 @@ from streamkit.simulation.workload.attendance import Place, StaticMember, Visito
 from streamkit.simulation.workload.client import Address, Client
 from streamkit.simulation.workload.consumer import AssignedConsumer, GroupConsumer
 from streamkit.simulation.workload.history import History
+from streamkit.simulation.workload.operator import Operator
 from streamkit.simulation.workload.producer import Producer
 from streamkit.simulation.workload.transactor import Places, Transactor
 
@@ -36,6 +37,9 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int
     """Of what is read and written without transactions."""
     group: str
+    controllers: list[Address]
+    """Where each node listens as a controller."""
+    voters: int
     history: History
 
 
@@ -112,6 +116,8 @@ class Participant:
                 return self._transactor.wake()
             case "read":
                 return self._auditor.poll(operation.partition)
+            case "operate":
+                return self._operator.change(operation.partition)
             case "static":
                 return self._static.attend()
             case "visit":
@@ -146,6 +152,7 @@ class Participant:
         self._updater = Producer(client, places.table, history, history.updates, key_of)
         self._consumer = AssignedConsumer(client, places.source, self._all.partitions, history)
         self._member = GroupConsumer(client, places.source, self._all.partitions, self._all.group, history)
+        self._operator = Operator(client, self._all.voters, self._all.controllers, history.voter_changes)
         self._transactor = Transactor(client, places, history)
         self._auditor = AssignedConsumer(
             client, places.ledger, places.ledger_partitions, history, committed=True
