@@ -17,7 +17,7 @@ from streamkit.simulation.tape import Operation, Tape
 from streamkit.simulation.workload.transaction_checker import STATIC_MEMBERS
 
 TRANSACTORS = 3
-TRANSACTIONAL_PER_S = 5.0
+TRANSACTIONAL_PER_S = 3.5
 TRANSACTIONAL = {"write": 5, "copy": 6, "wake": 1.5, "read": 4, "crash": 0.1}
 ENDS = {"commit": 12, "abort": 3, "abandon": 0.7, "stall": 1.5}
 STRANGER = 0.12
@@ -38,7 +38,7 @@ def transactions(random: Random, tape: Tape) -> Tape:
             "transaction.state.log.min.isr": str(tape.shape.min_insync_replicas),
         },
     )
-    shape = replace(tape.shape, ledger_partitions=random.randint(1, 3))
+    shape = replace(tape.shape, ledger_partitions=random.randint(1, 2))
     first = tape.clients
     tape = replace(tape, shape=shape, clients=first + TRANSACTORS)
     count = int(TRANSACTIONAL_PER_S * tape.until_ms / 1000)
