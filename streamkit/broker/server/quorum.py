@@ -528,6 +528,10 @@ class Quorum:
             return
         if earlier is not None and earlier.end_offset > self._log.log_start_offset:
             self._log.delete_records(earlier.end_offset)
+            # a start that finds an earlier beginning of the log needs the snapshot that ends there
+            await self._directory.checkpoint()
+            if self._directory.failure:
+                return
         await self.snapshots.remove_before(earlier or snapshot)
         self._post(SnapshotTaken(snapshot, earlier))
 
