@@ -20,10 +20,10 @@ CORPUS = Path(__file__).parent / "corpus"
 
 
 def test_a_few_seeds_of_one_node() -> None:
-    summary = sum_up(play_seeds(range(12), until_ms=SHORT_MS, nodes=1, jobs=1))
+    summary = sum_up(play_seeds(range(8), until_ms=SHORT_MS, nodes=1, jobs=1))
     assert summary.violations == {}
     assert summary.repeated == 1
-    assert summary.acknowledged > 12 * 100
+    assert summary.acknowledged > 8 * 100
     assert all(summary.evaluations.values())
 
 
@@ -73,7 +73,7 @@ def test_what_once_failed_does_not_fail_again(path: Path) -> None:
 
 
 def test_a_few_seeds_of_three_nodes() -> None:
-    summary = sum_up(play_seeds(range(100, 103), until_ms=SHORT_MS, nodes=3, jobs=1))
+    summary = sum_up(play_seeds(range(100, 102), until_ms=SHORT_MS, nodes=3, jobs=1))
     assert summary.violations == {}
-    assert summary.elections >= 3 * 3
+    assert summary.elections >= 2 * 3
     assert not {"R1", "R4", "R5", "R6", "L1", "L2", "L3", "L4", "L7"} - set(summary.evaluations)
