@@ -19,6 +19,8 @@ PURE = (
     "streamkit.runtime.contracts",
     "streamkit.telemetry.instruments",
     "streamkit.broker.broker_keys",
+    "streamkit.broker.client_metrics",
+    "streamkit.broker.client_metrics_config",
     "streamkit.broker.config",
     "streamkit.broker.config_key",
     "streamkit.broker.offset_reset",

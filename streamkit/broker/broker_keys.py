@@ -230,9 +230,19 @@ class BrokerKeys:
         "A connection without traffic for this long is closed.",
         low=-1,
     )
-    max_connections: int = integer("max.connections", INT_MAX, "The most connections at a time.", low=0)
+    max_connections: int = integer(
+        "max.connections",
+        INT_MAX,
+        "The most connections at a time.",
+        low=0,
+        dynamic=True,
+    )
     max_connections_per_ip: int = integer(
-        "max.connections.per.ip", INT_MAX, "The most connections at a time from one address.", low=0
+        "max.connections.per.ip",
+        INT_MAX,
+        "The most connections at a time from one address.",
+        low=0,
+        dynamic=True,
     )
 
     fetch_max_bytes: int = integer(
@@ -252,6 +262,7 @@ class BrokerKeys:
         DAY_MS,
         "How long the sequence numbers of a silent idempotent producer are remembered.",
         low=1,
+        dynamic=True,
     )
     flush_mode: str = choice(
         "streamkit.flush.mode",
@@ -270,6 +281,7 @@ class BrokerKeys:
         15_000,
         "How long the cleaner sleeps when no log is worth compacting.",
         low=0,
+        dynamic=True,
     )
     log_cleaner_dedupe_buffer_size: int = long(
         "log.cleaner.dedupe.buffer.size",
@@ -277,12 +289,14 @@ class BrokerKeys:
         "Memory for the keys of one cleaning, about 200 bytes each. Of a log with more new keys than fit, a "
         "part is compacted at a time.",
         low=1,
+        dynamic=True,
     )
     log_cleaner_io_max_bytes_per_second: float = double(
         "log.cleaner.io.max.bytes.per.second",
         DOUBLE_MAX,
         "At most so much is read and written by the cleaner, on average.",
         low=1,
+        dynamic=True,
     )
     log_retention_check_interval_ms: int = long(
         "log.retention.check.interval.ms",
@@ -294,6 +308,13 @@ class BrokerKeys:
         "log.flush.offset.checkpoint.interval.ms",
         1000,
         "How often the recovery point and high watermarks are written down (Kafka: 60000).",
+        low=1,
+    )
+
+    telemetry_max_bytes: int = integer(
+        "telemetry.max.bytes",
+        1024 * 1024,
+        "The most bytes, compressed if they are, in one push of a client's metrics.",
         low=1,
     )
 

@@ -1,4 +1,4 @@
-"""Where each value comes from: the answer that DescribeConfigs gives about a broker, topic or group.
+"""Where each value comes from: the answer that DescribeConfigs gives about a resource.
 
 A value's layers are kept as text by whoever altered them; this module lays them over each other, strongest
 first, and names the layer that won (KIP-226). The layers below the winner are its synonyms.
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from streamkit.broker.broker_keys import BROKER_KEYS
+from streamkit.broker.client_metrics_config import CLIENT_METRICS_KEYS
 from streamkit.broker.config import DYNAMIC_KEYS, BrokerConfig
 from streamkit.broker.config_key import ConfigType, Key
 from streamkit.broker.group_config import GROUP_KEYS
@@ -25,6 +26,8 @@ class ConfigSource(IntEnum):
     DYNAMIC_DEFAULT_BROKER = 3
     STATIC_BROKER = 4
     DEFAULT = 5
+    BROKER_LOGGER = 6
+    CLIENT_METRICS = 7
     GROUP = 8
 
 
@@ -46,11 +49,8 @@ class ConfigEntry:
     type: ConfigType
     doc: str
     read_only: bool
+    source: ConfigSource
     synonyms: tuple[ConfigSynonym, ...]
-
-    @property
-    def source(self) -> ConfigSource:
-        return self.synonyms[0].source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +83,24 @@ def describe_group(config: BrokerConfig, overrides: Mapping[str, str]) -> Iterat
             else []
         )
         yield _entry(key, key.name, [*own, *_broker_synonyms(key, config, BrokerLayers())], read_only=False)
+
+
+def describe_client_metrics(texts: Mapping[str, str]) -> Iterator[ConfigEntry]:
+    """Every key of a subscription of clients' metrics; no broker has a say, so defaults have no synonym."""
+    for key in CLIENT_METRICS_KEYS.values():
+        if key.name in texts:
+            own = _synonym(key, key.name, texts[key.name], 1, ConfigSource.CLIENT_METRICS)
+            yield _entry(key, key.name, [own], read_only=False)
+        else:
+            yield ConfigEntry(
+                name=key.name,
+                value=key.render(key.default),
+                type=key.type,
+                doc=key.doc,
+                read_only=False,
+                source=ConfigSource.DEFAULT,
+                synonyms=(),
+            )
 
 
 def describe_broker(config: BrokerConfig, layers: BrokerLayers) -> Iterator[ConfigEntry]:
@@ -127,5 +145,11 @@ def _synonym(key: Key, name: str, text: str, unit: int, source: ConfigSource) ->
 def _entry(key: Key, name: str, synonyms: Iterable[ConfigSynonym], *, read_only: bool) -> ConfigEntry:
     ranked = tuple(synonyms)
     return ConfigEntry(
-        name=name, value=ranked[0].value, type=key.type, doc=key.doc, read_only=read_only, synonyms=ranked
+        name=name,
+        value=ranked[0].value,
+        type=key.type,
+        doc=key.doc,
+        read_only=read_only,
+        source=ranked[0].source,
+        synonyms=ranked,
     )

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from streamkit.broker.broker_keys import BROKER_KEYS
+from streamkit.broker.client_metrics_config import CLIENT_METRICS_KEYS
 from streamkit.broker.config_key import DOUBLE_MAX, HOUR_MS, INT_MAX, LONG_MAX, MINUTE_MS, Key, Spelling
 from streamkit.broker.group_config import GROUP_KEYS
 from streamkit.broker.topic_config import TOPIC_KEYS
@@ -29,6 +30,10 @@ that they can be altered.
 """
 _UNITS = {MINUTE_MS: "in minutes", HOUR_MS: "in hours"}
 _BROKER_COLUMNS = "| key | type | default | valid values | meaning |\n|---|---|---|---|---|"
+_CLIENT_METRICS = """\
+A subscription of clients' metrics (KIP-714) is the configuration of a CLIENT_METRICS resource with a name of
+your choice, for example by `kafka-client-metrics.sh` or `kafka-configs.sh --entity-type client-metrics`.
+"""
 _TOPIC_COLUMNS = (
     "| key | broker's default for it | type | default | valid values | meaning |\n|---|---|---|---|---|---|"
 )
@@ -39,7 +44,8 @@ def page() -> str:
     topics = ["## Topics", "", _TOPIC_COLUMNS, *_topic_rows(), ""]
     groups = ["## Consumer groups", "", _TOPIC_COLUMNS, *_group_rows(), ""]
     brokers = ["## Brokers", "", _BROKER_COLUMNS, *_broker_rows(), ""]
-    return "\n".join([_INTRODUCTION, *topics, *groups, *brokers])
+    client_metrics = ["## Client metrics", "", _CLIENT_METRICS, _BROKER_COLUMNS, *_client_metrics_rows(), ""]
+    return "\n".join([_INTRODUCTION, *topics, *groups, *client_metrics, *brokers])
 
 
 def _topic_rows() -> Iterator[str]:
@@ -50,6 +56,11 @@ def _topic_rows() -> Iterator[str]:
 def _group_rows() -> Iterator[str]:
     for key in GROUP_KEYS.values():
         yield _row(f"`{key.name}`", _spelled(key.spellings), *_value_cells(key), key.doc)
+
+
+def _client_metrics_rows() -> Iterator[str]:
+    for key in CLIENT_METRICS_KEYS.values():
+        yield _row(f"`{key.name}`", *_value_cells(key), key.doc)
 
 
 def _broker_rows() -> Iterator[str]:

@@ -109,10 +109,10 @@ class Connection(asyncio.BufferedProtocol):
         self._clock = listener.clock
         self._transport: Transport | None = None
         self.peer_host = ""
+        self.peer_port = 0
         self.state: object | None = None
         """Whatever the one who serves the frames wants to remember about this connection."""
-        self.on_lost: Callable[[], None] | None = None
-        """To be called once the connection is gone, whoever ended it."""
+        self._when_lost: dict[str, Callable[[], None]] | None = None
 
         self._chunk = memoryview(b"")
         """Received and not yet served: `_chunk[_position:]`."""
@@ -151,7 +151,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = transport
         transport.set_write_buffer_limits(high=self._limits.max_unsent_bytes)
         peer = transport.get_extra_info("peername")
-        self.peer_host = str(peer[0]) if peer else ""
+        self.peer_host, self.peer_port = (str(peer[0]), int(peer[1])) if peer else ("", 0)
         if not self.listener.admit(self):
             self.close("too_many", "too many connections")
 
@@ -406,6 +406,12 @@ class Connection(asyncio.BufferedProtocol):
             self._closed_for = reason
             self._transport.close()
 
+    def when_lost(self, who: str, call: Callable[[], None]) -> None:
+        """Have `call` made once the connection is gone, whoever ended it; `who` has one call at a time."""
+        if self._when_lost is None:
+            self._when_lost = {}
+        self._when_lost[who] = call
+
     def connection_lost(self, exc: Exception | None) -> None:
         reason = self._closed_for or ("error" if exc is not None else "client")
         self._closed_for = reason
@@ -420,8 +426,8 @@ class Connection(asyncio.BufferedProtocol):
         for exchange in exchanges:
             if exchange.answer is None:
                 exchange.abandon()
-        if self.on_lost is not None:
-            self.on_lost()
+        for call in (self._when_lost or {}).values():
+            call()
 
 
 def copied(received: memoryview) -> memoryview:

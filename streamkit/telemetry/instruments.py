@@ -109,6 +109,10 @@ class Registry:
             Family("histogram", PREFIX + name, help, tuple(labels), lambda: Histogram(bounds))
         )
 
+    def withdraw(self, family: Family[Counter] | Family[Gauge] | Family[Histogram]) -> None:
+        """Show it no longer: nobody measures it any more."""
+        del self.families[family.name]
+
     def _declare(self, family: Family[Instrument]) -> Family[Instrument]:
         if family.name in self.families:
             raise ValueError(f"the metric {family.name} is declared twice")

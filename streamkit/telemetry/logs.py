@@ -19,23 +19,25 @@ from typing import Any, TextIO
 import orjson
 import structlog
 
+from streamkit.telemetry.log_levels import ROOT, drop_below_level, log_levels
 from streamkit.telemetry.printable import printable
 
 
 def configure(*, debug: bool = False, stream: TextIO | None = None) -> None:
     """Set up logging for this process. Call it once, in the command that starts the process."""
     stream = stream or sys.stderr
-    level = logging.DEBUG if debug else logging.INFO
+    log_levels.set(ROOT, "DEBUG" if debug else "INFO")
     renderers = _for_people(stream) if stream.isatty() else _for_machines()
     structlog.configure(
         processors=[
+            drop_below_level,
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             _add_logger_name,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *renderers,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=lambda *names: _StreamLogger(stream, *names),
         cache_logger_on_first_use=True,
     )

@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from streamkit.telemetry import logs
+from streamkit.telemetry.log_levels import ROOT, log_levels
 from streamkit.telemetry.printable import printable
 
 
@@ -26,6 +27,7 @@ def restored() -> Iterator[None]:
     structlog.reset_defaults()
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
+    log_levels.set(ROOT, "INFO")
 
 
 def test_one_json_object_a_line_when_piped() -> None:

@@ -11,7 +11,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
+from typing import Final
 
+from streamkit.broker.client_metrics.client_match import ClientMatch, IllegalMatchError
+from streamkit.broker.client_metrics_config import (
+    CLIENT_METRICS_KEYS,
+    LONGEST_INTERVAL_MS,
+    SHORTEST_INTERVAL_MS,
+    ClientMetricsConfig,
+)
 from streamkit.broker.config import DYNAMIC_KEYS, PROPERTY_NAMES, BrokerConfig
 from streamkit.broker.config_description import BrokerLayers, describe_broker, describe_topic
 from streamkit.broker.config_key import ConfigType, InvalidValueError, nearest
@@ -27,6 +35,9 @@ from streamkit.errors import UsageError
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages import alter_configs as replacing
 from streamkit.protocol.messages import incremental_alter_configs as incremental
+
+# Of the spellings of a key the first alone can be altered at run time, as in Kafka.
+ALTERABLE: Final = frozenset(key.spellings[0].name for key in DYNAMIC_KEYS.values())
 
 
 class Operation(IntEnum):
@@ -49,6 +60,26 @@ def check_topic_config(overrides: Mapping[str, str]) -> None:
         TopicConfig().altered(overrides)
     except InvalidValueError as error:
         raise Refusal(ErrorCode.INVALID_CONFIG, str(error)) from None
+
+
+def check_client_metrics(name: str, after: Mapping[str, str]) -> None:
+    """Refuse what no subscription of clients' metrics can be (KIP-714)."""
+    if not name:
+        raise Refusal(ErrorCode.INVALID_REQUEST, "Subscription name can't be empty")
+    for key in after:
+        if key not in CLIENT_METRICS_KEYS:
+            raise Refusal(ErrorCode.INVALID_REQUEST, f"Unknown client metrics configuration: {key}")
+    try:
+        config = ClientMetricsConfig.given(after)
+        ClientMatch(config.match)
+    except (InvalidValueError, IllegalMatchError) as error:
+        raise Refusal(ErrorCode.INVALID_CONFIG, str(error)) from None
+    if not SHORTEST_INTERVAL_MS <= config.interval_ms <= LONGEST_INTERVAL_MS:
+        raise Refusal(
+            ErrorCode.INVALID_REQUEST,
+            f"Invalid value {config.interval_ms} for interval.ms, interval must be between "
+            f"{SHORTEST_INTERVAL_MS} and {LONGEST_INTERVAL_MS} (1 hour)",
+        )
 
 
 class ConfigDecisions:
@@ -186,6 +217,8 @@ class ConfigDecisions:
                 self._check_broker(resource.name, after)
             case ResourceType.GROUP:
                 self._check_group(resource.name, after)
+            case ResourceType.CLIENT_METRICS:
+                check_client_metrics(resource.name, after)
             case other:
                 raise Refusal(ErrorCode.INVALID_REQUEST, f"Resources of type {other} cannot be altered.")
 
@@ -221,17 +254,17 @@ class ConfigDecisions:
             # Eligible leaders are sound only if every leader waits for as many replicas as we think here.
             raise Refusal(
                 ErrorCode.INVALID_CONFIG,
-                f"{MIN_INSYNC_REPLICAS} of a single broker cannot be altered; alter it for all brokers.",
+                f"Broker-level {MIN_INSYNC_REPLICAS} cannot be altered while ELR is enabled.",
             )
         for key in after:
             if key not in PROPERTY_NAMES:
                 raise Refusal(ErrorCode.INVALID_CONFIG, f"Unknown broker config name: {key}")
-            if key not in DYNAMIC_KEYS:
-                raise Refusal(ErrorCode.INVALID_REQUEST, f"Cannot update these configs dynamically: {key}")
+            if key not in ALTERABLE and key not in before:
+                raise Refusal(ErrorCode.INVALID_REQUEST, f"Cannot update these configs dynamically: [{key}]")
         try:
             self._config.altered(after)
         except UsageError as error:
-            raise Refusal(ErrorCode.INVALID_CONFIG, error.message) from None
+            raise Refusal(ErrorCode.INVALID_REQUEST, error.message) from None
 
 
 class _Batch:

@@ -3,7 +3,7 @@
 A decision is made from the image as it stands, which must be that of the end of the log; it becomes true
 when its records are replayed, which the driver does once they are durable. The rules live beside this file,
 by what they decide on: `brokers`, `leadership`, `alter_partition`, `reassignment`, `topic_decisions`,
-`config_decisions`, `placement`.
+`config_decisions`, `features`, `placement`.
 
 What is not in the log is in `sessions`: who was heard from lately. So a controller is made anew each time
 that its node begins to decide.
@@ -16,6 +16,7 @@ from streamkit.broker.controller.alter_partition import PartitionAlterations
 from streamkit.broker.controller.brokers import Brokers, stale_reason
 from streamkit.broker.controller.config_decisions import ConfigDecisions
 from streamkit.broker.controller.decision import Decision
+from streamkit.broker.controller.features import FeatureUpdates
 from streamkit.broker.controller.image import MetadataImage
 from streamkit.broker.controller.leadership import Elections
 from streamkit.broker.controller.lost_replicas import LostReplicas
@@ -56,6 +57,7 @@ from streamkit.protocol.messages.incremental_alter_configs import (
     IncrementalAlterConfigsResponse,
 )
 from streamkit.protocol.messages.unregister_broker import UnregisterBrokerRequest, UnregisterBrokerResponse
+from streamkit.protocol.messages.update_features import UpdateFeaturesRequest, UpdateFeaturesResponse
 from streamkit.runtime.contracts.clock import Clock
 from streamkit.runtime.contracts.rng import Rng
 
@@ -104,6 +106,11 @@ class Controller:
 
     def replace_configs(self, request: AlterConfigsRequest) -> Decision[AlterConfigsResponse]:
         return self._configs().replace(request)
+
+    def update_features(
+        self, request: UpdateFeaturesRequest, version: int
+    ) -> Decision[UpdateFeaturesResponse]:
+        return FeatureUpdates(self.image, self._config).update(request, version)
 
     # --- brokers -----------------------------------------------------------------------------------
 

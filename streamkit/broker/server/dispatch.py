@@ -78,6 +78,8 @@ class Route(msgspec.Struct, frozen=True):
     advertised_from: int | None = None
     by_controller: bool = False
     """Only the active controller can serve it. Clients may ask any broker, which passes it on."""
+    advertised_if: Callable[[Any], bool] | None = None
+    """Whether this broker tells clients of it at the moment; served it is in any case."""
 
 
 class InnerRequest(msgspec.Struct, frozen=True, gc=False):

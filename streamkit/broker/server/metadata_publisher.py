@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import contextmanager
 from typing import Final, Protocol, TypeAlias
 
+from streamkit.broker.client_metrics_config import CLIENT_METRICS_KEYS
 from streamkit.broker.config import DYNAMIC_KEYS
 from streamkit.broker.config_key import InvalidValueError, Key
 from streamkit.broker.controller.image import MetadataChanges, MetadataImage, ResourceType
@@ -40,6 +41,7 @@ from streamkit.telemetry.instruments import Registry
 _KEYS: Final[Mapping[int, Mapping[str, Key]]] = {
     ResourceType.TOPIC: TOPIC_KEYS,
     ResourceType.GROUP: GROUP_KEYS,
+    ResourceType.CLIENT_METRICS: CLIENT_METRICS_KEYS,
 }
 
 Subscriber: TypeAlias = Callable[[MetadataImage, MetadataChanges], Awaitable[None]]

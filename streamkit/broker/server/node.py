@@ -29,12 +29,14 @@ from streamkit.broker.server.active_controller import ActiveController
 from streamkit.broker.server.broker_lifecycle import BrokerLifecycle
 from streamkit.broker.server.broker_links import BrokerLinks
 from streamkit.broker.server.broker_metrics import BrokerMetrics
+from streamkit.broker.server.client_telemetry import ClientTelemetry
 from streamkit.broker.server.cluster_identity import cluster_id_from
 from streamkit.broker.server.controller_channel import ControllerChannel, NoControllerError
 from streamkit.broker.server.controller_client import ControllerClient
 from streamkit.broker.server.controller_duties import ControllerDuties
 from streamkit.broker.server.damaged_replicas import ATTEND_MS, DamagedReplicas
 from streamkit.broker.server.dispatch import Dispatcher, Metrics
+from streamkit.broker.server.dynamic_config import DynamicConfig
 from streamkit.broker.server.fetch_sessions import FetchSessions
 from streamkit.broker.server.group_cluster import GroupCluster
 from streamkit.broker.server.group_gauges import GroupGauges
@@ -122,6 +124,7 @@ class Broker:
         self, config: BrokerConfig, ports: Ports, metrics: Registry, *, on_end: Callable[[], None]
     ) -> None:
         self.config = config
+        self.dynamic = DynamicConfig(config)
         self.clock = ports.clock
         self.rng = ports.rng
         self.spawn = ports.spawn
@@ -133,6 +136,13 @@ class Broker:
         self.timers = Timers(self.clock)
         self.fetch_sessions = FetchSessions(
             clock=self.clock, rng=self.rng, slots=config.max_incremental_fetch_session_cache_slots
+        )
+        self.client_telemetry = ClientTelemetry(
+            max_bytes=config.telemetry_max_bytes,
+            clock=self.clock,
+            rng=self.rng,
+            timers=self.timers,
+            metrics=metrics,
         )
         requests = Metrics(metrics)
         self._for_clients = Dispatcher(self, ROUTES, requests)
@@ -236,6 +246,7 @@ class Broker:
             broker_epoch=lambda: self.controller_client.broker_epoch,
             spawn=self.spawn,
         )
+        self.dynamic.on_change(self._heed)
         self.partitions = Partitions(
             self.config,
             self.directory,
@@ -459,6 +470,8 @@ class Broker:
     # -- what happens ----------------------------------------------------------------------------------------
 
     async def _open_partitions(self, image: MetadataImage) -> None:
+        self.dynamic.begin(image)
+        self.client_telemetry.begin(image)
         self.throttles.begin(image)
         await self.partitions.open_all(image)
         self.groups.refresh()
@@ -466,6 +479,8 @@ class Broker:
         self.share_states.refresh()
 
     async def _metadata_changed(self, image: MetadataImage, changes: MetadataChanges) -> None:
+        self.dynamic.apply(image, changes)
+        self.client_telemetry.apply(image, changes)
         await self.partitions.apply(image, changes)
         self.throttles.apply(image, changes)
         self.groups.refresh(
@@ -477,6 +492,16 @@ class Broker:
         self.shares.refresh()
         if changes.brokers:
             self.links.refresh()
+
+    def _heed(self, config: BrokerConfig) -> None:
+        """What was altered, as far as nobody asks `dynamic` for it."""
+        self.directory.remember_producers_for(config.producer_id_expiration_ms)
+        for listener in self.listeners.values():
+            listener.limits = msgspec.structs.replace(
+                listener.limits,
+                max_connections=config.max_connections,
+                max_connections_per_host=config.max_connections_per_ip,
+            )
 
     def _directory_failed(self, reason: str) -> None:
         hint = "check the disk, then start again"
@@ -521,9 +546,9 @@ class Broker:
 
     def _cleaner_limits(self) -> CleanerLimits:
         return CleanerLimits(
-            backoff_ms=self.config.log_cleaner_backoff_ms,
-            buffer_bytes=self.config.log_cleaner_dedupe_buffer_size,
-            bytes_per_second=self.config.log_cleaner_io_max_bytes_per_second,
+            backoff_ms=self.dynamic.now.log_cleaner_backoff_ms,
+            buffer_bytes=self.dynamic.now.log_cleaner_dedupe_buffer_size,
+            bytes_per_second=self.dynamic.now.log_cleaner_io_max_bytes_per_second,
         )
 
     async def _apply_retention(self) -> None:

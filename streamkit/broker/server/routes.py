@@ -12,10 +12,14 @@ from streamkit.broker.server.dispatch import Route
 from streamkit.broker.server.handlers import (
     api_versions,
     brokers,
+    client_telemetry,
     cluster,
+    config_alterations,
+    config_resources,
     configs,
     consumer_groups,
     envelope,
+    features,
     fetch,
     groups,
     log_dirs,
@@ -52,9 +56,13 @@ _FOR_CLIENTS: tuple[Route, ...] = (
     *cluster.ROUTES,
     *topics.ROUTES,
     *configs.ROUTES,
+    *config_alterations.ROUTES,
+    *config_resources.ROUTES,
     *quorum.ROUTES,
     *partitions.ROUTES,
     *brokers.ROUTES,
+    *features.ROUTES,
+    *client_telemetry.ROUTES,
 )
 ROUTES: tuple[Route, ...] = tuple(
     msgspec.structs.replace(route, handle=pass_on) if route.by_controller else route for route in _FOR_CLIENTS
@@ -66,5 +74,6 @@ CONTROLLER_ROUTES: tuple[Route, ...] = (
     *quorum.CONTROLLER_ROUTES,
     *brokers.CONTROLLER_ROUTES,
     *partitions.CONTROLLER_ROUTES,
+    *config_alterations.CONTROLLER_ROUTES,
     *(route for route in _FOR_CLIENTS if route.by_controller),
 )

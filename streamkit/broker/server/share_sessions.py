@@ -31,7 +31,7 @@ class SessionKey(NamedTuple):
 class Connection(Protocol):
     """What a session needs to know of the connection it came by."""
 
-    on_lost: Callable[[], None] | None
+    def when_lost(self, who: str, call: Callable[[], None]) -> None: ...
 
 
 class ShareSession:
@@ -76,7 +76,7 @@ class ShareSessions:
         session.places = dict.fromkeys(places)
         if connection not in self._by_connection:
             self._by_connection[connection] = set()
-            connection.on_lost = partial(self._lost, connection)
+            connection.when_lost("share sessions", partial(self._lost, connection))
         self._by_connection[connection].add(key)
         return session
 

@@ -148,6 +148,10 @@ class LogDirectory:
             raise
         return directory
 
+    def remember_producers_for(self, expiration_ms: int) -> None:
+        """From the next look at who is silent on."""
+        self._shelf.producer_id_expiration_ms = expiration_ms
+
     @property
     def cluster_id(self) -> str:
         """Empty until it is known."""

@@ -63,7 +63,7 @@ OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 _EMPTY = memoryview(b"")
 
 
-class LogShelf(msgspec.Struct, frozen=True, kw_only=True):
+class LogShelf(msgspec.Struct, kw_only=True):
     """What all logs of one directory share."""
 
     disk: Disk

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from streamkit.broker.controller.features import SUPPORTED
+from streamkit.broker.controller.features import FEATURES
 from streamkit.broker.controller.records import (
     METADATA_VERSION,
     NO_LEADER,
@@ -43,7 +43,7 @@ def cluster() -> Cluster:
 
 def test_a_new_log_begins_with_the_levels_a_reader_must_know() -> None:
     cluster = Cluster()
-    assert cluster.image.features == {one.name: one.highest for one in SUPPORTED}
+    assert cluster.image.features == {one.name: one.highest for one in FEATURES}
     assert cluster.image.metadata_version == METADATA_VERSION
     assert cluster.image.has_elr
     assert cluster.replayed().features == cluster.image.features
@@ -52,7 +52,7 @@ def test_a_new_log_begins_with_the_levels_a_reader_must_know() -> None:
 def test_a_brokers_epoch_is_the_offset_of_its_registration() -> None:
     cluster = Cluster(brokers=0)
     first = cluster.registered(1)
-    assert first == len(SUPPORTED)
+    assert first == len(FEATURES)
     assert cluster.registered(2, rack="r") == first + 1
     registered = cluster.image.brokers[2]
     assert (registered.epoch, registered.rack, registered.fenced) == (first + 1, "r", True)

@@ -12,6 +12,7 @@ from streamkit.protocol.messages import incremental_alter_configs as incremental
 from tests.broker.controller.cluster import Cluster, topic
 
 ORDERS = ConfigResource(ResourceType.TOPIC, "orders")
+METRICS = ConfigResource(ResourceType.CLIENT_METRICS, "all")
 
 
 @pytest.fixture
@@ -122,12 +123,12 @@ def test_validate_only_does_nothing(cluster: Cluster) -> None:
             ConfigResource(ResourceType.BROKER, "1"),
             ("num.partitions", 0, "1"),
             ErrorCode.INVALID_REQUEST,
-            "Cannot update these configs dynamically: num.partitions",
+            "Cannot update these configs dynamically: [num.partitions]",
         ),
         (
             ConfigResource(ResourceType.BROKER, "1"),
             ("log.retention.ms", 0, "x"),
-            ErrorCode.INVALID_CONFIG,
+            ErrorCode.INVALID_REQUEST,
             "must be a whole number",
         ),
         (
@@ -149,7 +150,35 @@ def test_validate_only_does_nothing(cluster: Cluster) -> None:
             "No broker with id 9",
         ),
         (
-            ConfigResource(ResourceType.CLIENT_METRICS, "g"),
+            ALL_BROKERS,
+            ("log.retention.hours", 0, "1"),
+            ErrorCode.INVALID_REQUEST,
+            "Cannot update these configs dynamically: [log.retention.hours]",
+        ),
+        (
+            METRICS,
+            ("x", 0, "1"),
+            ErrorCode.INVALID_REQUEST,
+            "Unknown client metrics configuration: x",
+        ),
+        (
+            METRICS,
+            ("interval.ms", 0, "99"),
+            ErrorCode.INVALID_REQUEST,
+            "Invalid value 99 for interval.ms, interval must be between 100 and 3600000 (1 hour)",
+        ),
+        (METRICS, ("interval.ms", 0, "x"), ErrorCode.INVALID_CONFIG, "must be a whole number"),
+        (METRICS, ("match", 0, "client_id=["), ErrorCode.INVALID_CONFIG, "Illegal client matching pattern"),
+        (METRICS, ("match", 0, "nobody=x"), ErrorCode.INVALID_CONFIG, "Illegal client matching pattern"),
+        (METRICS, ("metrics", 2, "x"), ErrorCode.INVALID_CONFIG, "its type is not LIST"),
+        (
+            ConfigResource(ResourceType.CLIENT_METRICS, ""),
+            ("interval.ms", 0, "100"),
+            ErrorCode.INVALID_REQUEST,
+            "Subscription name can't be empty",
+        ),
+        (
+            ConfigResource(ResourceType.BROKER_LOGGER, "1"),
             ("x", 0, "1"),
             ErrorCode.INVALID_REQUEST,
             "cannot be altered",
@@ -207,7 +236,7 @@ def test_a_key_or_a_resource_named_twice_is_refused(cluster: Cluster) -> None:
 
 def test_a_brokers_alterations_become_its_topics_defaults(cluster: Cluster) -> None:
     alter(cluster, ALL_BROKERS, ("log.segment.bytes", 0, "4096"))
-    alter(cluster, ConfigResource(ResourceType.BROKER, "1"), ("log.retention.hours", 0, "1"))
+    alter(cluster, ConfigResource(ResourceType.BROKER, "1"), ("log.retention.ms", 0, "3600000"))
     layers = cluster.image.broker_layers(1)
     assert layers.all_brokers == {"log.segment.bytes": "4096"}
     (created,) = cluster.create(topic("new"))

@@ -91,8 +91,9 @@ class Wire:
     async def receive(self, cls: type[Reply], version: int) -> tuple[int, Reply]:
         return decode_response(cls, await self.frame(), version)
 
-    async def ask(self, message: Message, version: int) -> Any:
-        """Send, and answer the response; it must be the next one."""
+    async def ask(self, message: Message, version: int | None = None) -> Any:
+        """Send, and answer the response, which must be the next; without a version in the newest."""
+        version = APIS[message.KEY].max_version if version is None else version
         correlation_id = self.send(message, version)
         answered, response = await self.receive(APIS[message.KEY].response, version)
         assert answered == correlation_id

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from streamkit.broker.controller.features import SUPPORTED
+from streamkit.broker.controller.features import SUPPORTED, finalized_features
+from streamkit.broker.server.client_telemetry import ClientSoftware
 from streamkit.broker.server.dispatch import RequestContext, Route
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode
@@ -42,7 +43,16 @@ def api_versions(broker: Broker, request: RequestContext, message: ApiVersionsRe
         and SOFTWARE.fullmatch(message.client_software_version)
     ):
         return ApiVersionsResponse(error_code=ErrorCode.INVALID_REQUEST)
-    served = ApiVersionsResponse(api_keys=[advertised(routes[key]) for key in sorted(routes)])
+    if message.client_software_name:
+        request.connection.state = ClientSoftware(
+            message.client_software_name, message.client_software_version
+        )
+    shown = [
+        route
+        for _, route in sorted(routes.items())
+        if route.advertised_if is None or route.advertised_if(broker)
+    ]
+    served = ApiVersionsResponse(api_keys=[advertised(route) for route in shown])
     return served if request.version < FIRST_VERSION_WITH_FEATURES else _with_features(broker, served)
 
 
@@ -57,7 +67,7 @@ def _with_features(broker: Broker, served: ApiVersionsResponse) -> ApiVersionsRe
         finalized_features_epoch=image.offset,
         finalized_features=[
             FinalizedFeatureKey(name=name, min_version_level=level, max_version_level=level)
-            for name, level in image.features.items()
+            for name, level in finalized_features(image).items()
             if level > 0
         ],
     )

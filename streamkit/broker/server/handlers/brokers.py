@@ -46,7 +46,8 @@ async def heartbeat(
     controller = broker.controller
     controller.heard_from(message.broker_id, message.broker_epoch)
     if isinstance(request, RequestContext):  # and not of this node's own broker
-        request.connection.on_lost = partial(broker.duties.hung_up, message.broker_id, message.broker_epoch)
+        hung_up = partial(broker.duties.hung_up, message.broker_id, message.broker_epoch)
+        request.connection.when_lost("heartbeats", hung_up)
     response = await controller.submit(lambda controller: controller.heartbeat(message))
     broker.count_failures(ApiKey.BROKER_HEARTBEAT, (response.error_code,))
     return response

@@ -1,4 +1,4 @@
-"""DescribeConfigs (32), AlterConfigs (33), IncrementalAlterConfigs (44)."""
+"""DescribeConfigs (32): what is configured, and where each value comes from."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from streamkit.broker.config_description import (
     ConfigEntry,
+    ConfigSource,
     describe_all_brokers,
     describe_broker,
+    describe_client_metrics,
     describe_group,
     describe_topic,
 )
@@ -18,7 +20,6 @@ from streamkit.broker.controller.topic_names import invalid_reason
 from streamkit.broker.server.dispatch import RequestContext, Route
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode
-from streamkit.protocol.messages.alter_configs import AlterConfigsRequest, AlterConfigsResponse
 from streamkit.protocol.messages.describe_configs import (
     DescribeConfigsRequest,
     DescribeConfigsResource,
@@ -27,10 +28,7 @@ from streamkit.protocol.messages.describe_configs import (
     DescribeConfigsResult,
     DescribeConfigsSynonym,
 )
-from streamkit.protocol.messages.incremental_alter_configs import (
-    IncrementalAlterConfigsRequest,
-    IncrementalAlterConfigsResponse,
-)
+from streamkit.telemetry.log_levels import log_levels
 
 if TYPE_CHECKING:
     from streamkit.broker.server.node import Broker
@@ -47,16 +45,12 @@ def describe_configs(
 def _described(
     broker: Broker, message: DescribeConfigsRequest, resource: DescribeConfigsResource
 ) -> DescribeConfigsResult:
-    code, reason = ErrorCode.NONE, None
+    code, reason = ErrorCode.NONE, ""  # as Kafka says nothing
     configs: list[DescribeConfigsResourceResult] = []
     # Null and empty both ask for every key.
     wanted = set(resource.configuration_keys or ())
     try:
-        configs = [
-            _result(entry, synonyms=message.include_synonyms, documentation=message.include_documentation)
-            for entry in _entries(broker, resource)
-            if not wanted or entry.name in wanted
-        ]
+        configs = [one for one in _results(broker, message, resource) if not wanted or one.name in wanted]
     except Refusal as refusal:
         code, reason = refusal.code, refusal.message
         broker.count_failure(ApiKey.DESCRIBE_CONFIGS, code)
@@ -67,6 +61,17 @@ def _described(
         resource_name=resource.resource_name,
         configs=configs,
     )
+
+
+def _results(
+    broker: Broker, message: DescribeConfigsRequest, resource: DescribeConfigsResource
+) -> list[DescribeConfigsResourceResult]:
+    if resource.resource_type == ResourceType.BROKER_LOGGER:
+        return _log_levels(broker, resource.resource_name)
+    return [
+        _result(entry, synonyms=message.include_synonyms, documentation=message.include_documentation)
+        for entry in _entries(broker, resource)
+    ]
 
 
 def _entries(broker: Broker, resource: DescribeConfigsResource) -> Iterable[ConfigEntry]:
@@ -81,15 +86,45 @@ def _entries(broker: Broker, resource: DescribeConfigsResource) -> Iterable[Conf
         case ResourceType.BROKER if name == str(broker.config.node_id):
             return describe_broker(broker.config, layers)
         case ResourceType.BROKER:
+            _check_is_number(name)
+            own_id = broker.config.node_id
             raise Refusal(
                 ErrorCode.INVALID_REQUEST,
-                f"Broker {name} is asked about at broker {broker.config.node_id}.",
+                f"Unexpected broker id, expected {own_id} or empty string, but received {name}",
             )
+        case ResourceType.GROUP if not name:
+            raise Refusal(ErrorCode.INVALID_REQUEST, "Group name must not be empty")
         case ResourceType.GROUP:
             own = broker.metadata.config(ConfigResource(ResourceType.GROUP, name))
             return describe_group(broker.config, own)
+        case ResourceType.CLIENT_METRICS if not name:
+            raise Refusal(ErrorCode.INVALID_REQUEST, "Client metrics subscription name must not be empty")
+        case ResourceType.CLIENT_METRICS:
+            own = broker.metadata.config(ConfigResource(ResourceType.CLIENT_METRICS, name))
+            return describe_client_metrics(own)
         case other:
             raise Refusal(ErrorCode.INVALID_REQUEST, f"Resources of type {other} have no configuration here.")
+
+
+def _log_levels(broker: Broker, name: str) -> list[DescribeConfigsResourceResult]:
+    """The levels of this broker's loggers; they have neither a type nor anything above them."""
+    if not name:
+        raise Refusal(ErrorCode.INVALID_REQUEST, "Broker id must not be empty")
+    _check_is_number(name)
+    if name != str(broker.config.node_id):
+        raise Refusal(
+            ErrorCode.INVALID_REQUEST,
+            f"Unexpected broker id, expected {broker.config.node_id} but received {name}",
+        )
+    return [
+        DescribeConfigsResourceResult(name=logger, value=level, config_source=ConfigSource.BROKER_LOGGER)
+        for logger, level in log_levels.known().items()
+    ]
+
+
+def _check_is_number(name: str) -> None:
+    if not name.removeprefix("-").isdecimal():
+        raise Refusal(ErrorCode.INVALID_REQUEST, f"Broker id must be an integer, but it is: {name}")
 
 
 def _check_topic(broker: Broker, name: str) -> None:
@@ -116,24 +151,4 @@ def _result(entry: ConfigEntry, *, synonyms: bool, documentation: bool) -> Descr
     )
 
 
-async def alter_configs(
-    broker: Broker, request: RequestContext, message: AlterConfigsRequest
-) -> AlterConfigsResponse:
-    response = await broker.controller.submit(lambda controller: controller.replace_configs(message))
-    broker.count_failures(ApiKey.ALTER_CONFIGS, (one.error_code for one in response.responses))
-    return response
-
-
-async def incremental_alter_configs(
-    broker: Broker, request: RequestContext, message: IncrementalAlterConfigsRequest
-) -> IncrementalAlterConfigsResponse:
-    response = await broker.controller.submit(lambda controller: controller.alter_configs(message))
-    broker.count_failures(ApiKey.INCREMENTAL_ALTER_CONFIGS, (one.error_code for one in response.responses))
-    return response
-
-
-ROUTES = (
-    Route(ApiKey.DESCRIBE_CONFIGS, 1, 4, describe_configs),
-    Route(ApiKey.ALTER_CONFIGS, 0, 2, alter_configs, by_controller=True),
-    Route(ApiKey.INCREMENTAL_ALTER_CONFIGS, 0, 1, incremental_alter_configs, by_controller=True),
-)
+ROUTES = (Route(ApiKey.DESCRIBE_CONFIGS, 1, 4, describe_configs),)

@@ -1,6 +1,7 @@
-"""DescribeLogDirs (35): which replicas lie in this broker's data directory, and how large they are (KIP-113).
+"""AlterReplicaLogDirs (34), DescribeLogDirs (35): which replicas lie in this broker's directory (KIP-113).
 
-How large the volume is stays unknown (-1): the disk port does not tell.
+A broker has one data directory: a replica can be asked to move to where it is, and nowhere else. How large
+the volume is stays unknown (-1): the disk port does not tell.
 """
 
 from __future__ import annotations
@@ -11,6 +12,12 @@ from streamkit.broker.server.dispatch import RequestContext, Route
 from streamkit.broker.server.partition_actor import PartitionActor
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode
+from streamkit.protocol.messages.alter_replica_log_dirs import (
+    AlterReplicaLogDirPartitionResult,
+    AlterReplicaLogDirsRequest,
+    AlterReplicaLogDirsResponse,
+    AlterReplicaLogDirTopicResult,
+)
 from streamkit.protocol.messages.describe_log_dirs import (
     DescribeLogDirsPartition,
     DescribeLogDirsRequest,
@@ -52,4 +59,43 @@ def _described(actor: PartitionActor) -> DescribeLogDirsPartition:
     )
 
 
-ROUTES = (Route(ApiKey.DESCRIBE_LOG_DIRS, 1, 5, describe_log_dirs),)
+def alter_replica_log_dirs(
+    broker: Broker, request: RequestContext, message: AlterReplicaLogDirsRequest
+) -> AlterReplicaLogDirsResponse:
+    """A replica that is named for several directories is asked to move to the last of them."""
+    wanted = {
+        (topic.name, partition): directory.path
+        for directory in message.dirs
+        for topic in directory.topics
+        for partition in topic.partitions
+    }
+    topics: dict[str, list[AlterReplicaLogDirPartitionResult]] = {}
+    for (name, partition), path in wanted.items():
+        code = _moved(broker, name, partition, path)
+        if code is not ErrorCode.NONE:
+            broker.count_failure(ApiKey.ALTER_REPLICA_LOG_DIRS, code)
+        result = AlterReplicaLogDirPartitionResult(partition_index=partition, error_code=code)
+        topics.setdefault(name, []).append(result)
+    return AlterReplicaLogDirsResponse(
+        results=[
+            AlterReplicaLogDirTopicResult(topic_name=name, partitions=some) for name, some in topics.items()
+        ]
+    )
+
+
+def _moved(broker: Broker, topic: str, partition: int, path: str) -> ErrorCode:
+    if path != broker.directory.path:
+        return ErrorCode.LOG_DIR_NOT_FOUND
+    if broker.directory.failure:
+        return ErrorCode.KAFKA_STORAGE_ERROR
+    if broker.partitions.get(topic, partition) is not None:
+        return ErrorCode.NONE
+    if broker.metadata.partition(topic, partition) is not None:
+        return ErrorCode.REPLICA_NOT_AVAILABLE
+    return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+
+ROUTES = (
+    Route(ApiKey.ALTER_REPLICA_LOG_DIRS, 1, 2, alter_replica_log_dirs),
+    Route(ApiKey.DESCRIBE_LOG_DIRS, 1, 5, describe_log_dirs),
+)

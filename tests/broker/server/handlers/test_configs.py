@@ -11,11 +11,8 @@ from streamkit.broker.config_description import ConfigSource
 from streamkit.broker.config_key import ConfigType
 from streamkit.broker.controller.image import ResourceType
 from streamkit.broker.group_config import GROUP_KEYS
-from streamkit.broker.server.handlers.configs import (
-    alter_configs,
-    describe_configs,
-    incremental_alter_configs,
-)
+from streamkit.broker.server.handlers.config_alterations import alter_configs, replace_configs
+from streamkit.broker.server.handlers.configs import describe_configs
 from streamkit.broker.topic_config import TOPIC_KEYS
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages import alter_configs as replacing
@@ -98,7 +95,10 @@ async def test_a_broker(cluster: Cluster) -> None:
         (ResourceType.TOPIC, "a/b", ErrorCode.INVALID_TOPIC_EXCEPTION),
         (ResourceType.BROKER, "2", ErrorCode.INVALID_REQUEST),
         (ResourceType.BROKER, "x", ErrorCode.INVALID_REQUEST),
-        (ResourceType.BROKER_LOGGER, "1", ErrorCode.INVALID_REQUEST),
+        (ResourceType.BROKER_LOGGER, "2", ErrorCode.INVALID_REQUEST),
+        (ResourceType.BROKER_LOGGER, "", ErrorCode.INVALID_REQUEST),
+        (ResourceType.GROUP, "", ErrorCode.INVALID_REQUEST),
+        (ResourceType.CLIENT_METRICS, "", ErrorCode.INVALID_REQUEST),
         (99, "1", ErrorCode.INVALID_REQUEST),
     ],
 )
@@ -125,7 +125,7 @@ async def test_incremental_alteration_in_every_version(cluster: Cluster, version
             )
         ]
     )
-    responses = (await ask(incremental_alter_configs, StubBroker(cluster), request, version)).responses
+    responses = (await ask(alter_configs, StubBroker(cluster), request, version)).responses
     assert [one.error_code for one in responses] == [0, ErrorCode.INVALID_REQUEST, ErrorCode.INVALID_REQUEST]
     found = {one.name: one.value for one in (await described(cluster, ResourceType.TOPIC, "a")).configs}
     assert (found["retention.ms"], found["cleanup.policy"]) == ("7", "compact")
@@ -142,6 +142,6 @@ async def test_replacing_alteration_in_every_version(cluster: Cluster, version: 
             )
         ]
     )
-    (response,) = (await ask(alter_configs, StubBroker(cluster), request, version)).responses
+    (response,) = (await ask(replace_configs, StubBroker(cluster), request, version)).responses
     assert response.error_code == 0
     assert cluster.image.topic_overrides("a") == {"retention.ms": "7"}
