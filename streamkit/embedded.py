@@ -25,7 +25,11 @@ DEFAULT_PORT = 9092
 START_S = 30.0
 STOP_S = 10.0
 LINES_KEPT = 50
-SETTINGS = ("offsets.topic.num.partitions=4", "transaction.state.log.num.partitions=4")
+SETTINGS = (
+    "offsets.topic.num.partitions=4",
+    "transaction.state.log.num.partitions=4",
+    "share.coordinator.state.topic.num.partitions=4",
+)
 
 
 class EmbeddedBroker:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
+from contextlib import ExitStack
 
+import pytest
 from confluent_kafka.admin import AdminClient
 
 from tests.support.broker_cluster import BrokerCluster
@@ -23,6 +26,7 @@ SETTINGS = {
 }
 OPTIONS = tuple(word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}"))
 RECORDS = 120
+KILLS = 10
 
 
 def test_kill_9_of_the_broker_forgets_no_acknowledgement(
@@ -85,3 +89,33 @@ def leader_of(cluster: BrokerCluster, topic: str) -> BrokerProcess:
     """Who leads the first partition."""
     metadata = AdminClient({"bootstrap.servers": cluster.bootstrap, "log_level": 0}).list_topics(topic, 10)
     return cluster[metadata.topics[topic].partitions[0].leader]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_brokers_are_killed_one_after_the_other(new_cluster: Callable[..., BrokerCluster], name: str) -> None:
+    """Every broker leads something of the queue, of its states or of the group; each kill hits another."""
+    cluster = new_cluster(3, *OPTIONS).start()
+    queue = Queue(cluster.bootstrap, name, partitions=6, replicas=3)
+    confirmed: set[str] = set()
+    written = 0
+    seed = random.randrange(1 << 32)
+    rng = random.Random(seed)
+    print(f"seed {seed}")
+    with ExitStack() as stack:
+        members = [stack.enter_context(queue.member(**{"max.poll.records": 10})) for _ in range(3)]
+
+        def is_done() -> bool:
+            for member in members:
+                accept(member, confirmed)
+            return len(confirmed) == written
+
+        for _ in range(KILLS):
+            queue.put(*(str(value) for value in range(written, written + RECORDS)))
+            written += RECORDS
+            for member in members:
+                accept(member, confirmed)
+            victim = rng.choice(cluster.running)
+            victim.kill()
+            until(is_done, 60)
+            victim.start()
