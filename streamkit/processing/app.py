@@ -178,13 +178,16 @@ class App:
         topic: Topic[K, V] | str,
         *,
         time: Callable[[V], Any] | None = None,
+        max_ahead: Duration | None = "1d",
         on_error: OnError | None = None,
         name: str | None = None,
     ) -> Stream[K, V]:
         """The records of a topic. `time`: their event time from the value, in seconds since the epoch or as
-        an aware datetime; without it, the record's timestamp. `on_error`: for this stream's operators.
+        an aware datetime; without it, the record's timestamp. An event time later than the record's timestamp
+        by more than `max_ahead` is an error; None allows any. `on_error`: for this stream's operators.
         """
-        return self._source(topic, time, None if on_error is None else ErrorPolicy.of(on_error), name)
+        policy = None if on_error is None else ErrorPolicy.of(on_error)
+        return self._source(topic, time, policy, name, max_ahead=max_ahead)
 
     @overload
     def table(
@@ -488,12 +491,21 @@ class App:
         name: str | None,
         *,
         tombstones: bool = False,
+        max_ahead: Duration | None = "1d",
     ) -> Stream[K, V]:
         spec = topic if isinstance(topic, Topic) else self._topic_named(topic)
         if spec.app is not self:
             raise UsageError(f"the topic {spec.name} belongs to the app {spec.app.id}, not to {self.id}")
         name = self._unique(f"{spec.name}-source", name)
-        node = Source(name=name, parents=(), topic=spec, time=time, on_error=policy, tombstones=tombstones)
+        node = Source(
+            name=name,
+            parents=(),
+            topic=spec,
+            time=time,
+            max_ahead_ms=None if max_ahead is None else duration_ms(max_ahead),
+            on_error=policy,
+            tombstones=tombstones,
+        )
         self.add(node)
         return Stream(self, node)
 

@@ -15,10 +15,17 @@ from streamkit.processing.units import instant_ms
 if TYPE_CHECKING:
     from streamkit.processing.tasks.fuse import Code
 
+FIRST_CREDIBLE_MS = 365 * 24 * 3600 * 1000
+"""A timestamp of 1970 is a clock that was never set (or a test's): nothing is measured by it."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Source(Entry):
     """`time`: seconds since the epoch (or an aware datetime) from the value; None: the record's timestamp.
+
+    One such time far in the future would close every window, so what lies more than `max_ahead_ms` behind the
+    record's own timestamp is an error of that record: nothing happens later than it was written. (Timestamps
+    themselves are bounded by the broker, `message.timestamp.after.max.ms`.)
 
     The chain's stream time `s` is the greatest event time so far in this partition. It is kept only where
     something downstream measures by it.
@@ -27,6 +34,7 @@ class Source(Entry):
     kind: ClassVar[str] = "source"
     topic: TopicSpec[Any, Any]
     time: Callable[..., Any] | None = None
+    max_ahead_ms: int | None = None
     on_error: ErrorPolicy | None = None
     tombstones: bool = False  # a null value is None, whatever the serde says
 
@@ -74,6 +82,9 @@ class Source(Entry):
             call, at = code.call(self, self.time, at)
             ts = code.variable("ts")
             code.line(f"{ts} = {code.bind(instant_ms, 'instant_ms')}({call})")
+            if self.max_ahead_ms is not None:
+                with code.block(f"if {ts} > m.timestamp()[1] + {self.max_ahead_ms}:"):
+                    code.line(f"{code.bind(check_ahead, 'check_ahead')}({ts}, m.timestamp()[1])")
             at = At(value=at.value, key=at.key, key_serde=at.key_serde, time=ts)
         if not code.tracks_time:
             return at
@@ -81,6 +92,15 @@ class Source(Entry):
         with code.block(f"if {at.time} > s:"):
             code.line(f"s = {at.time}")
         return At(value=at.value, key=at.key, key_serde=at.key_serde, time=at.time, stream_time="s")
+
+
+def check_ahead(event_ms: int, written_ms: int) -> None:
+    """Raise ValueError: this event time is too far behind the time at which its record was written."""
+    if written_ms >= FIRST_CREDIBLE_MS:
+        raise ValueError(
+            f"event time {event_ms / 1000:.0f} s is {(event_ms - written_ms) / 1000:.0f} s later than the "
+            "time at which its record was written: more than max_ahead="
+        )
 
 
 def decode_value(code: Code, at: At, serde: Serde[Any], *, nulls: bool = False) -> None:
