@@ -7,8 +7,9 @@ anew meanwhile has forgotten the command, refused whoever waited for it, and ask
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from streamkit.broker.coordination.group.coordinator import GroupCoordinator
 from streamkit.broker.coordination.group.share.offsets import DeleteStates
@@ -36,24 +37,47 @@ class Persister(Protocol):
     async def delete(self, message: DeleteShareGroupStateRequest) -> DeleteShareGroupStateResponse: ...
 
 
+class Work(NamedTuple):
+    """A command of a group, and the shard that it came from, as it was then."""
+
+    command: InitializeStates | DeleteStates
+    shard: HostedShard[GroupCoordinator]
+    decided_by: GroupCoordinator
+
+
 class ShareGroupStates:
-    """`persister` gives the way to the share coordinators, once there is one."""
+    """Commands of one group are carried out one after the other, in the order of their decisions: a state
+    that is wanted again must not be deleted by what was decided before.
+
+    `persister` gives the way to the share coordinators, once there is one.
+    """
 
     def __init__(self, persister: Callable[[], Persister], spawn: Spawn) -> None:
         self._persister = persister
         self._spawn = spawn
+        self._queues: dict[str, deque[Work]] = {}
+        """Of each group that has anything to do."""
 
     def start(self, command: InitializeStates | DeleteStates, shard: HostedShard[GroupCoordinator]) -> None:
-        decided_by = shard.coordinator
-        if decided_by is None:
+        if shard.coordinator is None:
             return
+        group_id, work = command.request.group_id, Work(command, shard, shard.coordinator)
+        if group_id in self._queues:
+            self._queues[group_id].append(work)
+            return
+        self._queues[group_id] = deque([work])
+        self._spawn.start(self._drain(group_id), name=f"share states of {group_id}")
 
-        async def work() -> None:
-            tell = await self._carried_out(command)
-            if shard.coordinator is decided_by:
-                shard.tell(tell)
-
-        self._spawn.start(work(), name=f"share states of {command.request.group_id}")
+    async def _drain(self, group_id: str) -> None:
+        queue = self._queues[group_id]
+        try:
+            while queue:
+                command, shard, decided_by = queue.popleft()
+                tell = await self._carried_out(command)
+                if shard.coordinator is decided_by:
+                    shard.tell(tell)
+        finally:
+            del self._queues[group_id]
 
     async def _carried_out(
         self, command: InitializeStates | DeleteStates

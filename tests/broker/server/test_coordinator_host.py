@@ -27,6 +27,7 @@ from streamkit.protocol.messages.alter_share_group_offsets import (
     AlterShareGroupOffsetsRequestTopic,
     AlterShareGroupOffsetsResponse,
 )
+from streamkit.protocol.messages.delete_groups import DeletableGroupResult
 from streamkit.protocol.messages.delete_share_group_state import (
     DeleteShareGroupStateRequest,
     DeleteShareGroupStateResponse,
@@ -104,9 +105,9 @@ class FakeCluster:
         registration = PartitionRegistration(
             replicas=(leader,), isr=(leader,), leader=leader, leader_epoch=0, partition_epoch=0
         )
-        self.image.topics[name] = TopicImage(
-            name=name, topic_id=bytes(16), partitions=[registration] * partitions
-        )
+        topic_id = len(self.image.topics).to_bytes(16, "big")
+        topic = TopicImage(name=name, topic_id=topic_id, partitions=[registration] * partitions)
+        self.image.topics[name] = self.image.topics_by_id[topic_id] = topic
 
 
 class FakePersister:
@@ -114,7 +115,7 @@ class FakePersister:
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
-        self.asked: list[InitializeShareGroupStateRequest] = []
+        self.asked: list[InitializeShareGroupStateRequest | DeleteShareGroupStateRequest] = []
 
     async def initialize(
         self, message: InitializeShareGroupStateRequest
@@ -124,6 +125,7 @@ class FakePersister:
         return InitializeShareGroupStateResponse()
 
     async def delete(self, message: DeleteShareGroupStateRequest) -> DeleteShareGroupStateResponse:
+        self.asked.append(message)
         return DeleteShareGroupStateResponse()
 
 
@@ -469,6 +471,24 @@ async def test_share_coordinators_are_asked_once_what_was_decided_is_committed(s
     await turns()
     stage.log.commit()
     assert (await answer).responses[0].partitions[0].error_code == ErrorCode.NONE
+
+
+async def test_share_coordinators_are_asked_one_thing_of_a_group_after_the_other(stage: Stage) -> None:
+    stage.cluster.add("t", 1)
+    await stage.serve()
+    stage.alter_share_offset()
+    await turns()
+    deletion = stage.host.ask("s", lambda groups, token, decision: groups.delete_group("s", token, decision))
+    await turns()
+    stage.log.commit()
+    await turns()
+    assert [type(one) for one in stage.persister.asked] == [InitializeShareGroupStateRequest]
+    stage.persister.gate.set()
+    await turns()
+    assert [type(one) for one in stage.persister.asked][1:] == [DeleteShareGroupStateRequest]
+    stage.log.commit()
+    await turns()
+    assert cast(DeletableGroupResult, await deletion).error_code == ErrorCode.NONE
 
 
 async def test_what_share_coordinators_answer_to_a_shard_that_has_moved_is_dropped(stage: Stage) -> None:

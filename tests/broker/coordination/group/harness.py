@@ -179,6 +179,13 @@ class Coordinator:
             self.tick()
         self.now_ms = end_ms
 
+    def forget(self, topic: str) -> int:
+        """The topic was deleted; how many records say what that leads to."""
+        decision = Decision(self.at)
+        self.shard.forget_topics(frozenset([topic]), decision)
+        self.settle(decision)
+        return len(decision.records)
+
     def crash(self) -> None:
         """Only the log survives, and the clocks go on."""
         self.shard = GroupCoordinator(self.config, self.cluster)

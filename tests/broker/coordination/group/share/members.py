@@ -114,9 +114,10 @@ class States:
         self.begun: dict[Partition, tuple[int, int]] = {}
         self.broken = False
 
-    def answer(self) -> int:
+    def answer(self, most: int = 99) -> int:
         """Do what the group asked for, in order; how much that was."""
-        commands, self.coordinator.commands = self.coordinator.commands, []
+        commands = self.coordinator.commands[:most]
+        del self.coordinator.commands[:most]
         for command in commands:
             decision = Decision(self.coordinator.at)
             if isinstance(command, InitializeStates):

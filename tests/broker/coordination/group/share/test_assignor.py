@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamkit.broker.coordination.group.consumer.member import Partition
@@ -66,6 +66,7 @@ def test_a_topic_that_only_one_wants_does_not_burden_the_others() -> None:
 TOPICS = [bytes([number]) * 16 for number in range(3)]
 
 
+@settings(max_examples=50)
 @given(
     sizes=st.lists(st.integers(0, 6), min_size=3, max_size=3),
     wants=st.lists(st.sets(st.sampled_from(TOPICS)), max_size=8),

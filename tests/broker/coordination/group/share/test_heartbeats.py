@@ -6,7 +6,6 @@ import pytest
 
 from streamkit.broker.coordination.group.share.heartbeat import SOON_MS
 from streamkit.broker.coordination.group.vocabulary import RebalanceCompleted, RebalanceStarted
-from streamkit.broker.coordination.shard import Decision
 from streamkit.protocol.error_codes import ErrorCode
 from tests.broker.coordination.group.consumer.members import heartbeat as consumer_heartbeat
 from tests.broker.coordination.group.harness import GROUP, Coordinator
@@ -179,8 +178,8 @@ class TestStates:
         settle(states, player)
         coordinator.cluster.delete("topic")
         coordinator.shard.topics_changed({"topic"})
-        decision = coordinator_forgets(coordinator, "topic")
-        assert decision == 1 and not group_of(coordinator).states.topics
+        assert coordinator.forget("topic") == 1
+        assert not group_of(coordinator).states.topics
         settle(states, player)
         assert player.numbers == []
 
@@ -191,14 +190,6 @@ class TestStates:
         states.begun.clear()
         settle(states, player)
         assert player.numbers == [0, 1, 2, 3] and not states.begun
-
-
-def coordinator_forgets(coordinator: Coordinator, topic: str) -> int:
-    """How many records say that a topic was deleted."""
-    decision = Decision(coordinator.at)
-    coordinator.shard.forget_topics(frozenset([topic]), decision)
-    coordinator.settle(decision)
-    return len(decision.records)
 
 
 class TestMembers:

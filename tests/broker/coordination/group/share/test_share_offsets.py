@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from streamkit.broker.coordination.group.consumer.member import Partition
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.alter_share_group_offsets import (
     AlterShareGroupOffsetsRequest,
@@ -217,14 +216,16 @@ class TestDeleteGroup:
         assert ask(coordinator, "delete_group", GROUP).code == NONE
 
 
-def test_an_answer_from_before_a_deletion_is_of_no_use(coordinator: Coordinator, states: States) -> None:
-    """A state that was asked for when the group still had it does not come back as begun."""
+def test_what_is_asked_for_comes_in_the_order_of_the_decisions(
+    coordinator: Coordinator, states: States
+) -> None:
+    """Deleted after it was asked for, it does not come back; asked for after it was deleted, it does."""
     player = Player(coordinator, "a")
     player.beat()
     player.leave()
-    waiter = ask(coordinator, "delete_group", GROUP)
-    coordinator.commands.reverse()
+    waiter = delete(coordinator, "topic")
+    player.beat()
     states.answer()
-    assert waiter.code == NONE
-    assert not coordinator.shard.groups
-    assert all(isinstance(one, Partition) for one in states.begun)
+    assert codes(waiter) == [NONE]
+    settle(states, player)
+    assert player.numbers == [0, 1] and len(states.begun) == 2
