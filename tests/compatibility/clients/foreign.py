@@ -30,4 +30,14 @@ class KafkaJs(Driver):
     toolchain = toolchains.node("kafkajs")
 
 
-FOREIGN: tuple[type[Driver], ...] = (Java, KafkaJs)
+class FranzGo(Driver):
+    """franz-go, in Go."""
+
+    name: ClassVar[str] = "franz-go"
+    lacks: ClassVar[Mapping[str, str]] = {
+        "transaction offsets": "franz-go commits in a transaction what its own group session has polled",
+    }
+    toolchain = toolchains.go("franz-go")
+
+
+FOREIGN: tuple[type[Driver], ...] = (Java, KafkaJs, FranzGo)
