@@ -21,7 +21,7 @@ demo: .venv
 
 # What runs on clusters and under kills; `make slices` plays the short forms of these.
 SLICES := tests/chaos tests/broker/cluster tests/processing/cluster tests/cli/test_cluster.py \
-    tests/simulation/test_mutations.py
+    tests/simulation/test_mutations.py tests/compatibility/book/test_safety.py
 # AGAIN=--last-failed plays only what failed the last time.
 AGAIN :=
 EVERYDAY := $(AGAIN) -n 2 --dist loadgroup -m "not slow and not compat and not compat_java and not compat_all"
@@ -43,11 +43,12 @@ lint: .venv
 compat: .venv
 	$(PYTEST) -n 2 --dist loadgroup -m compat tests/compatibility
 
-# The book with the clients of other languages; each needs its language's tools, and is built once.
+# The book with the clients of other languages, and what claims safety with every client on three brokers of
+# which one is killed. Each foreign client needs its language's tools, and is built once.
 # CLIENTS="java or sarama" plays some of them.
 CLIENTS :=
 compat-all: .venv
-	$(PYTEST) -n 2 --dist loadgroup -m compat_all $(if $(CLIENTS),-k "$(CLIENTS)") tests/compatibility
+	$(PYTEST) -n 2 --dist loadgroup -m "compat_all or three_brokers" $(if $(CLIENTS),-k "$(CLIENTS)") tests/compatibility
 
 # Apache Kafka's own tools on our cluster and our files. Needs a JDK and Maven.
 compat-java: .venv

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from tests.compatibility.book.stages import OneBroker, Stage, ThreeBrokers
 from tests.compatibility.clients import EVERYDAY, Confluent
 from tests.compatibility.clients.foreign import FOREIGN
 from tests.compatibility.contract import FEATURES, Client
+from tests.support.broker_cluster import BrokerCluster
 from tests.support.broker_process import BrokerProcess
 
 SETTINGS = (
@@ -20,6 +22,10 @@ SETTINGS = (
     *("--set", "log.cleaner.backoff.ms=100"),
     *("--set", "group.consumer.min.heartbeat.interval.ms=100"),
     *("--set", "group.consumer.heartbeat.interval.ms=200"),
+)
+QUICK_TO_FAIL = (
+    *("--set", "broker.heartbeat.interval.ms=200"),
+    *("--set", "broker.session.timeout.ms=1000"),
 )
 PLAYERS = [
     *(pytest.param(one, id=one.name, marks=pytest.mark.everyday) for one in EVERYDAY),
@@ -31,8 +37,12 @@ PLAYERS = [
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Where nothing else is said, a client of every day plays in `make compat`."""
-    if item.get_closest_marker("everyday") and not item.get_closest_marker("three_brokers"):
+    """Clients of every day play in `make compat`; on three brokers in `make slices`, but for slow kcat."""
+    if item.get_closest_marker("three_brokers"):
+        item.add_marker(pytest.mark.xdist_group("three"))
+        if "kcat" in item.name:
+            item.add_marker(pytest.mark.compat_all)
+    elif item.get_closest_marker("everyday"):
         item.add_marker(pytest.mark.compat)
 
 
@@ -48,7 +58,7 @@ def is_beyond(item: pytest.Item) -> bool:
     needed = {feature for mark in item.iter_markers("needs") for feature in mark.args}
     assert needed <= FEATURES.keys(), f"{item.nodeid} needs what FEATURES does not name"
     played = getattr(item, "callspec", None)
-    client = played and played.params.get("client")
+    client = played and (played.params.get("client") or played.params.get("kind"))
     return client is not None and bool(needed & client.lacks.keys())
 
 
@@ -85,6 +95,26 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
     process = BrokerProcess(tmp_path_factory.mktemp("stage") / "data", *SETTINGS).start()
     yield process
     process.stop()
+
+
+@pytest.fixture(scope="session")
+def three_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreeBrokers]:
+    cluster = BrokerCluster(tmp_path_factory.mktemp("three"), 3, *SETTINGS, *QUICK_TO_FAIL).start()
+    yield ThreeBrokers(cluster)
+    cluster.kill()
+
+
+@pytest.fixture(params=["one", pytest.param("three", marks=pytest.mark.three_brokers)])
+def place(request: pytest.FixtureRequest) -> Stage:
+    """Where a scene that claims safety is played."""
+    if request.param == "one":
+        return OneBroker(request.getfixturevalue("stage"))
+    return request.getfixturevalue("three_brokers")
+
+
+@pytest.fixture(params=PLAYERS)
+def kind(request: pytest.FixtureRequest) -> type[Client]:
+    return request.param
 
 
 @pytest.fixture(params=PLAYERS)

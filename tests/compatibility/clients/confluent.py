@@ -256,6 +256,15 @@ class Confluent:
         described = answer(self._admin.describe_topics(TopicCollection([topic]))[topic])
         return {one.id: one.leader.id if one.leader else -1 for one in described.partitions}
 
+    def lagging(self) -> list[str]:
+        """The topics that have a replica out of sync, or no leader."""
+        return [
+            name
+            for name, topic in self._admin.list_topics(timeout=DEADLINE_S).topics.items()
+            for one in topic.partitions.values()
+            if len(one.isrs) < len(one.replicas) or one.leader < 0
+        ]
+
     def add_partitions(self, topic: str, total: int) -> None:
         answer(self._admin.create_partitions([admin.NewPartitions(topic, total)])[topic])
 

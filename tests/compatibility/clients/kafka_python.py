@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
 import kafka
@@ -81,7 +81,8 @@ class KafkaPythonProducer:
             self._producer.send_offsets_to_transaction(positions, group)
 
     def close(self) -> None:
-        self._producer.close(timeout=1)
+        with suppress(KafkaError):  # of one that can go on no longer
+            self._producer.close(timeout=1)
 
 
 class KafkaPythonConsumer:
