@@ -75,7 +75,8 @@ class AppendResult(msgspec.Struct, frozen=True, gc=False):
     """What became of one batch. Without an error its records are at [base_offset, last_offset].
 
     A duplicate tells the original's offsets; like an append it is durable once `last_offset` is.
-    `log_append_time_ms` is -1 unless the topic stamps records itself.
+    `log_append_time_ms` is -1 unless the topic stamps records itself; a duplicate tells the original's time, as
+    in Kafka.
     """
 
     error: ErrorCode = ErrorCode.NONE
@@ -155,7 +156,11 @@ def plan_append(
                     if original is not None:
                         results.append(
                             AppendResult(
-                                ErrorCode.NONE, original.base_offset, original.last_offset, append_time, True
+                                ErrorCode.NONE,
+                                original.base_offset,
+                                original.last_offset,
+                                original.timestamp,
+                                True,
                             )
                         )
                         continue

@@ -125,7 +125,7 @@ class FetchSessions:
         return self._continue(session_id, session_epoch, wanted, forgotten, by_id=by_id)
 
     def _create(self, wanted: list[Wanted], *, by_id: bool) -> FetchContext:
-        if not wanted or not self._has_room():
+        if not self._has_room():
             return FetchContext(wanted=wanted)
         session = FetchSession(self._new_id(), by_id=by_id, used_ms=self._clock.monotonic_ms())
         session.update(wanted, ())

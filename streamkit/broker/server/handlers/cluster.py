@@ -70,7 +70,8 @@ def _metadata(
     wanted = message.topics or []
     if any(_is_misnamed(topic, request.version) for topic in wanted):
         refused = [_refused(ErrorCode.INVALID_REQUEST, topic.name or "", topic.topic_id) for topic in wanted]
-        return _answer(broker, request, message, (), refused)
+        broker.count_failures(ApiKey.METADATA, (topic.error_code for topic in refused))
+        return MetadataResponse(topics=refused)
     names, refused = _names(broker, wanted)
     missing = [name for name in names if name not in broker.metadata.topics]
     if not missing:
@@ -105,7 +106,9 @@ def _asks_for_all(request: RequestContext, message: MetadataRequest) -> bool:
 
 
 def _is_misnamed(topic: MetadataRequestTopic, version: int) -> bool:
-    return version < FIRST_VERSION_BY_ID and (topic.name is None or topic.topic_id != ZERO_UUID)
+    if topic.topic_id == ZERO_UUID:
+        return topic.name is None
+    return version < FIRST_VERSION_BY_ID
 
 
 def _names(

@@ -53,6 +53,7 @@ READ_COMMITTED = 1
 CONSUMER = -1
 DEBUGGER = -2
 NO_EPOCH = -1
+NO_OFFSET = -1
 NO_REPLICA = -1
 FIRST_VERSION_WITH_RACKS = 11
 
@@ -83,8 +84,8 @@ def wanted_partitions(message: FetchRequest, *, by_id: bool) -> Iterator[Wanted]
                 partition=one.partition,
                 fetch_offset=one.fetch_offset,
                 max_bytes=one.partition_max_bytes,
-                current_leader_epoch=one.current_leader_epoch,
-                last_fetched_epoch=one.last_fetched_epoch,
+                current_leader_epoch=max(one.current_leader_epoch, NO_EPOCH),
+                last_fetched_epoch=max(one.last_fetched_epoch, NO_EPOCH),
                 log_start_offset=one.log_start_offset,
                 high_watermark=one.high_watermark,
             )
@@ -279,6 +280,8 @@ class PendingFetch:
         read.leader_epoch = actor.leader_epoch
         if wanted.last_fetched_epoch != NO_EPOCH:
             epoch, end_offset = log.epochs.end_offset_for(wanted.last_fetched_epoch, log.log_end_offset)
+            if end_offset == NO_OFFSET and not self._is_follower:
+                return Read(wanted, actor, ErrorCode.OFFSET_OUT_OF_RANGE)  # an epoch that has not begun
             if epoch != wanted.last_fetched_epoch or end_offset < wanted.fetch_offset:
                 read.diverging = EpochEndOffset(epoch=epoch, end_offset=end_offset)
                 return read
@@ -294,10 +297,15 @@ class PendingFetch:
             return error
         if actor.leader is not None:
             stranger = self._is_follower and self._replica_id not in actor.leader.followers
-            return ErrorCode.UNKNOWN_LEADER_EPOCH if stranger else ErrorCode.NONE
+            return self._refusal_of_a_stranger(wanted) if stranger else ErrorCode.NONE
         if self._replica_id == CONSUMER and self._may_read_followers and actor.follower is not None:
             return ErrorCode.NONE
         return ErrorCode.NOT_LEADER_OR_FOLLOWER
+
+    def _refusal_of_a_stranger(self, wanted: Wanted) -> ErrorCode:
+        """One side has not heard of a reassignment yet; a follower that knows its epoch will ask again."""
+        knows_epoch = wanted.current_leader_epoch != NO_EPOCH
+        return ErrorCode.UNKNOWN_LEADER_EPOCH if knows_epoch else ErrorCode.NOT_LEADER_OR_FOLLOWER
 
     def _preferred_replica(self, actor: PartitionActor, wanted: Wanted) -> int:
         """An in-sync replica in the consumer's rack that has what it fetches; none if that is the leader."""
@@ -472,7 +480,7 @@ class PendingFetch:
             error_code=read.error,
             high_watermark=-1,
             current_leader=leader,
-            aborted_transactions=None,
+            aborted_transactions=[],
             records=b"",
         )
 

@@ -82,6 +82,7 @@ BATCHED_FETCH_VERSION = 8
 FETCH_ERROR_VERSION = 2
 TOPIC_ID_VERSION = 10
 NULL_PROTOCOL_NAME_VERSION = 7
+PROTOCOL_IN_SYNC_VERSION = 5
 
 Reply = TypeVar("Reply", bound=Message)
 
@@ -106,7 +107,7 @@ async def find_coordinator(
     one = found[0]
     return FindCoordinatorResponse(
         error_code=one.error_code,
-        error_message=one.error_message,
+        error_message=one.error_message or ErrorCode(one.error_code).name,
         node_id=one.node_id,
         host=one.host,
         port=one.port,
@@ -163,6 +164,10 @@ async def join_group(broker: Broker, request: RequestContext, message: JoinGroup
 async def sync_group(broker: Broker, request: RequestContext, message: SyncGroupRequest) -> SyncGroupResponse:
     try:
         check_group_id(message.group_id)
+        if request.version >= PROTOCOL_IN_SYNC_VERSION and None in (
+            message.protocol_type, message.protocol_name,
+        ):  # fmt: skip
+            raise Refusal(ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
         return await ask(
             broker,
             message.group_id,
@@ -217,7 +222,7 @@ def check_group_id(group_id: str) -> None:
 async def offset_commit(
     broker: Broker, request: RequestContext, message: OffsetCommitRequest
 ) -> OffsetCommitResponse:
-    """Offsets of topics that do not exist are refused one by one; the others are committed together."""
+    """Offsets of what does not exist are refused one by one; the others are committed together."""
     named = [_committable(broker, request.version, topic) for topic in message.topics]
     known = replace(message, topics=[topic for topic in named if isinstance(topic, OffsetCommitRequestTopic)])
     try:
@@ -232,7 +237,9 @@ async def offset_commit(
     answers = iter(response.topics)
     return OffsetCommitResponse(
         topics=[
-            next(answers) if isinstance(outcome, OffsetCommitRequestTopic) else _uncommitted(topic, outcome)
+            _with_unknown_partitions(topic, next(answers))
+            if isinstance(outcome, OffsetCommitRequestTopic)
+            else _uncommitted(topic, outcome)
             for topic, outcome in zip(message.topics, named, strict=True)
         ]
     )
@@ -241,12 +248,31 @@ async def offset_commit(
 def _committable(
     broker: Broker, version: int, topic: OffsetCommitRequestTopic
 ) -> OffsetCommitRequestTopic | ErrorCode:
-    """The topic under its name, or why it cannot have offsets."""
-    if version >= TOPIC_ID_VERSION:
-        found = broker.metadata.topics_by_id.get(topic.topic_id)
-        return ErrorCode.UNKNOWN_TOPIC_ID if found is None else replace(topic, name=found.name)
-    found = broker.metadata.topics.get(topic.name)
-    return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION if found is None else replace(topic, topic_id=found.topic_id)
+    """The topic under its name and with the partitions that it has, or why it cannot have offsets."""
+    by_id = version >= TOPIC_ID_VERSION
+    images = broker.metadata
+    found = images.topics_by_id.get(topic.topic_id) if by_id else images.topics.get(topic.name)
+    if found is None:
+        return ErrorCode.UNKNOWN_TOPIC_ID if by_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    partitions = [one for one in topic.partitions if 0 <= one.partition_index < len(found.partitions)]
+    return replace(topic, name=found.name, topic_id=found.topic_id, partitions=partitions)
+
+
+def _with_unknown_partitions(
+    topic: OffsetCommitRequestTopic, answer: OffsetCommitResponseTopic
+) -> OffsetCommitResponseTopic:
+    """The answer for the partitions that the topic has, and for those that it does not have."""
+    if len(answer.partitions) == len(topic.partitions):
+        return answer
+    committed = {one.partition_index for one in answer.partitions}
+    unknown = [
+        OffsetCommitResponsePartition(
+            partition_index=one.partition_index, error_code=ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        )
+        for one in topic.partitions
+        if one.partition_index not in committed
+    ]
+    return replace(answer, partitions=[*answer.partitions, *unknown])
 
 
 def _uncommitted(topic: OffsetCommitRequestTopic, code: ErrorCode) -> OffsetCommitResponseTopic:
@@ -445,7 +471,6 @@ async def delete_groups(
 
 async def _delete_group(broker: Broker, group_id: str) -> DeletableGroupResult:
     try:
-        check_group_id(group_id)
         return await ask(
             broker,
             group_id,

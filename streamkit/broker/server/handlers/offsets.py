@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -65,12 +66,24 @@ async def list_offsets(
     topics = []
     for topic in message.topics:
         partitions = []
-        for place, one in enumerate(topic.partitions, 1):
+        times = Counter(one.partition_index for one in topic.partitions)
+        for place, (index, one) in enumerate(
+            {one.partition_index: one for one in topic.partitions}.items(), 1
+        ):
+            if times[index] > 1:
+                partitions.append(_asked_twice(broker, index))
+                continue
             partitions.append(await list_offset(broker, request, message, topic.name, one))
             if not place % PARTITIONS_PER_TURN:
                 await asyncio.sleep(0)
         topics.append(ListOffsetsTopicResponse(name=topic.name, partitions=partitions))
     return ListOffsetsResponse(topics=topics)
+
+
+def _asked_twice(broker: Broker, partition: int) -> ListOffsetsPartitionResponse:
+    """Which of the questions was meant?"""
+    broker.count_failure(ApiKey.LIST_OFFSETS, ErrorCode.INVALID_REQUEST)
+    return ListOffsetsPartitionResponse(partition_index=partition, error_code=ErrorCode.INVALID_REQUEST)
 
 
 async def list_offset(

@@ -32,6 +32,7 @@ from streamkit.protocol.records.batch import (
     HEADER_SIZE,
     MAGIC,
     TRANSACTIONAL_BIT,
+    batch_size,
     parse_header,
 )
 from streamkit.protocol.records.compression import Codec
@@ -262,6 +263,8 @@ class PendingProduce:
                     )
                 else:
                     partitions.append(self._failed(name, data.index, result, endpoints))
+            if not partitions:
+                continue
             responses.append(
                 TopicProduceResponse(name=topic.name, topic_id=topic.topic_id, partition_responses=partitions)
             )
@@ -305,8 +308,11 @@ def flaw(records: Records, version: int) -> AppendResult | None:
     """What is wrong with a partition's bytes for this version, before its log judges them."""
     if not isinstance(records, memoryview) or len(records) < HEADER_SIZE:
         return AppendResult(ErrorCode.INVALID_RECORD, message="a partition without a record batch")
-    if records[MAGIC_POSITION] != MAGIC:
-        return AppendResult(ErrorCode.INVALID_RECORD, message=f"magic {records[MAGIC_POSITION]}, not {MAGIC}")
+    if (magic := records[MAGIC_POSITION]) != MAGIC:
+        code = ErrorCode.INVALID_RECORD if magic < MAGIC else ErrorCode.CORRUPT_MESSAGE
+        return AppendResult(code, message=f"magic {magic}, not {MAGIC}")
+    if batch_size(records) > len(records):
+        return AppendResult(ErrorCode.INVALID_RECORD, message="a record batch that is cut short")
     attributes = records[LOW_ATTRIBUTES_POSITION]
     if attributes & CONTROL_BIT:
         return AppendResult(ErrorCode.INVALID_RECORD, message="clients write no control batches")

@@ -76,6 +76,8 @@ FENCED_VERSIONS = {
 BATCHED_ADD_VERSION = 4
 IMPLICIT_ADD_VERSION = 5
 EPOCH_BUMP_END_VERSION = 5
+ABORTABLE_COMMIT_VERSION = 4
+"""From which version on a client of TxnOffsetCommit knows TRANSACTION_ABORTABLE."""
 
 Reply = TypeVar("Reply", bound=Message)
 Decide = Callable[[TransactionCoordinator, Token, Decision], None]
@@ -213,8 +215,6 @@ async def add_offsets_to_txn(
 ) -> AddOffsetsToTxnResponse:
     """The group's offsets are one more partition of the transaction."""
     try:
-        if not message.group_id:
-            raise Refusal(ErrorCode.INVALID_GROUP_ID)
         await broker.groups.find(message.group_id)
         partition = broker.groups.partition_of(message.group_id)
         assert partition is not None, "the offsets topic exists once a coordinator was found"
@@ -242,7 +242,7 @@ async def txn_offset_commit(
     broker: Broker, request: RequestContext, message: TxnOffsetCommitRequest
 ) -> TxnOffsetCommitResponse:
     """Asked of the group's coordinator; the transaction's has a word in it (KIP-890)."""
-    known = [topic for topic in message.topics if topic.name in broker.metadata.topics]
+    known, missing = _sorted_out(broker, message.topics)
     try:
         code = await _admitted(broker, request, message)
         if code is not ErrorCode.NONE:
@@ -250,16 +250,39 @@ async def txn_offset_commit(
         committed = await broker.groups.ask(message.group_id, _committing(message, known))
     except Refusal as refusal:
         return TxnOffsetCommitResponse(topics=[_failed(topic, refusal.code) for topic in message.topics])
-    missing = [
-        _failed(topic, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION) for topic in message.topics if topic not in known
-    ]
-    return TxnOffsetCommitResponse(topics=[*cast(TxnOffsetCommitResponse, committed).topics, *missing])
+    answers = [*cast(TxnOffsetCommitResponse, committed).topics]
+    answers += [_failed(topic, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION) for topic in missing]
+    by_name: dict[str, TxnOffsetCommitResponseTopic] = {}
+    for one in answers:
+        first = by_name.get(one.name)
+        by_name[one.name] = (
+            one if first is None else replace(first, partitions=[*first.partitions, *one.partitions])
+        )
+    return TxnOffsetCommitResponse(topics=list(by_name.values()))
+
+
+def _sorted_out(
+    broker: Broker, topics: Iterable[TxnOffsetCommitRequestTopic]
+) -> tuple[list[TxnOffsetCommitRequestTopic], list[TxnOffsetCommitRequestTopic]]:
+    """The partitions that exist, and those that do not, each under their topics."""
+    known, missing = [], []
+    for topic in topics:
+        exists = [broker.metadata.partition(topic.name, one.partition_index) for one in topic.partitions]
+        there = [one for one, found in zip(topic.partitions, exists, strict=True) if found is not None]
+        if there:
+            known.append(replace(topic, partitions=there))
+        if len(there) < len(topic.partitions):
+            absent = [one for one, found in zip(topic.partitions, exists, strict=True) if found is None]
+            missing.append(replace(topic, partitions=absent))
+    return known, missing
 
 
 async def _admitted(broker: Broker, request: RequestContext, message: TxnOffsetCommitRequest) -> ErrorCode:
     """Whether the offsets may join the transaction: its coordinator agrees, and no marker came meanwhile."""
     if not message.group_id:
         return ErrorCode.INVALID_GROUP_ID
+    if not message.transactional_id:
+        return ErrorCode.INVALID_REQUEST
     partition = broker.groups.partition_of(message.group_id)
     actor = None if partition is None else broker.partitions.led(CONSUMER_OFFSETS, partition)
     if actor is None or partition is None:
@@ -278,7 +301,7 @@ async def _admitted(broker: Broker, request: RequestContext, message: TxnOffsetC
         return ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
     if code is ErrorCode.PRODUCER_FENCED:
         return ErrorCode.INVALID_PRODUCER_EPOCH
-    if code is ErrorCode.TRANSACTION_ABORTABLE and not adds:
+    if code is ErrorCode.TRANSACTION_ABORTABLE and request.version < ABORTABLE_COMMIT_VERSION:
         return ErrorCode.INVALID_TXN_STATE
     if code is ErrorCode.NONE and not transactions.grant(message.producer_id, epoch, verification):
         return ErrorCode.COORDINATOR_LOAD_IN_PROGRESS

@@ -1,0 +1,57 @@
+"""docs/differences.md as the judge reads it: rows of differences, and APIs that are not served."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "differences.md"
+DIFFERENCES = "## Answers that differ"
+UNSERVED = "## APIs that are not served"
+MAX_ROWS = 30
+
+
+@dataclass(frozen=True)
+class Row:
+    """Which answers it speaks of; every cell but the reason is a pattern of file names' kind (`*`)."""
+
+    api: str
+    scenario: str
+    field: str
+    kafka: str
+    ours: str
+    reason: str
+
+    def covers(self, *cells: str) -> bool:
+        patterns = (self.api, self.scenario, self.field, self.kafka, self.ours)
+        return all(fnmatchcase(cell, pattern) for cell, pattern in zip(cells, patterns, strict=True))
+
+
+@dataclass
+class KnownDifferences:
+    rows: list[Row]
+    unserved: dict[int, str]
+    """Why each API, by its key, is not served."""
+    seen: set[Row] = field(default_factory=set)
+
+    @classmethod
+    def read(cls, page: Path = PAGE) -> KnownDifferences:
+        text = page.read_text()
+        rows = [Row(*cells) for cells in _table(text, DIFFERENCES)]
+        return cls(rows, {int(key): reason for key, _, reason in _table(text, UNSERVED)})
+
+    def covers(self, *cells: str) -> bool:
+        found = [row for row in self.rows if row.covers(*cells)]
+        self.seen.update(found)
+        return bool(found)
+
+    def unseen(self, apis: set[str]) -> list[Row]:
+        """Rows of these APIs that speak of no difference that was met."""
+        return [row for row in self.rows if row not in self.seen and row.api in apis]
+
+
+def _table(text: str, heading: str) -> list[list[str]]:
+    section = text.partition(heading)[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines[2:]]
