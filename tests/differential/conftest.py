@@ -20,6 +20,9 @@ SETTINGS = (
     "transaction.state.log.num.partitions=4",
     "transaction.state.log.replication.factor=1",
     "transaction.state.log.min.isr=1",
+    "share.coordinator.state.topic.num.partitions=4",
+    "share.coordinator.state.topic.replication.factor=1",
+    "share.coordinator.state.topic.min.isr=1",
     "group.initial.rebalance.delay.ms=0",
     "group.min.session.timeout.ms=1000",
 )

@@ -19,6 +19,7 @@ from tests.differential.scenario import SCENARIOS, Client, Exchange, Kind, Scena
 from tests.differential.trees import Labels, Tree, differing, note_sent, tree
 
 KAFKA, OURS = 0, 1
+WHO_ASKS = ApiVersionsRequest(client_software_name="differential", client_software_version="1")
 COORDINATORS = 16
 """So many names reach every partition of the internal topics."""
 MALFORMED_ANSWER_S = 3.0
@@ -78,7 +79,7 @@ class Judge:
     async def advertised(self) -> tuple[set[int], set[int]]:
         """The keys of the APIs that Kafka serves to clients, and of those that we do."""
         clients = [Client(port, ApiKey.API_VERSIONS, 0, "advertised") for port in self._ports]
-        kafka, ours = await asyncio.gather(*(client.quietly(ApiVersionsRequest()) for client in clients))
+        kafka, ours = await asyncio.gather(*(client.quietly(WHO_ASKS) for client in clients))
         for client in clients:
             client.close()
         return {one.api_key for one in kafka.api_keys}, {one.api_key for one in ours.api_keys}
@@ -147,7 +148,7 @@ class Judge:
         return [
             one
             for one in found
-            if not self.known.covers(one.api, one.scenario, one.path, one.kafka, one.ours)
+            if not self.known.covers(f"{one.api} v{one.version}", one.scenario, one.path, one.kafka, one.ours)
         ]
 
     def _compare(
@@ -234,6 +235,7 @@ async def _warm_up(client: Client) -> None:
         for n in range(COORDINATORS):
             await client.group(f"g{n}")
             await client.transactional_id(f"x{n}")
+            await client.share_partition(f"s{n}")
         await client.until_ready(
             InitProducerIdRequest(transactional_id=None), lambda answer: answer.error_code
         )

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -47,7 +48,7 @@ CLIENT_ID = "differential"
 EARLIEST = -2
 READY_S = 30
 RETRY_S = 0.02
-TRANSACTION_KEY = 1
+TRANSACTION_KEY, SHARE_KEY = 1, 2
 NOT_YET = {
     ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
     ErrorCode.UNKNOWN_TOPIC_ID,
@@ -194,10 +195,10 @@ class Client:
                     return answer
                 await asyncio.sleep(RETRY_S)
 
-    async def until(self, message: Message, holds: Callable[[Any], bool]) -> None:
+    async def until(self, message: Message, holds: Callable[[Any], bool], version: int | None = None) -> None:
         """Ask quietly until the answer is as wanted: what comes true a moment later is no difference."""
         async with asyncio.timeout(READY_S):
-            while not holds(await self.quietly(message)):
+            while not holds(await self.quietly(message, version)):
                 await asyncio.sleep(RETRY_S)
 
     async def topic(self, suffix: str = "t", partitions: int = 1, **configs: str) -> Topic:
@@ -265,6 +266,15 @@ class Client:
             lambda answer: answer.coordinators[0].error_code,
         )
         return name
+
+    async def share_partition(self, group: str, topic_id: bytes = bytes(16)) -> str:
+        """The key of a share-partition whose coordinator is found."""
+        key = f"{group}:{urlsafe_b64encode(topic_id).decode().rstrip('=')}:0"
+        await self.until_ready(
+            FindCoordinatorRequest(coordinator_keys=[key], key_type=SHARE_KEY),
+            lambda answer: answer.coordinators[0].error_code,
+        )
+        return key
 
     def _exchange(self, kind: Kind, message: Message, version: int | None) -> Exchange:
         key = ApiKey(message.KEY)

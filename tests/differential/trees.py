@@ -125,7 +125,7 @@ UNORDERED: Final[dict[str, tuple[str, ...]]] = {
     "CreateTopicsResponse.topics": ("name",),
     "DeleteTopicsResponse.responses": ("name",),
     "DescribeConfigsResult.configs": ("name",),
-    "OffsetFetchResponseGroup.topics": ("name",),
+    "OffsetFetchResponseGroup.topics": ("name", "topic_id"),
     "OffsetFetchResponse.topics": ("name",),
     "JoinGroupResponse.members": ("group_instance_id", "metadata"),
     "DescribedGroup.members": ("instance_id", "member_id", "group_instance_id", "member_metadata"),

@@ -223,6 +223,8 @@ class ConfigDecisions:
                 raise Refusal(ErrorCode.INVALID_REQUEST, f"Resources of type {other} cannot be altered.")
 
     def _check_topic(self, name: str, after: Mapping[str, str]) -> None:
+        if not name:
+            raise Refusal(ErrorCode.INVALID_REQUEST, "Default topic resources are not allowed.")
         reason = invalid_reason(name)
         if reason is not None:
             raise Refusal(ErrorCode.INVALID_TOPIC_EXCEPTION, reason)

@@ -111,7 +111,9 @@ class Elections:
     def elect(self, request: ElectLeadersRequest) -> Decision[ElectLeadersResponse]:
         """Partitions stand or fall alone; asked for all, those that need no election are left out."""
         if request.election_type not in (PREFERRED, UNCLEAN):
-            return Decision([], ElectLeadersResponse(error_code=ErrorCode.INVALID_REQUEST))
+            return Decision(
+                [], self._refused(request, f"There is no election of type {request.election_type}.")
+            )
         records: list[PartitionChangeRecord] = []
         results = []
         for topic, indexes in self._asked_for(request):
@@ -130,6 +132,22 @@ class Elections:
                     )
             results.append(ReplicaElectionResult(topic=topic, partition_result=outcomes))
         return Decision(records, ElectLeadersResponse(replica_election_results=results))
+
+    def _refused(self, request: ElectLeadersRequest, reason: str) -> ElectLeadersResponse:
+        code = ErrorCode.INVALID_REQUEST
+        return ElectLeadersResponse(
+            error_code=code,
+            replica_election_results=[
+                ReplicaElectionResult(
+                    topic=one.topic,
+                    partition_result=[
+                        PartitionResult(partition_id=index, error_code=code, error_message=reason)
+                        for index in one.partitions
+                    ],
+                )
+                for one in request.topic_partitions or ()
+            ],
+        )
 
     def _asked_for(self, request: ElectLeadersRequest) -> list[tuple[str, list[int]]]:
         if request.topic_partitions is not None:

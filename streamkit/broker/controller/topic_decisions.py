@@ -86,7 +86,7 @@ class TopicDecisions:
                 )
                 continue
             named[collision_key(topic.name)] = topic.name
-            results.append(self._created(topic, records, validate_only=request.validate_only))
+            results.append(self._created(topic, records))
         return Decision([] if request.validate_only else batch.records, CreateTopicsResponse(topics=results))
 
     def _check_new_name(self, name: str, named_before: dict[str, str]) -> None:
@@ -182,13 +182,11 @@ class TopicDecisions:
             by_index[assignment.partition_index] = assignment.broker_ids
         return by_index
 
-    def _created(
-        self, topic: CreatableTopic, records: Sequence[MetadataRecord], *, validate_only: bool
-    ) -> CreatableTopicResult:
+    def _created(self, topic: CreatableTopic, records: Sequence[MetadataRecord]) -> CreatableTopicResult:
         partitions = [record for record in records if isinstance(record, PartitionRecord)]
         return CreatableTopicResult(
             name=topic.name,
-            topic_id=ZERO_UUID if validate_only else partitions[0].topic_id,
+            topic_id=partitions[0].topic_id,
             error_message=None,
             num_partitions=len(partitions),
             replication_factor=len(partitions[0].replicas),
@@ -220,14 +218,15 @@ class TopicDecisions:
         times = Counter(map(self._identity, targets))
         records: list[MetadataRecord] = []
         results = []
-        for target in {self._identity(target): target for target in targets}.values():
+        ids = {self._identity(one): one.topic_id for one in targets if one.topic_id != ZERO_UUID}
+        for identity, target in {self._identity(target): target for target in targets}.items():
             try:
-                topic = self._deletable(target, duplicate=times[self._identity(target)] > 1)
+                topic = self._deletable(target, duplicate=times[identity] > 1)
             except Refusal as refusal:
                 results.append(
                     DeletableTopicResult(
                         name=target.name,
-                        topic_id=target.topic_id,
+                        topic_id=ids.get(identity, ZERO_UUID),
                         error_code=refusal.code,
                         error_message=refusal.message,
                     )

@@ -75,8 +75,7 @@ class AppendResult(msgspec.Struct, frozen=True, gc=False):
     """What became of one batch. Without an error its records are at [base_offset, last_offset].
 
     A duplicate tells the original's offsets; like an append it is durable once `last_offset` is.
-    `log_append_time_ms` is -1 unless the topic stamps records itself; a duplicate tells the original's time, as
-    in Kafka.
+    `log_append_time_ms` is -1 unless the topic stamps records itself; of a duplicate, when the original came.
     """
 
     error: ErrorCode = ErrorCode.NONE

@@ -62,7 +62,10 @@ class MarkerWriter:
         """Put the marker into the partition's queue now; what became of it comes later."""
         actor = self._partitions.led(topic, partition)
         if actor is None:
-            return _known(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+            hosted = self._partitions.get(topic, partition) is not None
+            return _known(
+                ErrorCode.NOT_LEADER_OR_FOLLOWER if hosted else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            )
         while actor.has_mail:
             actor.drain()
         code = _judge(actor.log.producers.get(end.producer.producer_id), end, transaction_version)

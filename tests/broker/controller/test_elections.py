@@ -82,6 +82,10 @@ def test_an_unclean_election_takes_place_only_without_a_leader(cluster: Cluster)
 def test_no_such_kind_of_election(cluster: Cluster) -> None:
     request = ElectLeadersRequest(election_type=7, topic_partitions=None)
     assert cluster.apply(cluster.controller.elect_leaders(request)).error_code == ErrorCode.INVALID_REQUEST
+    asked = [TopicPartitions(topic="orders", partitions=[0])]
+    request = ElectLeadersRequest(election_type=7, topic_partitions=asked)
+    (result,) = cluster.apply(cluster.controller.elect_leaders(request)).replica_election_results
+    assert [one.error_code for one in result.partition_result] == [ErrorCode.INVALID_REQUEST]
 
 
 def test_balance_gives_back_what_a_broker_misses(cluster: Cluster) -> None:

@@ -163,6 +163,9 @@ async def test_trap_30_consumers_end_at_the_high_watermark(tmp_path: Path) -> No
         pytest.param({"offset": -1}, 1, id="trap 32 before the start"),
         pytest.param({"offset": 2}, 0, id="trap 32 at the end"),
         pytest.param({"current_leader_epoch": 99}, 75, id="trap 32 an epoch to come"),
+        pytest.param({"current_leader_epoch": -2}, 0, id="no epoch at all"),
+        pytest.param({"last_fetched_epoch": 99}, 1, id="records of an epoch to come"),
+        pytest.param({"last_fetched_epoch": -2}, 0, id="records of no epoch at all"),
         pytest.param({"partition": 5}, 3, id="no such partition"),
     ],
 )
@@ -266,6 +269,14 @@ async def test_trap_31_partitions_that_gave_records_go_to_the_end(tmp_path: Path
             request = FetchRequest(session_id=session.id, session_epoch=epoch, max_bytes=1)
             response = await wire.ask(request, 12)
         assert order == [0, 1, 2], "each gets its turn although the first has records all the time"
+
+
+async def test_a_session_may_begin_without_partitions(tmp_path: Path) -> None:
+    async with running(tmp_path) as broker, connected(broker) as wire:
+        await topic(broker)
+        session = Session(wire)
+        assert (await session.fetch()).session_id > 0
+        assert partitions_of(await session.fetch(part())) == [0]
 
 
 async def test_trap_31_errors_of_sessions(tmp_path: Path) -> None:

@@ -312,7 +312,7 @@ def test_a_frame_of_as_many_structures_as_are_allowed_is_answered(broker: Broker
     client = Client(broker.port)
     with innocent_goes_on(broker, blocked_s=3 * NOT_BLOCKED_S):
         client.socket.sendall(framed(body + uvarint(count + 1) + b"\x01\x01\x00" * count + b"\0"))
-        assert len(client.frame()) > count
+        assert client.frame(), "topics without partitions leave nothing to say, and that is said"
     client.close()
 
 

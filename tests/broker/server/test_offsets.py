@@ -89,6 +89,14 @@ async def test_unknown_partitions_and_epochs(tmp_path: Path) -> None:
         assert (await ask(wire, -1, current_leader_epoch=9)).error_code == 75
 
 
+async def test_a_partition_named_twice_is_refused_once(tmp_path: Path) -> None:
+    async with running(tmp_path) as broker, connected(broker) as wire:
+        await topic(broker)
+        twice = ListOffsetsTopic(name="t", partitions=[ListOffsetsPartition(timestamp=-1)] * 2)
+        response = await wire.ask(ListOffsetsRequest(replica_id=-1, topics=[twice]), 7)
+        assert [one.error_code for one in response.topics[0].partitions] == [42]
+
+
 async def test_where_an_epoch_ended(tmp_path: Path) -> None:
     async with running(tmp_path) as broker, connected(broker) as wire:
         await topic(broker)

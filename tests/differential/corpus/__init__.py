@@ -13,11 +13,15 @@ from tests.differential.corpus import (
     negotiation,
     offsets,
     produce,
+    share_groups,
+    share_state,
+    streams_groups,
     topics,
     transactions,
 )
 
 __all__ = [
     "cluster_admin", "configs", "consumer_groups", "fetch", "group_offsets", "groups", "metadata",
-    "negotiation", "offsets", "produce", "topics", "transactions",
+    "negotiation", "offsets", "produce", "share_groups", "share_state", "streams_groups", "topics",
+    "transactions",
 ]  # fmt: skip

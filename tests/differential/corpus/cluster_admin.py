@@ -56,6 +56,13 @@ async def logs_move(client: Client) -> None:
     moved = lambda path, name=topic.name, n=0: AlterReplicaLogDirsRequest(  # noqa: E731
         dirs=[AlterReplicaLogDir(path=path, topics=[AlterReplicaLogDirTopic(name=name, partitions=[n])])]
     )
+    answer = await client.setup(DescribeLogDirsRequest(topics=[]))
+    here = answer.results[0].log_dir
+    for _ in range(2):
+        await client.valid(moved(here))
+    await client.valid(moved(here, n=1))
+    await client.wrong(moved(here, n=9))
+    await client.wrong(moved(here, client.name("unknown")))
     await client.wrong(moved("/no/such/directory"))
     await client.wrong(moved("relative"))
     await client.wrong(moved(""))

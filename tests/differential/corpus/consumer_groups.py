@@ -86,6 +86,8 @@ async def members_named_by_the_broker(client: Client) -> None:
 async def members_that_fall_behind(client: Client) -> None:
     topic = await client.topic()
     group, mine = await member_of(client, topic)
+    more = [topic.name, client.name("later")]
+    mine = await client.setup(beat(group, mine.member_id, mine.member_epoch, subscribed_topic_names=more))
     await client.wrong(beat(group, mine.member_id, mine.member_epoch + 1))
     await client.wrong(beat(group, mine.member_id, mine.member_epoch - 1, topic_partitions=owned(topic, 5)))
     await client.wrong(beat(group, "nobody", 1))

@@ -31,6 +31,7 @@ from tests.differential.scenario import Client, Topic, scenario
 UNKNOWN_ID = b"\7" * 16
 FIRST_WITH_IDS = 10
 FIRST_WITH_MANY_GROUPS = 8
+BY_NAME = 9
 
 
 def commit(
@@ -76,6 +77,7 @@ async def commits_refused(client: Client) -> None:
     await client.wrong(commit(group, topic, partition=3))
     await client.wrong(commit(group, topic, partition=-1))
     await client.wrong(commit(group, topic, metadata="x" * 4097))
+    await client.setup(commit(group, topic))
     await client.wrong(commit(group, topic, generation_id_or_member_epoch=4, member_id="nobody"))
     await client.wrong(commit("", topic))
     await client.wrong(commit(group, topic, -1))
@@ -125,9 +127,10 @@ async def commits_come_back(client: Client) -> None:
     await client.setup(commit(group, other, 6, metadata=None))
     await client.valid(fetch(client, group, topic))
     await client.valid(fetch(client, group, topic, other, partitions=(0, 1)))
-    await client.valid(fetch(client, group, other, stable=True))
     if client.version > 1:
         await client.valid(fetch(client, group, everything=True))
+    await client.valid(fetch(client, group, other, stable=True))
+    if client.version > 1:
         await client.boundary(fetch(client, await client.group("empty"), everything=True))
     await client.boundary(fetch(client, group))
     await client.boundary(fetch(client, group, topic, partitions=()))
@@ -158,11 +161,11 @@ async def commits_of_a_deleted_topic(client: Client) -> None:
     await client.setup(commit(group, topic))
     await client.setup(DeleteTopicsRequest(topics=[DeleteTopicState(name=topic.name)], timeout_ms=5000))
     await client.gone(topic)
-    await client.until(fetch_newest(group), lambda answer: not answer.groups[0].topics)
+    await client.until(fetch_all(group), lambda answer: not answer.groups[0].topics, BY_NAME)
     await client.wrong(fetch(client, group, topic))
 
 
-def fetch_newest(group: str) -> OffsetFetchRequest:
+def fetch_all(group: str) -> OffsetFetchRequest:
     return OffsetFetchRequest(groups=[OffsetFetchRequestGroup(group_id=group, topics=None)])
 
 

@@ -99,7 +99,6 @@ def spoiled() -> Iterator[bytes | None]:
     yield good[:16] + b"\1" + good[17:]
     yield good[:16] + b"\3" + good[17:]
     yield good + good
-    yield good + b"\0" * 7
     yield good[:8] + (2**31 - 1).to_bytes(4) + good[12:]
     yield good[:8] + (10).to_bytes(4) + good[12:]
 
@@ -110,6 +109,11 @@ async def spoiled_batches(client: Client) -> None:
     for records in spoiled():
         await client.wrong(produce(topic, records))
     await client.valid(produce(topic, batch_of(1)))
+
+
+@scenario(API, OVER)
+async def bytes_after_a_batch(client: Client) -> None:
+    await client.boundary(produce(await client.topic(), batch_of(2) + b"\0" * 7))
 
 
 @scenario(API, OVER)

@@ -52,7 +52,6 @@ async def topics_are_created(client: Client) -> None:
     await client.boundary(create(topic(client.name("null"), retention_ms=None)))
     await client.boundary(create())
     await client.boundary(create(topic("x" * 240 + f"{client.version:09d}")))
-    await client.boundary(create(topic(client.name("in-time")), timeout_ms=0))
     await client.boundary(create(topic(client.name("valid"), -1), validate_only=True))
 
 
@@ -77,13 +76,13 @@ async def topics_are_not_created(client: Client) -> None:
 async def configs_are_refused(client: Client) -> None:
     for key, value in (
         ("no_such", "1"), ("retention_ms", "abc"), ("retention_ms", "-2"), ("cleanup_policy", "shred"),
-        ("cleanup_policy", ""), ("segment_bytes", "1"), ("compression_type", "brotli"),
+        ("segment_bytes", "1"), ("compression_type", "brotli"),
         ("min_insync_replicas", "0"),
         ("max_message_bytes", "-1"), ("unclean_leader_election_enable", "maybe"), ("retention_ms", ""),
         ("retention_bytes", "99999999999999999999"), ("", "1"), ("message_timestamp_type", "Never"),
         ("min_cleanable_dirty_ratio", "1.5"), ("remote_storage_enable", "true"),
     ):  # fmt: skip
-        await client.wrong(create(topic(client.name("bad"), **{key: value})))
+        await client.wrong(create(topic(client.name("bad"), **{key: value}), validate_only=True))
     for key, value in (
         ("cleanup_policy", "compact,delete"), ("cleanup_policy", "delete,compact"), ("retention_ms", "-1"),
         ("min_cleanable_dirty_ratio", "0"), ("segment_bytes", "1048576"),
@@ -92,6 +91,16 @@ async def configs_are_refused(client: Client) -> None:
         ("leader_replication_throttled_replicas", "0:1"), ("message_timestamp_after_max_ms", "0"),
     ):  # fmt: skip
         await client.boundary(create(topic(client.name("ok"), **{key: value}), validate_only=True))
+
+
+@scenario(ApiKey.CREATE_TOPICS, "2-7")
+async def no_time_left(client: Client) -> None:
+    await client.boundary(create(topic(client.name("in-time")), timeout_ms=0, validate_only=True))
+
+
+@scenario(ApiKey.CREATE_TOPICS, "2-7")
+async def no_cleanup_at_all(client: Client) -> None:
+    await client.boundary(create(topic(client.name("kept"), cleanup_policy=""), validate_only=True))
 
 
 @scenario(ApiKey.CREATE_TOPICS, "2-7")

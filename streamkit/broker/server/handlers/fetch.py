@@ -56,6 +56,8 @@ NO_EPOCH = -1
 NO_OFFSET = -1
 NO_REPLICA = -1
 FIRST_VERSION_WITH_RACKS = 11
+FIRST_VERSION_WITH_LEADERS = 16
+"""From which version on a consumer is told who leads instead (KIP-951)."""
 
 
 def fetch(
@@ -467,7 +469,7 @@ class PendingFetch:
         self._broker.count_failure(ApiKey.FETCH, read.error)
         leader = LeaderIdAndEpoch()
         topic = read.wanted.topic
-        if read.error in LEADER_ERRORS:
+        if read.error in LEADER_ERRORS and self._request.version >= FIRST_VERSION_WITH_LEADERS:
             name = topic if isinstance(topic, str) else self._broker.topic_name(topic)
             now = self._broker.current_leader(name, read.wanted.partition, self._request.listener)
             if now is not None:
@@ -480,7 +482,7 @@ class PendingFetch:
             error_code=read.error,
             high_watermark=-1,
             current_leader=leader,
-            aborted_transactions=[],
+            aborted_transactions=[] if read.actor is None else None,
             records=b"",
         )
 

@@ -52,6 +52,7 @@ from streamkit.protocol.messages.offset_commit import (
 )
 from streamkit.protocol.messages.offset_delete import (
     OffsetDeleteRequest,
+    OffsetDeleteRequestTopic,
     OffsetDeleteResponse,
     OffsetDeleteResponsePartition,
     OffsetDeleteResponseTopic,
@@ -107,7 +108,7 @@ async def find_coordinator(
     one = found[0]
     return FindCoordinatorResponse(
         error_code=one.error_code,
-        error_message=one.error_message or ErrorCode(one.error_code).name,
+        error_message=one.error_message or ErrorCode.NONE.name,
         node_id=one.node_id,
         host=one.host,
         port=one.port,
@@ -386,34 +387,47 @@ def _single(partition: OffsetFetchResponsePartitions) -> OffsetFetchResponsePart
 async def offset_delete(
     broker: Broker, request: RequestContext, message: OffsetDeleteRequest
 ) -> OffsetDeleteResponse:
-    images = broker.metadata.topics
-    known = replace(message, topics=[topic for topic in message.topics if topic.name in images])
+    exists = broker.metadata.partition
+    known: list[OffsetDeleteRequestTopic] = []
+    missing: list[OffsetDeleteResponseTopic] = []
+    for topic in message.topics:
+        there = [one for one in topic.partitions if exists(topic.name, one.partition_index) is not None]
+        absent = [
+            OffsetDeleteResponsePartition(
+                partition_index=one.partition_index, error_code=ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            )
+            for one in topic.partitions
+            if one not in there
+        ]
+        if there:
+            known.append(replace(topic, partitions=there))
+        if absent:
+            missing.append(OffsetDeleteResponseTopic(name=topic.name, partitions=absent))
     try:
         check_group_id(message.group_id)
         response = await ask(
             broker,
             message.group_id,
             OffsetDeleteResponse,
-            lambda shard, token, decision: shard.delete_offsets(known, token, decision),
+            lambda shard, token, decision: shard.delete_offsets(
+                replace(message, topics=known), token, decision
+            ),
         )
     except Refusal as refusal:
         return OffsetDeleteResponse(error_code=refusal.code)
     if response.error_code:
         return response
-    unknown = [
-        OffsetDeleteResponseTopic(
-            name=topic.name,
-            partitions=[
-                OffsetDeleteResponsePartition(
-                    partition_index=partition.partition_index, error_code=ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-                )
-                for partition in topic.partitions
-            ],
-        )
-        for topic in message.topics
-        if topic.name not in images
-    ]
-    return replace(response, topics=response.topics + unknown)
+    return replace(response, topics=_merged([*response.topics, *missing]))
+
+
+def _merged(topics: Iterable[OffsetDeleteResponseTopic]) -> list[OffsetDeleteResponseTopic]:
+    """Each topic once, with all its partitions."""
+    by_name: dict[str, OffsetDeleteResponseTopic] = {}
+    for topic in topics:
+        first = by_name.setdefault(topic.name, topic)
+        if first is not topic:
+            by_name[topic.name] = replace(first, partitions=[*first.partitions, *topic.partitions])
+    return list(by_name.values())
 
 
 # ── administration ──────────────────────────────────────────────────────────────────────────────────────

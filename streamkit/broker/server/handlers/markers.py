@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from streamkit.broker.controller.topic_names import invalid_reason
 from streamkit.broker.server.dispatch import RequestContext, Route
 from streamkit.broker.server.handlers.offsets import readable
 from streamkit.protocol.api import ApiKey
+from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.describe_producers import (
     DescribeProducersRequest,
     DescribeProducersResponse,
@@ -26,7 +28,7 @@ async def write_txn_markers(
     broker: Broker, request: RequestContext, message: WriteTxnMarkersRequest
 ) -> WriteTxnMarkersResponse:
     written = await asyncio.gather(*(broker.markers.write(marker) for marker in message.markers))
-    return WriteTxnMarkersResponse(markers=list(written))
+    return WriteTxnMarkersResponse(markers=[one for one in written if one.topics])
 
 
 def describe_producers(
@@ -45,9 +47,13 @@ def describe_producers(
 
 def _describe(broker: Broker, topic: str, partition: int) -> PartitionResponse:
     actor, error = readable(broker, topic, partition, NO_LEADER_EPOCH)
+    if invalid_reason(topic) is not None:
+        actor, error = None, ErrorCode.INVALID_TOPIC_EXCEPTION
     if actor is None:
         broker.count_failure(ApiKey.DESCRIBE_PRODUCERS, error)
-        return PartitionResponse(partition_index=partition, error_code=error)
+        return PartitionResponse(
+            partition_index=partition, error_code=error, error_message=f"{topic}-{partition}: {error.name}"
+        )
     return PartitionResponse(
         partition_index=partition,
         active_producers=[

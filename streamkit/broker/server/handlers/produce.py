@@ -135,6 +135,9 @@ class PendingProduce:
         if self._message.transactional_id is None:
             self.done(place, AppendResult(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED))
             return
+        if not self._message.transactional_id:
+            self.done(place, AppendResult(ErrorCode.INVALID_REQUEST, message="an empty transactional id"))
+            return
         header, log = parse_header(records), actor.log
         producer = Producer(header.producer_id, header.producer_epoch)
         if not log.transactions.needs_verification(log.producers.get(producer.producer_id), producer.epoch):

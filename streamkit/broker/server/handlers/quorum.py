@@ -44,6 +44,8 @@ from streamkit.protocol.messages import (
 if TYPE_CHECKING:
     from streamkit.broker.server.node import Broker
 
+ANOTHER_CLUSTER = "The request is for another cluster."
+
 Request = RequestContext | InnerRequest
 
 
@@ -167,13 +169,15 @@ def describe(
     node = broker.quorum.raft
     if node.role is not Role.LEADER:
         raise NotControllerError("this node does not lead the quorum")
-    if not names_metadata([topic.topic_name for topic in message.topics], message.topics):
-        return describe_quorum.DescribeQuorumResponse(error_code=ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+    asked = [(topic.topic_name, one.partition_index) for topic in message.topics for one in topic.partitions]
+    if asked != [(CLUSTER_METADATA, 0)]:
+        return nothing_to_describe(message)
     to_wall_ms = broker.clock.now_ms() - broker.clock.monotonic_s() * 1000
     own = describe_quorum.ReplicaState(
         replica_id=node.key.id,
         replica_directory_id=node.key.directory_id,
         log_end_offset=node.log.end_offset,
+        last_fetch_timestamp=broker.clock.now_ms(),
         last_caught_up_timestamp=broker.clock.now_ms(),
     )
     voters = [
@@ -211,6 +215,29 @@ def describe(
     return describe_quorum.DescribeQuorumResponse(error_message=None, topics=[topic], nodes=nodes)
 
 
+def nothing_to_describe(
+    message: describe_quorum.DescribeQuorumRequest,
+) -> describe_quorum.DescribeQuorumResponse:
+    """Asked of anything but the metadata log alone."""
+    code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    return describe_quorum.DescribeQuorumResponse(
+        topics=[
+            describe_quorum.DescribeQuorumResponseTopicData(
+                topic_name=topic.topic_name,
+                partitions=[
+                    describe_quorum.DescribeQuorumResponsePartitionData(
+                        partition_index=one.partition_index,
+                        error_code=code,
+                        error_message=f"Only partition 0 of {CLUSTER_METADATA} has a quorum.",
+                    )
+                    for one in topic.partitions
+                ],
+            )
+            for topic in message.topics
+        ]
+    )
+
+
 def replica_state(
     key: ReplicaKey, replica: Replica | None, to_wall_ms: float
 ) -> describe_quorum.ReplicaState:
@@ -232,7 +259,11 @@ async def add_voter(
 ) -> add_raft_voter.AddRaftVoterResponse:
     if disagrees(broker, message.cluster_id):
         return add_raft_voter.AddRaftVoterResponse(
-            error_code=ErrorCode.INCONSISTENT_CLUSTER_ID, error_message=None
+            error_code=ErrorCode.INCONSISTENT_CLUSTER_ID, error_message=ANOTHER_CLUSTER
+        )
+    if message.voter_id < 0 or not message.listeners:
+        return add_raft_voter.AddRaftVoterResponse(
+            error_code=ErrorCode.INVALID_REQUEST, error_message="A voter has an id from 0 and a listener."
         )
     for listener in message.listeners[:1]:
         broker.quorum.heard_of(message.voter_id, listener.host, listener.port)
@@ -254,7 +285,11 @@ async def remove_voter(
 ) -> remove_raft_voter.RemoveRaftVoterResponse:
     if disagrees(broker, message.cluster_id):
         return remove_raft_voter.RemoveRaftVoterResponse(
-            error_code=ErrorCode.INCONSISTENT_CLUSTER_ID, error_message=None
+            error_code=ErrorCode.INCONSISTENT_CLUSTER_ID, error_message=ANOTHER_CLUSTER
+        )
+    if message.voter_id < 0:
+        return remove_raft_voter.RemoveRaftVoterResponse(
+            error_code=ErrorCode.INVALID_REQUEST, error_message="A voter has an id from 0."
         )
     key = ReplicaKey(message.voter_id, message.voter_directory_id)
     reply = await changed(broker, raft.RemoveVoterRequest(key))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
 from streamkit.broker.controller.image import TopicImage
 from streamkit.broker.controller.topic_names import INTERNAL_TOPICS, invalid_reason
 from streamkit.broker.server.authorized_operations import TOPIC
@@ -167,7 +169,7 @@ class _Page:
         if not self._room:
             self.next_cursor = Cursor(topic_name=name, partition_index=first)
         elif topic is None:
-            self.topics.append(_unknown(name))
+            self.topics.append(replace(_unknown(name), topic_authorized_operations=TOPIC))
         else:
             self._add_partitions(topic, first)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import structlog
+from msgspec.structs import replace
 
 from streamkit.broker.controller.topic_names import CONSUMER_OFFSETS
 from streamkit.broker.coordination.group.coordinator import GroupCoordinator

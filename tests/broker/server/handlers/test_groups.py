@@ -99,6 +99,8 @@ class Wire:
             group_id=group,
             generation_id=joined.generation_id,
             member_id=joined.member_id,
+            protocol_type="consumer",
+            protocol_name="range",
             assignments=[part],
         )
         return await self.ask(request, SyncGroupResponse, version)
@@ -158,6 +160,13 @@ async def test_sync_group_and_leave_group(wire: Wire, name: str, version: int) -
     assert left.error_code == 0 and all(member.error_code == 0 for member in left.members)
 
 
+async def test_sync_group_says_its_protocol_from_version_5_on(wire: Wire, name: str) -> None:
+    joined = await wire.join(name)
+    request = SyncGroupRequest(group_id=name, generation_id=1, member_id=joined.member_id)
+    answer = await wire.ask(request, SyncGroupResponse, 5)
+    assert answer.error_code == ErrorCode.INCONSISTENT_GROUP_PROTOCOL
+
+
 @pytest.mark.parametrize("version", range(5))
 async def test_heartbeat(wire: Wire, name: str, version: int) -> None:
     joined = await wire.join(name)
@@ -173,6 +182,21 @@ async def test_offset_commit(wire: Wire, name: str, version: int) -> None:
     assert await wire.commit(name, 7, version) == ErrorCode.NONE
     missing = await wire.commit(name, 7, version, topic=name)
     assert missing == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+
+async def test_offset_commit_of_a_partition_that_the_topic_does_not_have(wire: Wire, name: str) -> None:
+    await wire.coordinator(name)
+    parts = [OffsetCommitRequestPartition(partition_index=index, committed_offset=7) for index in (0, 99, -1)]
+    request = OffsetCommitRequest(
+        group_id=name, topics=[OffsetCommitRequestTopic(name=TOPIC, partitions=parts)]
+    )
+    (answer,) = (await wire.ask(request, OffsetCommitResponse, 9)).topics
+    missing = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    assert {one.partition_index: one.error_code for one in answer.partitions} == {
+        0: 0,
+        99: missing,
+        -1: missing,
+    }
 
 
 async def test_offset_commit_by_an_unknown_topic_id(wire: Wire, name: str) -> None:
@@ -263,6 +287,19 @@ async def test_delete_groups(wire: Wire, name: str, version: int) -> None:
         ErrorCode.NON_EMPTY_GROUP,
         ErrorCode.GROUP_ID_NOT_FOUND,
     ]
+
+
+async def test_offset_delete_of_a_partition_that_the_topic_does_not_have(wire: Wire, name: str) -> None:
+    await wire.coordinator(name)
+    await wire.commit(name, 7)
+    parts = [OffsetDeleteRequestPartition(partition_index=index) for index in (0, 99)]
+    topics = [OffsetDeleteRequestTopic(name=TOPIC, partitions=parts)]
+    answer = await wire.ask(OffsetDeleteRequest(group_id=name, topics=topics), OffsetDeleteResponse, 0)
+    (told,) = answer.topics
+    assert {one.partition_index: one.error_code for one in told.partitions} == {
+        0: ErrorCode.NONE,
+        99: ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+    }
 
 
 async def test_offset_delete(wire: Wire, name: str) -> None:

@@ -198,8 +198,9 @@ async def test_trap_38_a_pending_offset_is_unstable_until_its_end(wire: Wire) ->
         producer_epoch=producer.epoch,
         topics=[TxnOffsetCommitRequestTopic(name="t", partitions=[part])],
     )
-    refused = await wire.ask(commit, 4)
-    assert refused.topics[0].partitions[0].error_code == ErrorCode.INVALID_TXN_STATE
+    for version, code in ((3, ErrorCode.INVALID_TXN_STATE), (4, ErrorCode.TRANSACTION_ABORTABLE)):
+        refused = await wire.ask(commit, version)
+        assert refused.topics[0].partitions[0].error_code == code
     assert not (await wire.ask(commit, 5)).topics[0].partitions[0].error_code
     fetch = OffsetFetchRequest(
         groups=[

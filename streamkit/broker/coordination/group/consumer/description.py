@@ -38,7 +38,7 @@ def _described(group: ConsumerGroup, member: ConsumerMember) -> DescribedMember:
         client_id=member.client_id,
         client_host=member.client_host,
         subscribed_topic_names=list(member.topics),
-        subscribed_topic_regex=member.regex or None,
+        subscribed_topic_regex=member.regex,
         assignment=_assignment(group, member.assigned),
         target_assignment=_assignment(group, group.target.get(member.member_id, ())),
         member_type=CLASSIC_MEMBER if member.uses_classic_protocol else CONSUMER_MEMBER,
