@@ -130,7 +130,7 @@ class BrokerKeys:
         "How much of the leadership that a broker is preferred for it may miss before it is given back.",
         low=0,
     )
-    replica_lag_time_max_ms: int = integer(
+    replica_lag_time_max_ms: int = long(
         "replica.lag.time.max.ms",
         30_000,
         "A follower that has not been at its leader's end for so long leaves the ISR.",
@@ -141,6 +141,7 @@ class BrokerKeys:
         1,
         "Connections to each leader over which this broker fetches what it replicates.",
         low=1,
+        dynamic=True,
     )
     replica_fetch_max_bytes: int = integer(
         "replica.fetch.max.bytes", 1024 * 1024, "The most that one fetch asks of one partition.", low=1

@@ -471,6 +471,7 @@ class Broker:
 
     async def _open_partitions(self, image: MetadataImage) -> None:
         self.dynamic.begin(image)
+        self.fetchers.per_leader = self.dynamic.now.num_replica_fetchers
         self.client_telemetry.begin(image)
         self.throttles.begin(image)
         await self.partitions.open_all(image)
@@ -481,6 +482,8 @@ class Broker:
     async def _metadata_changed(self, image: MetadataImage, changes: MetadataChanges) -> None:
         self.dynamic.apply(image, changes)
         self.client_telemetry.apply(image, changes)
+        if self.dynamic.now.num_replica_fetchers != self.fetchers.per_leader:
+            await self.partitions.fetch_over(self.dynamic.now.num_replica_fetchers)
         await self.partitions.apply(image, changes)
         self.throttles.apply(image, changes)
         self.groups.refresh(

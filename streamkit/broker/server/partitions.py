@@ -46,6 +46,8 @@ log_events = structlog.get_logger(__name__)
 class Fetchers(Protocol):
     """Who fetches what this broker follows."""
 
+    per_leader: int
+
     async def follow(self, actor: PartitionActor) -> None:
         """Fetch for this actor from the leader that it follows, from now on."""
         ...
@@ -143,6 +145,16 @@ class Partitions:
         if changes.brokers:
             for broker_id in sorted(changes.brokers):
                 self._fetchers.leader_changed(broker_id)
+
+    async def fetch_over(self, connections: int) -> None:
+        """Spread what this broker follows over so many connections to each leader."""
+        async with self._changing:
+            followers = [actor for actor in self if actor.follower is not None]
+            for actor in followers:
+                await self._fetchers.let_go(actor)
+            self._fetchers.per_leader = connections
+            for actor in followers:
+                await self._fetchers.follow(actor)
 
     async def begin_anew(self, actor: PartitionActor) -> bool:
         """Set a damaged replica aside and fetch it anew, if another leads and nobody counts on this one."""

@@ -402,6 +402,8 @@ class ReplicaFetchers:
         self.spawn = spawn
         self.flusher = flusher
         self.broker_epoch = broker_epoch
+        self.per_leader = config.num_replica_fetchers
+        """Connections to each leader; another number holds for whom `follow` is called from then on."""
         self.client_id = f"broker-{config.node_id}-fetcher"
         self.bytes_in = metrics.counter(
             "replication_bytes_in_total", "Bytes of batches fetched from leaders"
@@ -417,7 +419,7 @@ class ReplicaFetchers:
         follower = actor.follower
         if follower is None or follower.leader_id < 0 or actor.log.offline_reason:
             return
-        number = crc32c(actor.log.name.encode()) % self.config.num_replica_fetchers
+        number = crc32c(actor.log.name.encode()) % self.per_leader
         place = follower.leader_id, number
         fetcher = self._fetchers.get(place)
         if fetcher is None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from confluent_kafka import ElectionType, TopicCollection, TopicPartition
+from confluent_kafka import ElectionType, Producer, TopicCollection, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -23,6 +23,11 @@ from confluent_kafka.admin import (
 
 from streamkit.cli.asking import ask
 from streamkit.client.cluster import Place, move, moving
+from streamkit.protocol.messages.incremental_alter_configs import (
+    AlterableConfig,
+    AlterConfigsResource,
+    IncrementalAlterConfigsRequest,
+)
 from tests.support.broker_cluster import BrokerCluster
 
 
@@ -110,3 +115,48 @@ def test_kcat_lists_the_same(cluster: BrokerCluster, topic: str) -> None:
         (1, [1, 2, 3]),
         (2, [2, 3, 1]),
     ]
+
+
+def test_what_is_altered_for_all_brokers_is_in_force_on_each(
+    admin: AdminClient, cluster: BrokerCluster, name: str
+) -> None:
+    """Three connections to each leader instead of one, while everything is being replicated."""
+    admin.create_topics([NewTopic(name, 6, 3)])[name].result(30)
+    producer = Producer({"bootstrap.servers": cluster.bootstrap, "acks": "all"})
+
+    def write_everywhere() -> None:
+        for partition in range(6):
+            producer.produce(name, b"x", partition=partition)
+        assert producer.flush(30) == 0
+
+    try:
+        set_for_all_brokers(cluster, "3")
+        for node in (1, 2, 3):
+            eventually(lambda node=node: fetchers_of(admin, node) == "3")  # type: ignore[misc]
+        write_everywhere()
+    finally:
+        set_for_all_brokers(cluster, None)
+    for node in (1, 2, 3):
+        eventually(lambda node=node: fetchers_of(admin, node) == "1")  # type: ignore[misc]
+    write_everywhere()
+    described = admin.describe_topics(TopicCollection([name]))[name].result(30)
+    assert all(len(one.isr) == 3 for one in described.partitions)
+
+
+FETCHERS = "num.replica.fetchers"
+SET, DELETE = 0, 1
+
+
+def set_for_all_brokers(cluster: BrokerCluster, value: str | None) -> None:
+    """By our own client: neither librdkafka nor kafka-python knows the resource without a name."""
+    change = AlterableConfig(name=FETCHERS, config_operation=DELETE if value is None else SET, value=value)
+    resource = AlterConfigsResource(resource_type=ResourceType.BROKER.value, configs=[change])
+    request = IncrementalAlterConfigsRequest(resources=[resource])
+    (answer,) = ask(cluster.bootstrap, lambda node: node.ask(request)).responses
+    assert not answer.error_code, answer.error_message
+
+
+def fetchers_of(admin: AdminClient, node: int) -> str:
+    broker = ConfigResource(ResourceType.BROKER, str(node))
+    value: str = admin.describe_configs([broker])[broker].result(30)[FETCHERS].value
+    return value

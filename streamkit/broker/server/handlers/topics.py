@@ -142,7 +142,10 @@ def describe_topic_partitions(
         cursor.partition_index < 0 or (message.topics and cursor.topic_name not in names)
     ):
         return DescribeTopicPartitionsResponse(
-            topics=[_unknown(name, ErrorCode.INVALID_REQUEST) for name in names]
+            topics=[
+                DescribeTopicPartitionsResponseTopic(error_code=ErrorCode.INVALID_REQUEST, name=topic.name)
+                for topic in message.topics
+            ]
         )
     limit = min(message.response_partition_limit, broker.config.max_request_partition_size_limit)
     page = _Page(ClusterView(broker.metadata, request.listener), max(limit, 1))
@@ -192,11 +195,10 @@ class _Page:
             self.next_cursor = Cursor(topic_name=topic.name, partition_index=end)
 
 
-def _unknown(name: str, code: ErrorCode | None = None) -> DescribeTopicPartitionsResponseTopic:
-    if code is None:
-        invalid = invalid_reason(name) is not None
-        code = ErrorCode.INVALID_TOPIC_EXCEPTION if invalid else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-    return DescribeTopicPartitionsResponseTopic(error_code=code, name=name)
+def _unknown(name: str) -> DescribeTopicPartitionsResponseTopic:
+    invalid = invalid_reason(name) is not None
+    code = ErrorCode.INVALID_TOPIC_EXCEPTION if invalid else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    return DescribeTopicPartitionsResponseTopic(error_code=code, name=name, topic_authorized_operations=TOPIC)
 
 
 ROUTES = (

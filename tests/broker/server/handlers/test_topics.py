@@ -197,3 +197,18 @@ async def test_cursors_that_fit_no_page(cluster: Cluster, cursor: Cursor) -> Non
     cluster.create(topic("a"))
     (refused,) = (await page(cluster, "a", cursor=cursor)).topics
     assert refused.error_code == ErrorCode.INVALID_REQUEST
+
+
+async def test_a_refusal_names_what_was_asked_for_and_no_other_topic(cluster: Cluster) -> None:
+    cluster.create(topic("a"))
+    assert (await page(cluster, cursor=Cursor(topic_name="a", partition_index=-1))).topics == []
+
+
+async def test_a_topic_after_a_full_page_begins_the_next_one_though_nobody_knows_it(cluster: Cluster) -> None:
+    cluster.create(topic("a", 2), topic("c"))
+    first = await page(cluster, "c", "a", "b", limit=2)
+    assert partitions_of(first) == [("a", [0, 1])]
+    assert first.next_cursor == Cursor(topic_name="b", partition_index=0)
+    second = await page(cluster, "c", "a", "b", limit=2, cursor=first.next_cursor)
+    assert [(one.name, one.error_code) for one in second.topics] == [("b", 3), ("c", 0)]
+    assert second.next_cursor is None
