@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
@@ -198,10 +198,11 @@ class ReplicaFetcher:
         )
 
     async def _round(self, ready: Sequence[Followed], patience_ms: int) -> None:
+        link = self._linked()
         request = self._request(ready, patience_ms)
         self._is_fetching = True
         try:
-            response: FetchResponse = await self._call(request, FETCH_VERSION)
+            response: FetchResponse = await link.call(request, FETCH_VERSION, self._timeout_ms)
         finally:
             self._is_fetching = False
             if self._interruption is not None:
@@ -219,15 +220,20 @@ class ReplicaFetcher:
             await self._fit_into_bounds(followed)
         await self._shared.flusher.flushed()
 
-    async def _call(self, message: FetchRequest | ListOffsetsRequest, version: int) -> Any:
-        """The leader's answer; raises PeerError."""
+    def _linked(self) -> Link:
+        """A way to where the leader is now. Another one than before begins without a session.
+
+        Raises PeerError if nobody knows where that is.
+        """
         host, port = self._shared.address_of(self.leader_id)
         if self._link is None or (self._link.host, self._link.port) != (host, port):
             self._end_session()
             self._link = Link(self._shared.network, host, port, client_id=self._shared.client_id)
-            if isinstance(message, FetchRequest) and message.session_id:
-                raise LeaderMovedError(f"broker {self.leader_id} is at {host}:{port} now")
-        return await self._link.call(message, version, self._shared.config.replica_socket_timeout_ms)
+        return self._link
+
+    @property
+    def _timeout_ms(self) -> int:
+        return self._shared.config.replica_socket_timeout_ms
 
     def _end_session(self, *, keep_link: bool = False) -> None:
         self._session_id = self._session_epoch = 0
@@ -368,7 +374,9 @@ class ReplicaFetcher:
             replica_id=self._shared.config.node_id,
             topics=[ListOffsetsTopic(name=log.topic, partitions=[wanted])],
         )
-        response: ListOffsetsResponse = await self._call(request, LIST_OFFSETS_VERSION)
+        response: ListOffsetsResponse = await self._linked().call(
+            request, LIST_OFFSETS_VERSION, self._timeout_ms
+        )
         found = response.topics[0].partitions[0]
         return found.offset if found.error_code == ErrorCode.NONE else None
 
@@ -377,8 +385,8 @@ class ReplicaFetcher:
             self._link.close()
 
 
-class LeaderMovedError(PeerError):
-    """The leader is found at another address, where nobody knows the session."""
+class UnknownAddressError(PeerError):
+    """Metadata that says where the leader is has not come here yet."""
 
 
 class ReplicaFetchers:
@@ -454,7 +462,7 @@ class ReplicaFetchers:
         broker = self._image().brokers.get(broker_id)
         endpoint = None if broker is None else broker.endpoint(self._listener)
         if endpoint is None:
-            raise LeaderMovedError(f"nobody knows where broker {broker_id} is")
+            raise UnknownAddressError(f"nobody knows where broker {broker_id} is")
         return endpoint.host, endpoint.port
 
     def close(self) -> None:

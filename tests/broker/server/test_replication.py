@@ -185,6 +185,21 @@ async def test_a_new_replica_starts_where_the_leaders_log_does(tmp_path: Path) -
             await cluster.until(lambda: cluster.actor(2).log.log_start_offset == 7)
 
 
+async def test_what_a_new_connection_brings_first_is_taken(tmp_path: Path) -> None:
+    """A replica that is added asks once for what there is."""
+    async with three(tmp_path) as cluster:
+        await cluster.create(1, 2)
+        async with connected(cluster.nodes[1]) as wire:
+            record = batch(b"a")
+            assert (await wire.produce(record)).error_code == 0
+            await cluster.in_sync(1, 2)
+            sent = cluster.actor(1).traffic.bytes_out
+            before = sent.value
+            await cluster.change(replicas=[1, 2, 3])
+            await cluster.in_sync(1, 2, 3)
+            assert sent.value - before == len(record)
+
+
 async def test_a_replica_that_is_reassigned_away_is_deleted(tmp_path: Path) -> None:
     async with three(tmp_path) as cluster:
         await cluster.create(1, 2, 3)
