@@ -267,6 +267,11 @@ class PartitionLeader(Generic[Reply]):
                 offset = follower.end_offset
         return offset
 
+    def waits_for(self, broker_id: int) -> bool:
+        """Whether nothing is committed here before this follower has it."""
+        follower = self.followers.get(broker_id)
+        return follower is not None and (broker_id in self.maximal_isr or self._is_on_its_way_in(follower))
+
     def _is_on_its_way_in(self, follower: Follower) -> bool:
         return (
             follower.end_offset != UNKNOWN

@@ -7,7 +7,8 @@ bound, that side leaves out the named replicas that are not in sync.
 
     named, not in sync     held back while the rate is above the bound
     named, in sync         never held back, or the throttle would push it out of the ISR; but it counts, so
-                           that those which are catching up leave it its part
+                           that those which are catching up leave it its part. So it is with one that is on
+                           its way in: the high watermark waits for it, and with that the producers
     not named              neither held back nor counted
 
 Clients' fetches and produces have nothing to do with it. What is fetched at once may overshoot the bound;

