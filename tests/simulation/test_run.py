@@ -25,6 +25,7 @@ def test_a_few_seeds_of_one_node() -> None:
     assert summary.repeated == 1
     assert summary.acknowledged > 8 * 100
     assert all(summary.evaluations.values())
+    assert {"committed", "aborted", "positions", "take-overs"} <= set(summary.transactions)
 
 
 def test_a_tape_is_the_run() -> None:
@@ -60,6 +61,17 @@ def test_a_lost_write_is_found_and_shrunk() -> None:
     assert [fault.kind for fault in short.faults] == ["stall", "power"]
     assert len(short.operations) <= 5
     assert play(short).violations == []
+
+
+def test_what_rotted_is_fetched_anew() -> None:
+    rot = Fault(at_ms=6000, kind="bit-rot", lasts_ms=500, target="node:2", amount=0.5)
+    tape = draw_tape(5, 9000, nodes=3)
+    small = {**tape.shape.topic, "segment.bytes": "4096"}
+    shape = msgspec.structs.replace(tape.shape, topic=small, min_insync_replicas=2)
+    sends = tuple(one for one in tape.operations if one.kind in ("send", "burst"))
+    report = play(msgspec.structs.replace(tape, shape=shape, faults=(rot,), operations=sends))
+    assert report.faults == {"bit-rot": 1}
+    assert report.violations == []
 
 
 def test_ddmin_keeps_what_it_takes() -> None:
