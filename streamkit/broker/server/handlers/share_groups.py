@@ -127,7 +127,7 @@ async def alter_offsets(
             lambda shard, token, decision: shard.shares.alter_offsets(message, token, decision),
         )
     except Refusal as refusal:
-        return AlterShareGroupOffsetsResponse(error_code=refusal.code, error_message=refusal.message)
+        return AlterShareGroupOffsetsResponse(error_code=refusal.code, error_message=str(refusal))
 
 
 async def delete_offsets(
@@ -143,7 +143,7 @@ async def delete_offsets(
             lambda shard, token, decision: shard.shares.delete_offsets(message, token, decision),
         )
     except Refusal as refusal:
-        return DeleteShareGroupOffsetsResponse(error_code=refusal.code, error_message=refusal.message)
+        return DeleteShareGroupOffsetsResponse(error_code=refusal.code, error_message=str(refusal))
 
 
 async def describe_offsets(

@@ -216,12 +216,12 @@ def _deletable(group: ShareGroup, topic: Topic) -> Iterable[Partition]:
 
 
 def _refused(name: str, topic: Topic | None) -> DeleteShareGroupOffsetsResponseTopic:
-    answer = DeleteShareGroupOffsetsResponseTopic(
+    """Kafka tells no id of such a topic."""
+    return DeleteShareGroupOffsetsResponseTopic(
         topic_name=name,
         error_code=ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
         error_message=NO_SUCH_PARTITION if topic is None else NOTHING_TO_DELETE,
     )
-    return answer if topic is None else replace(answer, topic_id=topic.topic_id)
 
 
 def delete_group(group: ShareGroup, token: Token, decision: Decision) -> None:
@@ -327,4 +327,4 @@ def forget_topics(group: ShareGroup, decision: Decision) -> None:
 
 def _check_empty(group: ShareGroup) -> None:
     if not group.is_empty:
-        raise Refusal(ErrorCode.NON_EMPTY_GROUP)
+        raise Refusal(ErrorCode.NON_EMPTY_GROUP, "The group is not empty.")
