@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: .venv demo test slices lint compat compat-all compat-java differential chaos sim sim-proof bench clean
+.PHONY: .venv demo test slices lint compat compat-all compat-java compat-engines differential chaos sim sim-proof bench clean
 
 $(STAMP): pyproject.toml requirements.lock
 	rm -rf .venv
@@ -24,7 +24,8 @@ SLICES := tests/chaos tests/broker/cluster tests/processing/cluster tests/cli/te
     tests/simulation/test_mutations.py tests/compatibility/book/test_safety.py
 # AGAIN=--last-failed plays only what failed the last time.
 AGAIN :=
-EVERYDAY := $(AGAIN) -n 2 --dist loadgroup -m "not slow and not compat and not compat_java and not compat_all and not differential"
+EVERYDAY := $(AGAIN) -n 2 --dist loadgroup \
+    -m "not (slow or compat or compat_java or compat_all or compat_engines or differential)"
 
 # Everything but the slices, the client matrix and the full counts; at most five minutes on two cores.
 test: .venv
@@ -53,6 +54,10 @@ compat-all: .venv
 # Apache Kafka's own tools on our cluster and our files. Needs a JDK and Maven.
 compat-java: .venv
 	$(PYTEST) -m compat_java tests/compatibility/java
+
+# Stream engines that others wrote, over our broker and under kills: Kafka Streams. Needs a JDK and Maven.
+compat-engines: .venv
+	$(PYTEST) -m compat_engines tests/compatibility/engines
 
 # The same requests to Apache Kafka and to our broker, the answers compared. Needs a JDK and Maven.
 differential: .venv

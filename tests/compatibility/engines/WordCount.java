@@ -2,6 +2,8 @@ import java.time.Duration;
 import java.util.Arrays;
 import java.util.Properties;
 import org.apache.kafka.common.serialization.Serdes;
+import org.apache.kafka.streams.CloseOptions;
+import org.apache.kafka.streams.CloseOptions.GroupMembershipOperation;
 import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.StreamsBuilder;
 import org.apache.kafka.streams.StreamsConfig;
@@ -16,6 +18,8 @@ import org.apache.kafka.streams.kstream.Materialized;
  * A line that is "!" makes it ask for the end of the whole application.
  */
 public class WordCount {
+    static final CloseOptions LEAVE = CloseOptions.groupMembershipOperation(GroupMembershipOperation.LEAVE_GROUP);
+
     public static void main(String[] words) throws Exception {
         Properties config = new Properties();
         config.put(StreamsConfig.DEFAULT_KEY_SERDE_CLASS_CONFIG, Serdes.StringSerde.class);
@@ -40,7 +44,7 @@ public class WordCount {
             while (System.in.read() >= 0) {
                 continue;
             }
-            System.out.println("closed " + streams.close(Duration.ofSeconds(30)));
+            System.out.println("closed " + streams.close(LEAVE.withTimeout(Duration.ofSeconds(30))));
         }
     }
 
