@@ -2,8 +2,9 @@
 
 One request does everything: a member joins with epoch 0 and its topology, lives with its epoch, leaves with
 -1. A field that is null says that nothing changed. An answer carries the member's tasks when they have
-changed, and where each process answers queries when that has; and it says what the group waits for: topics,
-other members, the end of the application.
+changed, and when the member says that it has others, as it does after an answer was lost; where each process
+answers queries, when that has changed; and what the group waits for: topics, other members, the end of the
+application.
 
 Like Kafka 4.3 the coordinator takes no static members, no source topics by pattern and no offsets of tasks,
 and gives no warm-up tasks.
@@ -157,7 +158,6 @@ def heartbeat(group: StreamsGroup, call: HeartbeatCall, decision: Decision) -> N
         return
     _check_room(group, call)
     before = _member(group, call)
-    is_new = before.member_id not in group.members
     after = _said(before, call)
     reason = _learn(draft, before, after, call)
     configured = _look_at_topics(draft, reason)
@@ -168,8 +168,8 @@ def heartbeat(group: StreamsGroup, call: HeartbeatCall, decision: Decision) -> N
     delay = assign(draft)
     member = _reconcile(draft, after, call.owned)
     _note_completion(draft)
-    has_news = call.joins or is_new or member.assigned != before.assigned
-    _answer(draft, call, member, configured, delay, has_news=has_news)
+    has_moved = call.joins or member.assigned != before.assigned
+    _answer(draft, call, member, configured, delay, has_moved=has_moved)
 
 
 def _check_room(group: StreamsGroup, call: HeartbeatCall) -> None:
@@ -336,14 +336,14 @@ def _answer(
     configured: ConfiguredTopology,
     delay: Problem | None,
     *,
-    has_news: bool,
+    has_moved: bool,
 ) -> None:
     group, request = draft.group, call.request
     settings = group.cluster.group_config(group.group_id)
     draft.expect("session", member.member_id, settings.streams_session_timeout_ms)
     if request.shutdown_application:
         _request_shutdown(group, member.member_id)
-    if has_news and member.user_endpoint is not None:
+    if has_moved and member.user_endpoint is not None:
         group.soft.endpoint_epoch += 1
     if configured.missing:
         draft.decision.commands.append(CreateInternalTopics(group.group_id, configured.missing))
@@ -354,7 +354,7 @@ def _answer(
         status=_statuses(group, member, configured, delay),
         endpoint_information_epoch=group.soft.endpoint_epoch,
     )
-    if has_news:
+    if has_moved or call.owned not in (None, member.assigned):
         answer = _with_tasks(answer, member.assigned)
     if request.endpoint_information_epoch != group.soft.endpoint_epoch:
         answer = replace(answer, partitions_by_user_endpoint=endpoints(group))

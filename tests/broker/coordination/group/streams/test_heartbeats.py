@@ -298,6 +298,16 @@ class TestReconciliation:
         player.epoch = epoch - 1
         assert player.beat().error_code == ErrorCode.FENCED_MEMBER_EPOCH
 
+    def test_whoever_says_that_it_has_other_tasks_is_told_its_own(self, app: Application) -> None:
+        """An answer that gave tasks may be lost, with or without a new epoch."""
+        player = Player(app, "a")
+        settle(player)
+        tasks = player.owned
+        player.owned = NOTHING
+        assert told(player.beat()) == tasks
+        assert player.beat().active_tasks is None
+        assert app.ask(member_id="a", member_epoch=player.epoch).active_tasks is None
+
     def test_an_epoch_that_was_never_given_is_fenced(self, app: Application) -> None:
         player = Player(app, "a")
         settle(player)
