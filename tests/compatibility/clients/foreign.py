@@ -40,4 +40,14 @@ class FranzGo(Driver):
     toolchain = toolchains.go("franz-go")
 
 
-FOREIGN: tuple[type[Driver], ...] = (Java, KafkaJs, FranzGo)
+class Sarama(Driver):
+    """sarama, in Go."""
+
+    name: ClassVar[str] = "sarama"
+    lacks: ClassVar[Mapping[str, str]] = {
+        "consumer protocol": "sarama knows classic groups alone",
+    }
+    toolchain = toolchains.go("sarama")
+
+
+FOREIGN: tuple[type[Driver], ...] = (Java, KafkaJs, FranzGo, Sarama)
