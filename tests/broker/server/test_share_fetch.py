@@ -15,6 +15,7 @@ from streamkit.broker.server.node import Broker
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages import (
     initialize_share_group_state,
+    read_share_group_state,
     share_acknowledge,
     share_fetch,
 )
@@ -317,6 +318,31 @@ async def test_the_beginning_of_who_wants_the_latest_outlasts_a_restart(tmp_path
         await wire.produce(batch(b"after"))
     async with queue(tmp_path) as (_, wire, (one, _)):
         assert await one.acquired() == [(1, 1, 1)]
+
+
+@pytest.mark.parametrize("group_id, member_id", [(None, "m"), ("g", ""), ("g", None)])
+async def test_a_session_needs_a_group_and_a_member(
+    tmp_path: Path, group_id: str | None, member_id: str | None
+) -> None:
+    async with queue(tmp_path, members=1) as (_, wire, _):
+        request = ShareFetchRequest(group_id=group_id, member_id=member_id)
+        assert (await wire.ask(request, 2)).error_code == ErrorCode.INVALID_REQUEST
+
+
+async def test_a_group_without_a_name_has_no_states(tmp_path: Path) -> None:
+    async with queue(tmp_path, members=1) as (_, wire, (one,)):
+        asked = share_fetch.FetchTopic(
+            topic_id=one.topic_id, partitions=[share_fetch.FetchPartition(partition_index=0)]
+        )
+        request = ShareFetchRequest(
+            group_id="", member_id="m", max_wait_ms=60_000, max_bytes=1, max_records=1, topics=[asked]
+        )
+        assert only(await wire.ask(request, 2)).error_code == ErrorCode.UNKNOWN_SERVER_ERROR
+        state = read_share_group_state.ReadStateData(
+            topic_id=one.topic_id, partitions=[read_share_group_state.PartitionData()]
+        )
+        read = read_share_group_state.ReadShareGroupStateRequest(group_id="", topics=[state])
+        assert (await wire.ask(read, 0)).results == []
 
 
 async def test_there_are_no_more_sessions_than_configured(tmp_path: Path) -> None:

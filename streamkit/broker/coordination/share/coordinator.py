@@ -155,13 +155,16 @@ class ShareCoordinator:
         """Begin a share-partition, in a state epoch that is not older than the present one."""
         self._check(key)
         known = self.states.get(key)
-        if known is not None and known.state_epoch > wanted.state_epoch:
+        if known is not None and wanted.state_epoch != NO_EPOCH and known.state_epoch > wanted.state_epoch:
             raise Refusal(ErrorCode.FENCED_STATE_EPOCH)
         now_ms = decision.at.wall_ms
+        before = ShareState(snapshot_epoch=-1, leader_epoch=0) if known is None else known
         begun = ShareState(
-            snapshot_epoch=0 if known is None else known.snapshot_epoch + 1,
-            state_epoch=wanted.state_epoch,
+            snapshot_epoch=before.snapshot_epoch + 1,
+            state_epoch=max(before.state_epoch, wanted.state_epoch),
+            leader_epoch=before.leader_epoch,
             start_offset=wanted.start_offset,
+            complete_count=0,
             created_ms=now_ms,
             written_ms=now_ms,
         )

@@ -35,12 +35,16 @@ from typing import NamedTuple
 import msgspec
 
 from streamkit.broker.coordination.shard import Refusal
-from streamkit.broker.coordination.share.states import RecordState, StateBatch
+from streamkit.broker.coordination.share.states import RecordState, StateBatch, combined
 from streamkit.protocol.error_codes import ErrorCode
 
 NOBODY = ""
 NO_LOCK_MS = 2**62
 LEAST_SUSPECT_DELIVERIES = 2
+MOST_COMPLETE = 2**31 - 1
+MOST_DELIVERIES = 1000
+"""More than any group may be configured with."""
+PERSISTED = {int(one): one for one in RecordState if one is not RecordState.ACQUIRED}
 
 
 class AcknowledgeType(IntEnum):
@@ -166,17 +170,19 @@ class SharePartition:
     def __init__(
         self, limits: Limits, *, start_offset: int, state_epoch: int = 0, batches: Iterable[StateBatch] = ()
     ) -> None:
-        """As it was persisted: `batches` are ascending, disjoint and not below `start_offset`. Between them
-        is what had been handed out and not answered.
+        """As it was persisted. What is between the batches had been handed out and not answered, and so had
+        whatever is in no state that is ever persisted.
         """
         self.limits = limits
         self.start_offset = start_offset
         self.state_epoch = state_epoch
         self._stretches: list[Stretch] = []
-        for batch in batches:
+        for batch in combined((), batches, start_offset):
             if batch.first > self.end_offset:
                 self._append(self.end_offset, batch.first - 1, RecordState.AVAILABLE, 0)
-            self._append(batch.first, batch.last, RecordState(batch.state), batch.delivery_count)
+            state = PERSISTED.get(batch.state, RecordState.AVAILABLE)
+            count = min(max(batch.delivery_count, 0), MOST_DELIVERIES)
+            self._append(batch.first, batch.last, state, count)
         self._may_be_free = bool(self._stretches)
         self._wake_at_ms = NO_LOCK_MS
         self._advance()
@@ -390,16 +396,9 @@ class SharePartition:
         return _transition(held)
 
     def to_write(self, batches: Iterable[StateBatch] = ()) -> StateWrite:
-        """What to persist, with the start offset as it will be then."""
-        start, complete = self.start_offset, 0
-        for one in self._stretches:
-            if not one.will_be_final:
-                continue
-            if one.first == start:
-                start = one.last + 1
-            else:
-                complete += one.size
-        return StateWrite(start, complete, tuple(batches))
+        """What to persist: the window as it is, and how many of its records will be finished by that."""
+        complete = sum(one.size for one in self._stretches if one.will_be_final)
+        return StateWrite(self.start_offset, min(complete, MOST_COMPLETE), tuple(batches))
 
     def persisted(self, transition: Transition) -> None:
         for one in transition.stretches:

@@ -51,9 +51,12 @@ class SharePartitionKey(NamedTuple):
 def combined(
     known: Sequence[StateBatch], news: Iterable[StateBatch], start_offset: int
 ) -> tuple[StateBatch, ...]:
-    """What is known after an update: ascending, disjoint, nothing below `start_offset`."""
+    """What is known after an update: ascending, disjoint, nothing below `start_offset`.
+
+    News of no offset at all (`last` before `first`) is none.
+    """
     result = list(known)
-    for new in news:
+    for new in (one for one in news if one.first <= one.last):
         low = bisect_left(result, new.first, key=_last)
         high = bisect_right(result, new.last, key=_first)
         result[low:high] = _overlaid(result[low:high], new)

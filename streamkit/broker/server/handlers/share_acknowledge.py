@@ -113,7 +113,7 @@ def _responses(outcomes: Mapping[Place, Outcome], leaders: Leaders) -> list[Shar
 
 
 def session_key(group_id: str | None, member_id: str | None) -> SessionKey:
-    if not group_id or not member_id:
+    if group_id is None or not member_id:
         raise Refusal(ErrorCode.INVALID_REQUEST, "A share session needs a group id and a member id.")
     return SessionKey(group_id, member_id)
 

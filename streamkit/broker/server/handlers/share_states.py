@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 def _answering(api: StateApi) -> Callable[[Broker, RequestContext, Any], Awaitable[Message]]:
     async def handle(broker: Broker, request: RequestContext, message: Any) -> Message:
-        results = await answer(broker.share_states, api, api.wanted(message))
+        wanted = api.wanted(message) if message.group_id else {}  # as Kafka: nothing is said of no group
+        results = await answer(broker.share_states, api, wanted)
         broker.count_failures(api.key, (one.error_code for one in results.values()))
         return api.response_of(results)  # type: ignore[no-any-return]
 

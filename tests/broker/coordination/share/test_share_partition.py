@@ -105,7 +105,7 @@ def test_one_type_for_each_record_is_kept_apart_only_where_types_differ() -> Non
         StateBatch(4, 5, RecordState.ARCHIVED, 1),
         StateBatch(6, 9, RecordState.AVAILABLE, 1),
     )
-    assert share.to_write(transition.batches).start_offset == 6
+    assert share.to_write(transition.batches)[:2] == (0, 6)
     share.persisted(transition)
     assert held(share) == [(6, 9, RecordState.AVAILABLE, 1)]
 
@@ -227,6 +227,18 @@ def test_what_was_never_answered_before_a_leader_changed_is_free_again() -> None
     assert share.next_fetch_offset() == 2
     assert acquire(share, most=7) == [Acquired(2, 4, 1), Acquired(10, 11, 1), Acquired(12, 13, 3)]
     assert share.end_offset == 14
+
+
+def test_persisted_nonsense_is_read_as_records_to_deliver() -> None:
+    """The API that writes states takes any numbers, as Kafka's does."""
+    batches = [StateBatch(0, 5, 9, 1), StateBatch(7, 6, 2, 1), StateBatch(4, 8, RecordState.ACQUIRED, 3)]
+    share = SharePartition(LIMITS, start_offset=2, batches=batches)
+    assert held(share) == [(2, 3, RecordState.AVAILABLE, 1), (4, 8, RecordState.AVAILABLE, 3)]
+    assert acquire(share, most=2) == [Acquired(2, 3, 2)]
+    share = SharePartition(LIMITS, start_offset=0, batches=[StateBatch(0, 0, 0, 2**15 - 1)])
+    assert acquire(share)[0].delivery_count < 2**15
+    share = SharePartition(LIMITS, start_offset=0, batches=[StateBatch(5, 2**40, 2, 1)])
+    assert share.to_write().complete_count == 2**31 - 1
 
 
 @pytest.mark.parametrize("first, which", [(5, "last"), (10, "first")])

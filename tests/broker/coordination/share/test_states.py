@@ -14,7 +14,7 @@ BATCHES = st.lists(
     st.builds(
         lambda first, size, state, count: StateBatch(first, first + size, state, count),
         FIRST,
-        st.integers(0, 15),
+        st.integers(-2, 15),
         st.sampled_from([RecordState.AVAILABLE, RecordState.ACKNOWLEDGED, RecordState.ARCHIVED]),
         st.integers(0, 3),
     ),
