@@ -258,6 +258,12 @@ class ConfigDecisions:
                 ErrorCode.INVALID_CONFIG,
                 f"Broker-level {MIN_INSYNC_REPLICAS} cannot be altered while ELR is enabled.",
             )
+        if not name and self._image.has_elr and MIN_INSYNC_REPLICAS in before.keys() - after.keys():
+            # What each broker was started with may differ, and so may what leaders wait for.
+            raise Refusal(
+                ErrorCode.INVALID_CONFIG,
+                f"Cluster-level {MIN_INSYNC_REPLICAS} cannot be removed while ELR is enabled.",
+            )
         for key in after:
             if key not in PROPERTY_NAMES:
                 raise Refusal(ErrorCode.INVALID_CONFIG, f"Unknown broker config name: {key}")

@@ -8,13 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import structlog
-
 from streamkit.broker.config import BrokerConfig
+from streamkit.broker.controller.effective_config import broker_config
 from streamkit.broker.controller.image import MetadataChanges, MetadataImage, ResourceType
-from streamkit.errors import UsageError
-
-log = structlog.get_logger(__name__)
 
 
 class DynamicConfig:
@@ -28,13 +24,7 @@ class DynamicConfig:
         self._listeners.append(heed)
 
     def begin(self, image: MetadataImage) -> None:
-        layers = image.broker_layers(self._started.node_id)
-        try:
-            altered = self._started.altered(layers.all_brokers).altered(layers.this_broker)
-        except UsageError as error:
-            # It was judged by the controller's own configuration, which this broker's may contradict.
-            log.error("altered configuration is not heeded", reason=error.message)
-            return
+        altered = broker_config(image, self._started)
         if altered != self.now:
             self.now = altered
             for heed in self._listeners:

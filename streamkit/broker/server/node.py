@@ -240,6 +240,7 @@ class Broker:
             broker_epoch=lambda: self.controller_client.broker_epoch,
         )
         self.throttles.on_change = self.fetchers.throttle_changed
+        self.dynamic.on_change(self.throttles.heed)
         isr_changes = IsrChanges(
             self.channel.ask,
             node_id=self.config.node_id,
@@ -473,7 +474,6 @@ class Broker:
         self.dynamic.begin(image)
         self.fetchers.per_leader = self.dynamic.now.num_replica_fetchers
         self.client_telemetry.begin(image)
-        self.throttles.begin(image)
         await self.partitions.open_all(image)
         self.groups.refresh()
         self.transactions.refresh()
@@ -485,7 +485,7 @@ class Broker:
         if self.dynamic.now.num_replica_fetchers != self.fetchers.per_leader:
             await self.partitions.fetch_over(self.dynamic.now.num_replica_fetchers)
         await self.partitions.apply(image, changes)
-        self.throttles.apply(image, changes)
+        self.throttles.apply(changes)
         self.groups.refresh(
             deleted_topics=[topic.name for topic in changes.deleted],
             changed_topics=[topic.name for topic, _ in changes.new_partitions],

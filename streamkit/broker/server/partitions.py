@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from streamkit.broker.config import BrokerConfig
-from streamkit.broker.controller.effective_config import topic_config
+from streamkit.broker.controller.effective_config import broker_config, topic_config
 from streamkit.broker.controller.image import (
     MetadataChanges,
     MetadataImage,
@@ -284,11 +284,12 @@ class Partitions:
         await self._directory.delete_partitions([actor.log for actor in actors])
 
     def _configure(self, image: MetadataImage, topics: Iterable[str]) -> None:
-        for name in topics:
-            topic = image.topics.get(name)
-            if topic is None:
-                continue
-            config = topic_config(image, self._config, name)
+        known = [image.topics[name] for name in topics if name in image.topics]
+        if not known:
+            return
+        defaults = broker_config(image, self._config).topic_defaults
+        for topic in known:
+            name, config = topic.name, defaults.altered(image.topic_overrides(topic.name))
             for partition in range(len(topic.partitions)):
                 actor = self.get(name, partition)
                 if actor is not None:

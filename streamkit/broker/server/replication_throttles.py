@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from streamkit.broker.config import BrokerConfig
-from streamkit.broker.controller.effective_config import broker_config
-from streamkit.broker.controller.image import MetadataChanges, MetadataImage, ResourceType
+from streamkit.broker.controller.image import MetadataChanges
 from streamkit.broker.replication.throttle import UNBOUNDED, Throttle
 from streamkit.runtime.contracts.clock import Clock
 from streamkit.telemetry.instruments import Registry
@@ -24,18 +23,16 @@ class ReplicationThrottles:
         self.follower = Throttle(clock, windows=windows, window_ms=window_ms)
         self.on_change: Callable[[], None] = _nobody_waits
         """Called after bounds, or what is held to them, may have changed."""
-        self._config = config
+        self.heed(config)
         self._declare_metrics(metrics)
 
-    def begin(self, image: MetadataImage) -> None:
-        config = broker_config(image, self._config)
+    def heed(self, config: BrokerConfig) -> None:
+        """This is the broker's configuration from now on."""
         self.leader.bound = config.leader_replication_throttled_rate
         self.follower.bound = config.follower_replication_throttled_rate
 
-    def apply(self, image: MetadataImage, changes: MetadataChanges) -> None:
-        """Heed altered configurations; those of the topics are in force here already."""
-        if any(resource.type == ResourceType.BROKER for resource in changes.configs):
-            self.begin(image)
+    def apply(self, changes: MetadataChanges) -> None:
+        """Look anew at what waits; altered configurations are in force here already."""
         if changes.configs:
             self.on_change()
 

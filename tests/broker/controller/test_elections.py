@@ -135,6 +135,17 @@ def test_of_a_single_broker_it_cannot_be_altered(cluster: Cluster) -> None:
     assert refused.error_code == ErrorCode.INVALID_CONFIG
 
 
+def test_what_was_set_for_all_brokers_can_be_another_but_not_none(cluster: Cluster) -> None:
+    """KIP-966: what the brokers were started with may differ."""
+    alter(cluster, ALL_BROKERS, ("min.insync.replicas", 0, "1"))
+    refused = alter(cluster, ALL_BROKERS, ("min.insync.replicas", 1, None))
+    assert (refused.error_code, refused.error_message) == (
+        ErrorCode.INVALID_CONFIG,
+        "Cluster-level min.insync.replicas cannot be removed while ELR is enabled.",
+    )
+    assert alter(cluster, ALL_BROKERS, ("min.insync.replicas", 0, "2")).error_code == 0
+
+
 def test_unclean_elections_allowed_take_place_at_once(cluster: Cluster) -> None:
     cluster.fence(1, 2, 3)
     cluster.beat(1)

@@ -69,6 +69,7 @@ class Node(Broker):
             broker_epoch=lambda: epoch,
         )  # fmt: skip
         self.throttles.on_change = self.fetchers.throttle_changed
+        self.dynamic.on_change(self.throttles.heed)
         changes = IsrChanges(
             cluster.alter_partition, node_id=self.config.node_id, broker_epoch=lambda: epoch, spawn=self.spawn
         )
@@ -85,8 +86,9 @@ class Node(Broker):
         changes = MetadataChanges()
         for record in records:
             self.image.replay(record, self.image.offset + 1, changes)
+        self.dynamic.apply(self.image, changes)
         await self.partitions.apply(self.image, changes)
-        self.throttles.apply(self.image, changes)
+        self.throttles.apply(changes)
 
     async def crash(self) -> None:
         """Gone at once: nothing more is flushed, checkpointed or answered."""

@@ -5,6 +5,7 @@ Real clients where they have words for it (kafka-python, librdkafka), our own fr
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +25,12 @@ from streamkit.protocol.messages.alter_replica_log_dirs import (
     AlterReplicaLogDirTopic,
 )
 from streamkit.protocol.messages.api_versions import ApiVersionsRequest
+from streamkit.protocol.messages.consumer_group_heartbeat import (
+    ConsumerGroupHeartbeatRequest,
+    ConsumerGroupHeartbeatResponse,
+)
 from streamkit.protocol.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResource
+from streamkit.protocol.messages.find_coordinator import FindCoordinatorRequest
 from streamkit.protocol.messages.get_telemetry_subscriptions import GetTelemetrySubscriptionsRequest
 from streamkit.protocol.messages.incremental_alter_configs import (
     AlterableConfig,
@@ -41,6 +47,11 @@ from tests.broker.server.wire import Wire, connected, running, topic
 from tests.support.broker_process import BrokerProcess
 
 SET, DELETE = 0, 1
+LOADING = (
+    ErrorCode.COORDINATOR_NOT_AVAILABLE,
+    ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
+    ErrorCode.NOT_COORDINATOR,
+)
 
 
 async def alter(wire: Wire, kind: int, name: str, **values: str | None) -> tuple[int, str | None]:
@@ -109,13 +120,27 @@ async def test_a_broker_alters_nobody_elses_configuration(tmp_path: Path) -> Non
 
 
 async def test_a_groups_configuration_steers_its_members(tmp_path: Path) -> None:
+    """KIP-848: the next heartbeat tells them, and another group of theirs is left alone."""
+
+    async def heartbeat(wire: Wire, group: str, epoch: int) -> ConsumerGroupHeartbeatResponse:
+        first = {"rebalance_timeout_ms": 5000, "subscribed_topic_names": ["t"], "topic_partitions": []}
+        request = ConsumerGroupHeartbeatRequest(
+            group_id=group, member_id="one", member_epoch=epoch, **({} if epoch else first)
+        )
+        while (response := await wire.ask(request)).error_code in LOADING:
+            await asyncio.sleep(0.01)
+        assert response.error_code == 0, response.error_message
+        return response
+
     async with running(tmp_path) as broker, connected(broker) as wire:
+        await topic(broker, "t")
+        await wire.ask(FindCoordinatorRequest(key_type=0, coordinator_keys=["slow"]))
         await alter(wire, ResourceType.GROUP, "slow", consumer_heartbeat_interval_ms="7000")
-        cluster = broker.groups._groups_cluster
-        assert cluster.group_config("slow").consumer_heartbeat_interval_ms == 7000
-        assert cluster.group_config("other").consumer_heartbeat_interval_ms == 5000
+        slow = await heartbeat(wire, "slow", 0)
+        assert slow.heartbeat_interval_ms == 7000
+        assert (await heartbeat(wire, "other", 0)).heartbeat_interval_ms == 5000
         await alter(wire, ResourceType.GROUP, "slow", consumer_heartbeat_interval_ms=None)
-        assert cluster.group_config("slow").consumer_heartbeat_interval_ms == 5000
+        assert (await heartbeat(wire, "slow", slow.member_epoch)).heartbeat_interval_ms == 5000
 
 
 async def test_metrics_are_asked_for_pushed_and_forgotten(tmp_path: Path) -> None:
