@@ -10,6 +10,8 @@ import time
 import pytest
 from confluent_kafka import Consumer, Producer, ShareConsumer, TopicPartition
 
+from streamkit.cli.asking import ask
+from streamkit.client import share_groups
 from tests.support.broker_process import BrokerProcess, environment, streamkit
 from tests.support.command_line import Cli
 
@@ -128,6 +130,11 @@ def test_a_group_its_members_and_its_lag(cli: Cli, name: str, protocol: str, ass
     assert lines[2].split() == [name, "0", "1", "2", "1", "-"]
 
 
+def has_partitions(cli: Cli, name: str) -> bool:
+    found = ask(cli.bootstrap, lambda node: share_groups.described(node, name))
+    return found is not None and any(member.partitions for member in found.members)
+
+
 def test_a_share_group_and_its_members(cli: Cli, name: str) -> None:
     cli.out("topic", "create", name, "-p", "2")
     settings = {"bootstrap.servers": cli.bootstrap, "group.id": name, "client.id": "test-member"}
@@ -135,13 +142,10 @@ def test_a_share_group_and_its_members(cli: Cli, name: str) -> None:
     try:
         member.subscribe([name])
         deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            member.poll(0.2)
-            if {"name": name, "state": "Stable", "type": "Share"} not in cli.json("group", "list"):
-                continue
-            described = cli.json("group", "describe", name)
-            if described["members"][0]["partitions"] == 2:
-                break
+        while not has_partitions(cli, name) and time.monotonic() < deadline:
+            member.poll(0.1)
+        assert {"name": name, "state": "Stable", "type": "Share"} in cli.json("group", "list")
+        described = cli.json("group", "describe", name)
     finally:
         member.close()
     assert (described["state"], described["type"], described["assignor"]) == ("Stable", "Share", "simple")
