@@ -90,7 +90,7 @@ def test_five_brokers_three_of_which_vote(new_cluster: Callable[..., BrokerClust
     cluster.broker_only(4)
     cluster.broker_only(5)
     cluster.start()
-    assert is_healthy(cluster.bootstrap)
+    wait_for(lambda: is_healthy(cluster.bootstrap), "each knows that all are there")
     with under_load(cluster, name) as scene:
         goes_on(scene)
         for step in range(10):

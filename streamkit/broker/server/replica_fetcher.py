@@ -163,17 +163,13 @@ class ReplicaFetcher:
             due = [one for one in alive if one.not_before_s <= now_s]
             throttled_ms = self._shared.throttle.wait_ms()
             ready = [one for one in due if not self._is_held_back(one)] if throttled_ms else due
-            patience_ms = self._shared.config.replica_fetch_wait_max_ms
-            if len(ready) < len(due):
-                patience_ms = min(patience_ms, throttled_ms)
+            held_back_s = throttled_ms / 1000 if len(ready) < len(due) else FOR_EVER_S
             if not ready:
-                times_s = [one.not_before_s - now_s for one in alive if one.not_before_s > now_s]
-                if due:
-                    times_s.append(throttled_ms / 1000)
-                await self._wait(min(times_s, default=FOR_EVER_S))
+                later_s = (one.not_before_s - now_s for one in alive if one.not_before_s > now_s)
+                await self._wait(min(held_back_s, min(later_s, default=FOR_EVER_S)))
                 continue
             try:
-                await self._round(ready, patience_ms)
+                await self._round(ready, held_back_s)
             except PeerError as error:
                 self._end_session()
                 if not self._changed.is_set():
@@ -197,9 +193,10 @@ class ReplicaFetcher:
             and not self._shared.is_in_sync(actor)
         )
 
-    async def _round(self, ready: Sequence[Followed], patience_ms: int) -> None:
+    async def _round(self, ready: Sequence[Followed], held_back_s: float) -> None:
+        """One fetch, which the leader may hold until those that are held back here may be fetched again."""
         link = self._linked()
-        request = self._request(ready, patience_ms)
+        request = self._request(ready, held_back_s)
         self._is_fetching = True
         try:
             response: FetchResponse = await link.call(request, FETCH_VERSION, self._timeout_ms)
@@ -243,7 +240,7 @@ class ReplicaFetcher:
         if self._link is not None and not keep_link:
             self._link.close()
 
-    def _request(self, ready: Sequence[Followed], patience_ms: int) -> FetchRequest:
+    def _request(self, ready: Sequence[Followed], held_back_s: float) -> FetchRequest:
         config = self._shared.config
         if not self._session_id:
             self._end_session(keep_link=True)
@@ -267,7 +264,7 @@ class ReplicaFetcher:
         self._told = keys
         return FetchRequest(
             replica_state=ReplicaState(replica_id=config.node_id, replica_epoch=self._shared.broker_epoch()),
-            max_wait_ms=patience_ms,
+            max_wait_ms=int(min(config.replica_fetch_wait_max_ms, held_back_s * 1000)),
             min_bytes=1,
             max_bytes=config.replica_fetch_response_max_bytes,
             session_id=self._session_id,

@@ -212,13 +212,16 @@ def test_one_on_its_way_in_holds_the_high_watermark() -> None:
     three.append(5)
     three.fetch(2)
     assert three.high_watermark == 10
+    assert three.leader.waits_for(3)
     three.leader.refused()
     three.append(1)
     three.fetch(2)
     assert three.high_watermark == 10, "refused, but caught up a moment ago and fit to join"
+    assert three.leader.waits_for(3)
     three.fit = {1, 2}
     three.fetch(2)
     assert three.high_watermark == 16
+    assert three.leader.waits_for(2) and not three.leader.waits_for(3) and not three.leader.waits_for(9)
 
 
 def test_there_is_one_proposal_at_a_time_and_a_refused_one_is_repeated_later() -> None:
