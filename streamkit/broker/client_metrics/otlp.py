@@ -51,7 +51,10 @@ class Field(NamedTuple):
 
 
 def read_points(data: bytes) -> Iterator[Point | None]:
-    """The points of serialized MetricsData; None for each that is not read. Raises MalformedMessageError."""
+    """The points of serialized MetricsData; None for a metric of a kind that is not read.
+
+    Raises MalformedMessageError.
+    """
     for metric in _metrics(memoryview(data)):
         yield from _points(metric)
 
@@ -71,14 +74,14 @@ def _points(metric: memoryview) -> Iterator[Point | None]:
                 name = _text(field.data)
             case 5, 2:
                 for part in _parts(field.data, 1):
-                    yield _point(part, name, is_counter=False, is_delta=False)
+                    yield from _point(part, name, is_counter=False, is_delta=False)
             case 7, 2:
                 yield from _sum(field.data, name)
             case 9 | 10 | 11, 2:
                 yield None
 
 
-def _sum(data: memoryview, name: str) -> Iterator[Point | None]:
+def _sum(data: memoryview, name: str) -> Iterator[Point]:
     is_delta = is_counter = False
     for field in _fields(data):
         match field.number, field.kind:
@@ -87,11 +90,14 @@ def _sum(data: memoryview, name: str) -> Iterator[Point | None]:
             case 3, 0:
                 is_counter = bool(field.integer)
     for part in _parts(data, 1):
-        yield _point(part, name, is_counter=is_counter, is_delta=is_delta)
+        for point in _point(part, name, is_counter=is_counter, is_delta=is_delta):
+            if math.isfinite(point.value):  # a sum that were not could never be left again
+                yield point
 
 
-def _point(data: memoryview, name: str, *, is_counter: bool, is_delta: bool) -> Point | None:
-    value = math.nan
+def _point(data: memoryview, name: str, *, is_counter: bool, is_delta: bool) -> Iterator[Point]:
+    """At most one: nothing without a name or a number. NaN is a gauge's way to say that it does not know."""
+    value: float | None = None
     attributes: list[tuple[str, str]] = []
     for field in _fields(data):
         match field.number, field.kind:
@@ -101,15 +107,14 @@ def _point(data: memoryview, name: str, *, is_counter: bool, is_delta: bool) -> 
                 (value,) = INTEGER.unpack(field.data)
             case 7, 2 if len(attributes) < MAX_ATTRIBUTES:
                 attributes.append(_attribute(field.data))
-    if not name or not math.isfinite(value):
-        return None
-    return Point(
-        name=name,
-        value=float(value),
-        attributes=tuple(sorted(attributes)),
-        is_counter=is_counter,
-        is_delta=is_delta,
-    )
+    if name and value is not None:
+        yield Point(
+            name=name,
+            value=float(value),
+            attributes=tuple(sorted(attributes)),
+            is_counter=is_counter,
+            is_delta=is_delta,
+        )
 
 
 def _attribute(data: memoryview) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import pytest
@@ -48,8 +49,13 @@ def test_attributes_of_each_type() -> None:
 
 def test_what_is_not_read_is_counted() -> None:
     histogram = part(1, "h") + part(9, b"")
-    nameless, no_number = gauge("", point(1)), gauge("n", fixed(4, float("nan")))
-    assert list(read_points(metrics_data(histogram, nameless, no_number))) == [None, None, None]
+    assert list(read_points(metrics_data(histogram, gauge("", point(1)), gauge("n", b"")))) == [None]
+
+
+def test_a_gauge_may_not_know_and_a_sum_has_to() -> None:
+    unknown = point(float("nan"))
+    (found,) = read_points(metrics_data(gauge("g", unknown), total("s", unknown)))
+    assert found is not None and found.name == "g" and math.isnan(found.value)
 
 
 def test_fields_of_a_later_version_are_passed_over() -> None:
