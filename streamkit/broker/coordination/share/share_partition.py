@@ -40,6 +40,7 @@ from streamkit.protocol.error_codes import ErrorCode
 
 NOBODY = ""
 NO_LOCK_MS = 2**62
+FINAL = tuple(one for one in RecordState if one.is_final)
 LEAST_SUSPECT_DELIVERIES = 2
 MOST_COMPLETE = 2**31 - 1
 MOST_DELIVERIES = 1000
@@ -132,10 +133,6 @@ class Stretch(msgspec.Struct, gc=False):
     @property
     def is_free(self) -> bool:
         return self.state is RecordState.AVAILABLE
-
-    @property
-    def will_be_final(self) -> bool:
-        return (self.state if self.target is None else self.target).is_final
 
     def become(self, state: RecordState, delivery_count: int) -> None:
         """Acquired no longer."""
@@ -232,7 +229,7 @@ class SharePartition:
         left = self._acquire_known(wish, fetched, range(fetch_offset, known_end), now_ms, acquired)
         if left > 0:
             self._acquire_new(wish, left, fetched, now_ms, acquired)
-        self._tidy()
+        self._tidy(fetch_offset, self.end_offset)
         return acquired
 
     def _acquire_known(
@@ -397,7 +394,11 @@ class SharePartition:
 
     def to_write(self, batches: Iterable[StateBatch] = ()) -> StateWrite:
         """What to persist: the window as it is, and how many of its records will be finished by that."""
-        complete = sum(one.size for one in self._stretches if one.will_be_final)
+        complete = sum(
+            one.last - one.first + 1
+            for one in self._stretches
+            if (one.state if one.target is None else one.target) in FINAL
+        )
         return StateWrite(self.start_offset, min(complete, MOST_COMPLETE), tuple(batches))
 
     def persisted(self, transition: Transition) -> None:
@@ -405,7 +406,7 @@ class SharePartition:
             assert one.target is not None, "a stretch has its target until that is persisted, or fails"
             one.become(one.target, one.target_count)
             self._may_be_free |= one.is_free
-        self._tidy()
+        self._tidy_after(transition)
 
     def failed(self, transition: Transition) -> None:
         """Nothing of it has happened, except that time went by."""
@@ -413,7 +414,7 @@ class SharePartition:
             one.target = None
             if one.lock_lost:
                 self._free(one)
-        self._tidy()
+        self._tidy_after(transition)
 
     # ── time, and the log ──────────────────────────────────────────────────────────────────────────────
 
@@ -431,7 +432,7 @@ class SharePartition:
             else:
                 self._free(one)
                 batches.append(StateBatch(one.first, one.last, one.state, one.delivery_count))
-        self._tidy()
+        self._tidy(self.start_offset, self.end_offset)
         return batches
 
     def _free(self, stretch: Stretch) -> None:
@@ -475,16 +476,22 @@ class SharePartition:
         self._stretches[index : index + 1] = cut
         return cut[1 if whole.first < first else 0]
 
-    def _tidy(self) -> None:
-        """Let grow together what is alike."""
+    def _tidy(self, first: int, last: int) -> None:
+        """Let grow together what is alike, between these offsets and beside them."""
+        begin, end = max(self._index(first) - 1, 0), self._index(last) + 2
         kept: list[Stretch] = []
-        for one in self._stretches:
+        for one in self._stretches[begin:end]:
             if kept and kept[-1].goes_with(one):
                 kept[-1].last = one.last
             else:
                 kept.append(one)
-        self._stretches = kept
+        self._stretches[begin:end] = kept
         self._advance()
+
+    def _tidy_after(self, transition: Transition) -> None:
+        if transition.stretches:
+            first = min(one.first for one in transition.stretches)
+            self._tidy(first, max(one.last for one in transition.stretches))
 
     def _advance(self) -> None:
         """Forget what is over at the beginning."""
