@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: .venv demo test slices lint compat compat-all compat-java compat-engines differential chaos sim sim-proof bench clean
+.PHONY: .venv demo test slices lint compat compat-all compat-java compat-engines differential chaos sim sim-proof bench bench-nexmark clean
 
 $(STAMP): pyproject.toml requirements.lock
 	rm -rf .venv
@@ -77,6 +77,10 @@ sim-proof: .venv
 
 bench: .venv
 	$(BIN)/python -m tests.benchmarks
+
+# Nexmark's queries on a million events, each checked against SQL; about ten minutes.
+bench-nexmark: .venv
+	$(BIN)/python -m tests.benchmarks.nexmark
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

@@ -144,7 +144,7 @@ class Stream(Generic[K, V]):
         if any(other._app is not self._app for other in others):
             raise UsageError("merge() of streams that belong to different apps")
         parents = (self.node, *(other.node for other in others))
-        if len({node.key_serde for node in parents}) > 1:
+        if len({node.key_serde.name for node in parents}) > 1:
             raise UsageError(
                 f"merge() of streams with different keys: {', '.join(node.name for node in parents)}",
                 hint="declare the same key= for their topics, or group_by before the merge",

@@ -50,3 +50,15 @@ def test_a_worker_refuses_what_the_cluster_has(broker: BrokerProcess, name: str,
     with WorkerProcess("job.py", broker.bootstrap, "-w", "2", cwd=tmp_path) as workers:
         workers.said(f"{name}-a (4 partitions), {name}-b (3 partitions)")
         assert workers.wait() == 2
+
+
+def test_streams_with_equal_keys_can_be_merged_wherever_the_keys_come_from() -> None:
+    app = sk.App("merged")
+    left = app.stream(app.topic("left", value=int)).group_by(lambda n: n % 2, key=int)
+    right = app.stream(app.topic("right", value=int)).group_by(lambda n: n % 2, key=int)
+    left.merge(right).window(sk.tumbling("1m")).aggregate(n=sk.Count()).to("out")
+    with app.test() as t:
+        t.send("left", 2, ts=0)
+        t.send("right", 4, ts=1)
+        t.advance_to(120)
+        assert [window["n"] for window in t.read("out")] == [2]
