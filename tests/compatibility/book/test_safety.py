@@ -86,14 +86,14 @@ class Transactions:
         return True
 
 
-@needs("transactions")
+@needs("transactions", "succession")
 def test_transactions_are_committed_once_though_a_leader_dies(
     place: Stage, kind: type[Client], ensemble: Ensemble, name: str
 ) -> None:
     play_transactions(place, kind, ensemble, name, lambda: place.leader_dies(name))
 
 
-@needs("transactions")
+@needs("transactions", "succession")
 def test_transactions_are_committed_once_though_their_coordinator_dies(
     place: Stage, kind: type[Client], ensemble: Ensemble, name: str
 ) -> None:

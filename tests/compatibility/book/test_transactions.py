@@ -73,7 +73,7 @@ def test_a_transaction_spans_topics(client: Client, judge: Confluent, line: str,
     until(lambda: content(judge, other) == [b"two"], "two is read")
 
 
-@needs("open transactions")
+@needs("open transactions", "succession")
 def test_a_zombie_is_fenced_by_its_successor(client: Client, judge: Confluent, line: str) -> None:
     with writing(client, transactional_id=line) as zombie:
         zombie.begin()

@@ -95,6 +95,7 @@ def test_the_timestamp_may_be_chosen(client: Client, line: str) -> None:
     assert [row.timestamp_ms - TIME_MS for row in read_all(client, line, 3)] == [5, 3, 9]
 
 
+@needs("broker's time")
 def test_a_topic_may_take_the_brokers_time(client: Client, judge: Confluent, name: str) -> None:
     judge.create_topic(name, 1, settings={"message.timestamp.type": "LogAppendTime"})
     before = int(time.time() * 1000)

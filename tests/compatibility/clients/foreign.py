@@ -50,4 +50,23 @@ class Sarama(Driver):
     toolchain = toolchains.go("sarama")
 
 
-FOREIGN: tuple[type[Driver], ...] = (Java, KafkaJs, FranzGo, Sarama)
+class Platformatic(Driver):
+    """@platformatic/kafka, for Node: of all clients it insists on the newest versions."""
+
+    name: ClassVar[str] = "platformatic"
+    lacks: ClassVar[Mapping[str, str]] = {
+        "places": "@platformatic/kafka tells the first offset of each partition alone",
+        "seek": "a stream of @platformatic/kafka is told where to begin, once",
+        "pause": "a stream of @platformatic/kafka is paused whole",
+        "cooperative": "@platformatic/kafka 1 has eager assignors alone",
+        "broker's time": "@platformatic/kafka does not look at the batch's timestamp type",
+        "isolation": "@platformatic/kafka 1 leaves out one aborted transaction of a producer in each fetch",
+        "succession": "@platformatic/kafka says that it is producer 0, which fences it, on Kafka as here",
+        "zstd": "@platformatic/kafka takes zstd from Node itself, which has it from 22.15 on",
+        "transaction timeout": "@platformatic/kafka has no setting for it",
+        "transaction offsets": "@platformatic/kafka commits in a transaction what its own consumer read",
+    }
+    toolchain = toolchains.node("platformatic")
+
+
+FOREIGN: tuple[type[Driver], ...] = (Java, KafkaJs, FranzGo, Sarama, Platformatic)
