@@ -74,7 +74,9 @@ class DeleteStates(NamedTuple):
 
 
 class Failure(NamedTuple):
-    code: ErrorCode
+    """As the share coordinator put it, be it in the codes of a later version."""
+
+    code: int
     message: str | None
 
 
@@ -150,7 +152,7 @@ def _failures(
     response: InitializeShareGroupStateResponse | DeleteShareGroupStateResponse,
 ) -> dict[Partition, Failure]:
     return {
-        Partition(topic.topic_id, one.partition): Failure(ErrorCode(one.error_code), one.error_message)  # type: ignore[call-arg]  # looked up by value
+        Partition(topic.topic_id, one.partition): Failure(one.error_code, one.error_message)
         for topic in response.results
         for one in topic.partitions
         if one.error_code != ErrorCode.NONE
@@ -289,7 +291,7 @@ def _group_states_deleted(
     decision: Decision,
 ) -> None:
     """The group goes if nothing failed and nobody joined it meanwhile."""
-    code = ErrorCode.NONE
+    code: int = ErrorCode.NONE
     token, group_id = command.deletion.token, command.request.group_id
     if group is None:
         code = ErrorCode.GROUP_ID_NOT_FOUND
