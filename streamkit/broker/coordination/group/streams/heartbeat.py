@@ -43,7 +43,7 @@ from streamkit.broker.coordination.group.streams.records import (
 )
 from streamkit.broker.coordination.group.streams.target import assign, assignment_configs, put_off
 from streamkit.broker.coordination.group.streams.tasks import Task, Tasks, task_ids, tasks_of
-from streamkit.broker.coordination.group.streams.topology import Topology, said
+from streamkit.broker.coordination.group.streams.topology import Topology, check_whole, said
 from streamkit.broker.coordination.group.streams.topology import check as check_topology
 from streamkit.broker.coordination.group.vocabulary import Caller, RebalanceCompleted, RebalanceReason
 from streamkit.broker.coordination.shard import Decision, Refusal, Token
@@ -240,6 +240,7 @@ def _learn(
     known = draft.group.topology
     value = said(topology)
     if known is None:
+        check_whole(value)
         draft.write(TopologyChange(draft.group.group_id, value))
         draft.group.soft.topics_changed = True
     elif known.epoch <= value.epoch and not known.is_the_same_as(Topology(value)):

@@ -69,30 +69,31 @@ def copartition_groups(subtopology: Subtopology) -> Iterator[frozenset[str]]:
 
 
 def check(topology: SaidTopology) -> None:
-    """Refuse what no group could run."""
-    seen: set[str] = set()
+    """Refuse what no member may say."""
     for one in topology.subtopologies:
         if one.source_topic_regex:
             raise Refusal(
                 ErrorCode.INVALID_REQUEST, "Regular expressions for source topics are not supported yet."
             )
+        for changelog in one.state_changelog_topics:
+            if changelog.partitions != 0:
+                raise _invalid(
+                    f"Changelog topic {changelog.name} must have an undefined partition count, "
+                    f"but it is set to {changelog.partitions}."
+                )
+
+
+def check_whole(topology: TopologyValue) -> None:
+    """Refuse to begin with a topology that no group could run."""
+    seen: set[str] = set()
+    for one in topology.subtopologies:
         if one.subtopology_id in seen:
             raise _invalid(f"Subtopology {one.subtopology_id} is there twice.")
         seen.add(one.subtopology_id)
-        _check_subtopology(one)
-
-
-def _check_subtopology(one: Subtopology) -> None:
-    if not any(read_topics(one)):
-        raise _invalid(f"No source topics found for subtopology {one.subtopology_id}.")
-    for changelog in one.state_changelog_topics:
-        if changelog.partitions != 0:
-            raise _invalid(
-                f"Changelog topic {changelog.name} must have an undefined partition count, "
-                f"but it is set to {changelog.partitions}."
-            )
-    for group in one.copartition_groups:
-        _check_copartition_group(one, group)
+        if not any(read_topics(one)):
+            raise _invalid(f"No source topics found for subtopology {one.subtopology_id}.")
+        for group in one.copartition_groups:
+            _check_copartition_group(one, group)
 
 
 def _check_copartition_group(one: Subtopology, group: CopartitionGroup) -> None:

@@ -11,7 +11,7 @@ from streamkit.broker.coordination.group.streams.internal_topics import (
     StatusCode,
     configure,
 )
-from streamkit.broker.coordination.group.streams.topology import Topology, check, said
+from streamkit.broker.coordination.group.streams.topology import Topology, check, check_whole, said
 from streamkit.broker.coordination.shard import Refusal
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages import streams_group_heartbeat as messages
@@ -36,6 +36,11 @@ def configured(subtopologies: list[Subtopology], **existing: int) -> ConfiguredT
     for name, partitions in existing.items():
         cluster.make(name, partitions)
     return configure(Topology(said(topology)), cluster)
+
+
+def check_both(topology: messages.Topology) -> None:
+    check(topology)
+    check_whole(said(topology))
 
 
 def partitions(found: ConfiguredTopology) -> dict[str, int]:
@@ -201,11 +206,11 @@ class TestCopartitionGroups:
 def test_a_topology_that_nobody_could_run_is_refused(change: dict[str, object], code: ErrorCode) -> None:
     one = Subtopology(**{"subtopology_id": "0", "source_topics": ["a"], **change})  # type: ignore[arg-type]
     with pytest.raises(Refusal) as refused:
-        check(messages.Topology(subtopologies=[one]))
+        check_both(messages.Topology(subtopologies=[one]))
     assert refused.value.code == code
 
 
 def test_a_subtopology_is_there_once() -> None:
     one = Subtopology(subtopology_id="0", source_topics=["a"])
     with pytest.raises(Refusal, match="twice"):
-        check(messages.Topology(subtopologies=[one, one]))
+        check_both(messages.Topology(subtopologies=[one, one]))
