@@ -19,12 +19,13 @@ from collections.abc import Coroutine, Sequence
 from random import Random
 from typing import Any
 
-from streamkit.runtime.contracts.disk import Buffer, DiskFile
+from streamkit.runtime.contracts.disk import Buffer, DiskFile, Volume
 from streamkit.simulation.loop import VirtualLoop
 from streamkit.simulation.owner import Owner
 from streamkit.simulation.trace import Trace
 
 SECTOR_BYTES = 512
+VOLUME_BYTES = 1 << 40
 TEMPORARY_SUFFIX = ".tmp"
 
 
@@ -384,6 +385,10 @@ class SimulatedDisk:
 
     async def flush(self, files: Sequence[DiskFile], directories: Sequence[str]) -> None:
         await self._to_the_end(self._flush(files, directories))
+
+    def volume(self, path: str) -> Volume:
+        """Nothing ever fills it."""
+        return Volume(VOLUME_BYTES, VOLUME_BYTES)
 
     async def flush_file_system(self, path: str) -> None:
         await self._to_the_end(self._settle(self._image.nodes()))

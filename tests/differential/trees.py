@@ -81,6 +81,8 @@ RULES: Final[dict[str, Any]] = {
     "assignment_epoch": not_negative,
     "Member.member_epoch": not_negative,
     "ConsumerGroupHeartbeatResponse.member_epoch": not_negative,
+    "ShareGroupHeartbeatResponse.member_epoch": not_negative,
+    "StreamsGroupHeartbeatResponse.member_epoch": not_negative,
     "log_append_time_ms": positive,
     "ProducerState.last_timestamp": positive,
     "transaction_start_time_ms": positive,
@@ -93,7 +95,7 @@ RULES: Final[dict[str, Any]] = {
     "total_bytes": positive,
     "usable_bytes": positive,
     "partition_size": not_negative,
-    "subscription_id": not_negative,
+    "subscription_id": any_value,
 }
 
 UNORDERED: Final[dict[str, tuple[str, ...]]] = {
@@ -104,7 +106,7 @@ UNORDERED: Final[dict[str, tuple[str, ...]]] = {
     "ListGroupsResponse.groups": ("group_id",),
     "ListTransactionsResponse.transaction_states": ("transactional_id",),
     "ListTransactionsResponse.unknown_state_filters": (),
-    "ListConfigResourcesResponse.config_resources": ("resource_type", "resource_name"),
+    "ListConfigResourcesResponse.config_resources": ("resource_name", "resource_type"),
     "ApiVersionsResponse.api_keys": ("api_key",),
     "ApiVersionsResponse.supported_features": ("name",),
     "ApiVersionsResponse.finalized_features": ("name",),
@@ -191,7 +193,7 @@ def _list(path: str, values: list[Any], version: int, labels: Labels) -> Tree:
     if by is None:
         return [_element(item, version, labels) for item in values]
     named: dict[str, Tree] = {}
-    for item in sorted(values, key=lambda one: repr(_name_of(one, by, labels))):
+    for item in sorted(values, key=lambda one: _sort_key(one, by, labels)):
         name = base = str(_name_of(item, by, labels))
         copies = 1
         while name in named:
@@ -203,6 +205,12 @@ def _list(path: str, values: list[Any], version: int, labels: Labels) -> Tree:
 
 def _element(item: Any, version: int, labels: Labels) -> Tree:
     return _message(item, version, labels) if isinstance(item, Message) else item
+
+
+def _sort_key(item: Any, by: tuple[str, ...], labels: Labels) -> list[str]:
+    """The name, and for those of one name what else there is, but for ids."""
+    others = [getattr(item, name, None) for name in by if _rule(type(item), name) is not LABELLED]
+    return [repr(_name_of(item, by, labels)), *map(repr, others)]
 
 
 def _name_of(item: Any, by: tuple[str, ...], labels: Labels) -> Any:

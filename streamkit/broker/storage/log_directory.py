@@ -54,7 +54,7 @@ from streamkit.broker.storage.partition_log import METADATA_FILE, PartitionLog
 from streamkit.broker.storage.readable_log import LogShelf
 from streamkit.broker.topic_config import TopicConfig
 from streamkit.runtime.contracts.clock import Clock
-from streamkit.runtime.contracts.disk import Disk, DiskLock
+from streamkit.runtime.contracts.disk import Disk, DiskLock, Volume
 from streamkit.runtime.contracts.rng import Rng
 from streamkit.runtime.contracts.spawn import Spawn
 
@@ -107,6 +107,14 @@ class LogDirectory:
             indexes=IndexCache(LOADED_INDEXES), producer_id_expiration_ms=producer_id_expiration_ms,
             remove_later=self._remove_later, checkpoint=self.checkpoint,
         )  # fmt: skip
+
+    @property
+    def volume(self) -> Volume:
+        """What the directory stands on; -1 where the system does not say."""
+        try:
+            return self._disk.volume(self.path)
+        except OSError:
+            return Volume(-1, -1)
 
     @classmethod
     async def open(

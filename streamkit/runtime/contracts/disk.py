@@ -9,9 +9,16 @@ are `OSError`, as the system gives them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 Buffer = bytes | bytearray | memoryview
+
+
+class Volume(NamedTuple):
+    """What holds a directory: its size, and what is free for us, in bytes."""
+
+    total: int
+    usable: int
 
 
 class DiskFile(Protocol):
@@ -69,6 +76,10 @@ class Disk(Protocol):
 
     def move(self, source: str, target: str) -> None:
         """Rename a file inside one directory, at once and not durably; one that is gone already is fine."""
+        ...
+
+    def volume(self, path: str) -> Volume:
+        """Of the file system that holds `path`."""
         ...
 
     def lock(self, path: str) -> DiskLock:

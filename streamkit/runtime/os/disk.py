@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from streamkit.runtime.contracts.disk import Buffer, DiskFile
+from streamkit.runtime.contracts.disk import Buffer, DiskFile, Volume
 
 T = TypeVar("T")
 
@@ -168,6 +168,10 @@ class OsDisk:
 
     async def flush(self, files: Sequence[DiskFile], directories: Sequence[str]) -> None:
         await self._in_thread(_flush, files, directories)
+
+    def volume(self, path: str) -> Volume:
+        found = os.statvfs(path)
+        return Volume(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
 
     async def flush_file_system(self, path: str) -> None:
         await self._in_thread(_flush_file_system, path)

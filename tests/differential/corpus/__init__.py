@@ -16,12 +16,13 @@ from tests.differential.corpus import (
     share_groups,
     share_state,
     streams_groups,
+    telemetry,
     topics,
     transactions,
 )
 
 __all__ = [
     "cluster_admin", "configs", "consumer_groups", "fetch", "group_offsets", "groups", "metadata",
-    "negotiation", "offsets", "produce", "share_groups", "share_state", "streams_groups", "topics",
-    "transactions",
+    "negotiation", "offsets", "produce", "share_groups", "share_state", "streams_groups", "telemetry",
+    "topics", "transactions",
 ]  # fmt: skip

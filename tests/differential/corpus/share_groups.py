@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from streamkit.protocol.api import ApiKey
@@ -30,6 +31,7 @@ MEMBER, OTHER = "AAAAAAAAAAAAAAAAAAAAAA", "BBBBBBBBBBBBBBBBBBBBBB"
 JOIN, LEAVE = 0, -1
 OPEN, CLOSE = 0, -1
 ACCEPT, RELEASE, REJECT, RENEW = 1, 2, 3, 4
+ACQUIRED_S = 20
 UNKNOWN_ID = b"\7" * 16
 
 
@@ -144,6 +146,17 @@ def acknowledge(
     return share_acknowledge.ShareAcknowledgeRequest(**{**settings, **fields})
 
 
+async def acquired(client: Client, group: str, topic: Topic) -> int:
+    """The epoch that a member's session has reached when it has been given records."""
+    epoch = OPEN
+    async with asyncio.timeout(ACQUIRED_S):
+        while True:
+            answer = await client.quietly(fetch(group, topic, epoch, max_wait_ms=1000))
+            epoch += 1
+            if any(one.acquired_records for response in answer.responses for one in response.partitions):
+                return epoch
+
+
 @scenario(ApiKey.SHARE_FETCH, "1-2")
 async def records_are_shared(client: Client) -> None:
     topic = await client.topic()
@@ -173,18 +186,18 @@ async def records_are_not_shared(client: Client) -> None:
 async def records_are_acknowledged(client: Client) -> None:
     topic = await client.topic()
     group = await sharing(client, topic, 6)
-    await client.setup(fetch(group, topic, OPEN, max_wait_ms=5000))
-    await client.valid(acknowledge(group, topic, 1, (0, 1, ACCEPT)))
-    await client.valid(acknowledge(group, topic, 2, (2, 2, RELEASE), (3, 3, REJECT)))
-    await client.wrong(acknowledge(group, topic, 3, (0, 0, ACCEPT)))
-    await client.wrong(acknowledge(group, topic, 4, (90, 99, ACCEPT)))
-    await client.wrong(acknowledge(group, topic, 5, (5, 4, ACCEPT)))
-    await client.wrong(acknowledge(group, topic, 6, (4, 4, 9)))
-    await client.wrong(acknowledge(group, topic, 7, (4, 4, RENEW)))
-    await client.valid(acknowledge(group, topic, 8, (4, 5, ACCEPT)))
-    await client.boundary(acknowledge(group, None, 9))
+    first = await acquired(client, group, topic)
+    await client.valid(acknowledge(group, topic, first, (0, 1, ACCEPT)))
+    await client.valid(acknowledge(group, topic, first + 1, (2, 2, RELEASE), (3, 3, REJECT)))
+    await client.wrong(acknowledge(group, topic, first + 2, (0, 0, ACCEPT)))
+    await client.wrong(acknowledge(group, topic, first + 3, (90, 99, ACCEPT)))
+    await client.wrong(acknowledge(group, topic, first + 4, (5, 4, ACCEPT)))
+    await client.wrong(acknowledge(group, topic, first + 5, (4, 4, 9)))
+    await client.wrong(acknowledge(group, topic, first + 6, (4, 4, RENEW)))
+    await client.valid(acknowledge(group, topic, first + 7, (4, 5, ACCEPT)))
+    await client.boundary(acknowledge(group, None, first + 8))
     await client.valid(acknowledge(group, None, CLOSE))
-    await client.wrong(acknowledge(group, topic, 10, (4, 5, ACCEPT)))
+    await client.wrong(acknowledge(group, topic, first + 9, (4, 5, ACCEPT)))
 
 
 @scenario(ApiKey.SHARE_ACKNOWLEDGE, "1-2")
@@ -192,7 +205,7 @@ async def acknowledgements_of_nobody(client: Client) -> None:
     topic = await client.topic()
     group = await sharing(client, topic)
     await client.wrong(acknowledge(group, topic, OPEN, (0, 0, ACCEPT)))
-    await client.wrong(acknowledge("", topic, 1, (0, 0, ACCEPT)))
+    await client.wrong(acknowledge("", topic, 1, (0, 0, ACCEPT), member_id=OTHER))
     await client.wrong(acknowledge(None, topic, 1, (0, 0, ACCEPT)))
     await client.wrong(acknowledge(group, topic, 1, (0, 0, ACCEPT), member_id=""))
     await client.wrong(acknowledge(group, topic, 1, (0, 0, ACCEPT), member_id=OTHER))
@@ -214,8 +227,8 @@ async def offsets_of_share_groups(client: Client) -> None:
     group = await sharing(client, topic, 4)
     await client.valid(offsets_of(group, topic.name))
     await client.valid(offsets_of(group, everything=True))
-    await client.setup(fetch(group, topic, OPEN, max_wait_ms=5000))
-    await client.setup(acknowledge(group, topic, 1, (0, 1, ACCEPT)))
+    epoch = await acquired(client, group, topic)
+    await client.setup(acknowledge(group, topic, epoch, (0, 1, ACCEPT)))
     await client.valid(offsets_of(group, topic.name))
     await client.boundary(offsets_of(group))
     await client.boundary(DescribeShareGroupOffsetsRequest())

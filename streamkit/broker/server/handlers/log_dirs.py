@@ -42,7 +42,10 @@ def describe_log_dirs(
         if wanted is None or (log.topic, log.partition) in wanted:
             topics.setdefault(log.topic, []).append(_described(actor))
     error = ErrorCode.KAFKA_STORAGE_ERROR if broker.directory.failure else ErrorCode.NONE
+    volume = broker.directory.volume
     directory = DescribeLogDirsResult(
+        total_bytes=volume.total,
+        usable_bytes=volume.usable,
         error_code=error,
         log_dir=broker.directory.path,
         topics=[DescribeLogDirsTopic(name=name, partitions=some) for name, some in topics.items()],

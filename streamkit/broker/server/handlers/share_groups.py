@@ -77,7 +77,9 @@ async def heartbeat(
             lambda shard, token, decision: shard.shares.heartbeat(message, caller, token, decision),
         )
     except Refusal as refusal:
-        return ShareGroupHeartbeatResponse(error_code=refusal.code, error_message=refusal.message)
+        return ShareGroupHeartbeatResponse(
+            error_code=refusal.code, error_message=refusal.message or refusal.code.name
+        )
 
 
 async def describe(
@@ -102,7 +104,9 @@ async def _describe(broker: Broker, group_id: str) -> DescribedGroup:
             lambda shard, token, decision: shard.shares.describe(group_id, token, decision),
         )
     except Refusal as refusal:
-        return DescribedGroup(group_id=group_id, error_code=refusal.code, error_message=refusal.message)
+        return DescribedGroup(
+            group_id=group_id, error_code=refusal.code, error_message=refusal.message or refusal.code.name
+        )
 
 
 def _check_enabled(broker: Broker) -> None:
@@ -167,7 +171,9 @@ async def _group_offsets(
         )
     except Refusal as refusal:
         return DescribeShareGroupOffsetsResponseGroup(
-            group_id=wanted.group_id, error_code=refusal.code, error_message=refusal.message
+            group_id=wanted.group_id,
+            error_code=refusal.code,
+            error_message=refusal.message or refusal.code.name,
         )
     begins = await _begins(broker, group)
     ends = await partition_ends(broker, [place for place, one in begins.items() if _is_counted(one)])

@@ -102,7 +102,10 @@ def _check_copartition_group(one: Subtopology, group: CopartitionGroup) -> None:
         (group.repartition_source_topics, len(one.repartition_source_topics)),
     ):
         if not _are_within(indexes, topics):
-            raise _invalid(f"A copartition group of subtopology {one.subtopology_id} names no topic of it.")
+            raise Refusal(
+                ErrorCode.INVALID_REQUEST,
+                f"A copartition group of subtopology {one.subtopology_id} names no topic of it.",
+            )
 
 
 def _are_within(indexes: Iterable[int], count: int) -> bool:

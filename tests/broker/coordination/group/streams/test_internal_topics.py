@@ -195,11 +195,11 @@ class TestCopartitionGroups:
         ({"source_topic_regex": ["a.*"]}, ErrorCode.INVALID_REQUEST),
         ({"source_topics": []}, ErrorCode.STREAMS_INVALID_TOPOLOGY),
         ({"state_changelog_topics": infos("c", partitions=1)}, ErrorCode.STREAMS_INVALID_TOPOLOGY),
-        ({"copartition_groups": [CopartitionGroup(source_topics=[1])]}, ErrorCode.STREAMS_INVALID_TOPOLOGY),
-        ({"copartition_groups": [CopartitionGroup(source_topics=[-1])]}, ErrorCode.STREAMS_INVALID_TOPOLOGY),
+        ({"copartition_groups": [CopartitionGroup(source_topics=[1])]}, ErrorCode.INVALID_REQUEST),
+        ({"copartition_groups": [CopartitionGroup(source_topics=[-1])]}, ErrorCode.INVALID_REQUEST),
         (
             {"copartition_groups": [CopartitionGroup(repartition_source_topics=[0])]},
-            ErrorCode.STREAMS_INVALID_TOPOLOGY,
+            ErrorCode.INVALID_REQUEST,
         ),
     ],
 )
