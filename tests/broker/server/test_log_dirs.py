@@ -19,6 +19,8 @@ async def test_replicas_and_their_sizes(tmp_path: Path, version: int) -> None:
         await wire.produce(records, topic="a", partition=1)
         (everything,) = (await wire.ask(DescribeLogDirsRequest(topics=None), version)).results
         assert (everything.error_code, everything.log_dir) == (0, str(tmp_path))
+        if version >= 4:
+            assert everything.total_bytes >= everything.usable_bytes > 0
         sizes = {
             (one.name, p.partition_index): (p.partition_size, p.offset_lag, p.is_future_key)
             for one in everything.topics
