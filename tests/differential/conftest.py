@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,7 +39,9 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judge]:
     try:
         kafka.start()
         ours.start()
-        yield Judge(kafka.port, ours.port, KnownDifferences.read())
+        both = Judge(kafka.port, ours.port, KnownDifferences.read())
+        asyncio.run(both.warm_up())
+        yield both
     finally:
         ours.stop()
         kafka.stop()

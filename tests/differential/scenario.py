@@ -187,11 +187,17 @@ class Client:
         return exchange.outcome
 
     async def until_ready(self, message: Message, error: Callable[[Any], int]) -> Any:
-        """Ask quietly until the error that `error` finds in the answer is none that passes by itself."""
+        """Ask until the error that `error` finds in the answer is none that passes by itself.
+
+        The last exchange is in the transcript, for the ids in it; how many there were before it is chance.
+        """
         async with asyncio.timeout(READY_S):
             while True:
-                answer = await self.quietly(message)
+                exchange = self._exchange(Kind.SETUP, message, None)
+                await self._carry_out(exchange, ANSWER_S)
+                answer = exchange.outcome
                 if isinstance(answer, Message) and error(answer) not in NOT_YET:
+                    self.transcript.append(exchange)
                     return answer
                 await asyncio.sleep(RETRY_S)
 
