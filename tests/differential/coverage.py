@@ -6,17 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from streamkit.protocol.api import ApiKey
 from tests.differential.judge import Counts, Judge
-from tests.differential.scenario import Kind
+from tests.differential.scenario import NEVER_VALID, Kind
 
 LEAST = 3
-NEVER_VALID: Mapping[ApiKey, str] = {
-    ApiKey.GET_TELEMETRY_SUBSCRIPTIONS: "Kafka serves it only with a plugin",
-    ApiKey.PUSH_TELEMETRY: "Kafka serves it only with a plugin",
-    ApiKey.UNREGISTER_BROKER: "a cluster of one node has no broker to spare",
-    ApiKey.ADD_RAFT_VOTER: "there is no second controller to add",
-    ApiKey.REMOVE_RAFT_VOTER: "the only voter cannot go",
-}
-"""APIs of which no request can succeed here, and why."""
 
 
 def gaps(counts: Counts, advertised: Mapping[ApiKey, range]) -> Iterator[str]:

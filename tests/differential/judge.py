@@ -15,7 +15,7 @@ from streamkit.protocol.messages.api_versions import ApiVersionsRequest, ApiVers
 from streamkit.protocol.messages.init_producer_id import InitProducerIdRequest
 from tests.differential import corpus  # noqa: F401  (enters every scenario)
 from tests.differential.known_differences import KnownDifferences
-from tests.differential.scenario import SCENARIOS, Client, Exchange, Kind, Scenario
+from tests.differential.scenario import NEVER_VALID, SCENARIOS, Client, Exchange, Kind, Scenario
 from tests.differential.trees import Labels, Tree, differing, note_sent, tree
 
 KAFKA, OURS = 0, 1
@@ -117,10 +117,11 @@ class Judge:
         return self._unlisted(found)
 
     def _keep_body(self, kafka: list[Exchange], ours: list[Exchange]) -> None:
-        """The last valid request of each API and version is what malformed ones are made from."""
+        """The last valid request (wrong, where none is valid) is what malformed ones are made from."""
         for left, right in zip(kafka, ours, strict=False):
-            if left.kind is Kind.VALID:
-                self._bodies[left.api, left.version] = _body(left), _body(right)
+            key = left.api, left.version
+            if left.kind is Kind.VALID or (left.kind is Kind.WRONG and left.api in NEVER_VALID):
+                self._bodies[key] = _body(left), _body(right)
 
     async def _play_malformed(self, variant: Malformed, version: int) -> list[Difference]:
         bodies = self._bodies.get((variant.api, version))

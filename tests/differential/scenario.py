@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from base64 import urlsafe_b64encode
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -300,6 +300,15 @@ class Client:
         except MalformedMessageError:
             exchange.outcome = answer
 
+
+NEVER_VALID: Mapping[ApiKey, str] = {
+    ApiKey.GET_TELEMETRY_SUBSCRIPTIONS: "Kafka serves it only with a plugin",
+    ApiKey.PUSH_TELEMETRY: "Kafka serves it only with a plugin",
+    ApiKey.UNREGISTER_BROKER: "a cluster of one node has no broker to spare",
+    ApiKey.ADD_RAFT_VOTER: "there is no second controller to add",
+    ApiKey.REMOVE_RAFT_VOTER: "the only voter cannot go",
+}
+"""APIs of which no request can succeed here, and why."""
 
 FIRST_TIME_MS = 1_700_000_000_000
 
