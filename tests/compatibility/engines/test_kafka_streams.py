@@ -31,6 +31,8 @@ from tests.support.broker_process import BrokerProcess
 pytestmark = pytest.mark.compat_engines
 
 TOOL = "org.apache.kafka.tools.streams.StreamsGroupCommand"
+DUMP = "org.apache.kafka.tools.DumpLogSegments"
+STREAMS_GROUP_RECORDS = {"17", "19", "20", "21", "22", "23"}
 PARTITIONS = 3
 LINES = 300
 EXACTLY_ONCE, AT_LEAST_ONCE = "exactly_once_v2", "at_least_once"
@@ -147,7 +149,7 @@ def test_an_application_changes_its_protocol_between_two_runs(
     book.close()
 
 
-def test_kafkas_tool_lists_describes_and_deletes(
+def test_kafkas_tools_list_describe_read_and_delete(
     new_broker: Callable[..., BrokerProcess], name: str, start: Callable[..., WordCount]
 ) -> None:
     broker = new_broker(*NIMBLE).start()
@@ -164,6 +166,10 @@ def test_kafkas_tool_lists_describes_and_deletes(
     assert len(re.findall(rf"^{name}\s.*ACTIVE: .*TARGET-ACTIVE: ", members, re.M)) == 2, members
     offsets = run(TOOL, *group, "--offsets")
     assert f"{name}-counts-repartition" in offsets and f"{name}-lines" in offsets, offsets
+    logs = [str(log) for log in broker.data_dir.glob("__consumer_offsets-*/*.log") if log.stat().st_size]
+    records = run(DUMP, "--offsets-decoder", "--files", ",".join(logs))
+    types = re.findall(rf'key: {{"type":"(\d+)","data":{{"groupId":"{name}".* payload: {{', records)
+    assert set(types) == STREAMS_GROUP_RECORDS
     app.close()
     run(TOOL, *server, "--delete", "--group", name, "--delete-all-internal-topics")
     assert name not in run(TOOL, *server, "--list").splitlines()
