@@ -49,7 +49,7 @@ compat: .venv
 # CLIENTS="java or sarama" plays some of them.
 CLIENTS :=
 compat-all: .venv
-	$(PYTEST) -n 2 --dist loadgroup -m "compat_all or three_brokers" $(if $(CLIENTS),-k "$(CLIENTS)") tests/compatibility
+	$(PYTEST) $(AGAIN) -n 2 --dist loadgroup -m "compat_all or three_brokers" $(if $(CLIENTS),-k "$(CLIENTS)") tests/compatibility
 
 # Apache Kafka's own tools on our cluster and our files. Needs a JDK and Maven.
 compat-java: .venv

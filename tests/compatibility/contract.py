@@ -41,6 +41,7 @@ FEATURES = {
     "transaction offsets": "commit offsets within a transaction",
     "succession": "take over the transactional id of a producer that is gone",
     "transaction timeout": "choose how long a transaction may take",
+    "failover": "go on when the broker that it talks to is gone",
     "create topic": "create a topic",
     "delete topic": "delete a topic",
     "add partitions": "add partitions to a topic",
@@ -49,7 +50,6 @@ FEATURES = {
     "delete group": "delete a group",
     "delete records": "delete the records before an offset",
     "offsets": "ask where a topic begins and ends",
-    "error codes": "tell the broker's error code",
 }
 
 

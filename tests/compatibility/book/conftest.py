@@ -106,7 +106,9 @@ def three_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreeBro
     cluster.kill()
 
 
-@pytest.fixture(params=["one", pytest.param("three", marks=pytest.mark.three_brokers)])
+@pytest.fixture(
+    params=["one", pytest.param("three", marks=(pytest.mark.three_brokers, pytest.mark.needs("failover")))]
+)
 def place(request: pytest.FixtureRequest) -> Stage:
     """Where a scene that claims safety is played."""
     if request.param == "one":

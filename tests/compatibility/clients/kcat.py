@@ -164,7 +164,6 @@ class Kcat:
         "cooperative": "kcat 1.7 prints what changed, not what it owns",
         "consumer protocol": "librdkafka 2.0 knows classic groups alone",
         "open transactions": "kcat reads all its input before it writes, and then commits",
-        "error codes": "kcat prints errors as text",
     }
 
     def __init__(self, bootstrap: str) -> None:
