@@ -185,17 +185,18 @@ def throttle(*, rate: str | None, bootstrap: str, as_json: bool) -> None:
     from streamkit.cli.asking import ask
     from streamkit.cli.output import print_json, print_rows, remark
     from streamkit.client import throttle as client
+    from streamkit.runtime.os.network import TcpNetwork
 
     now = _throttled(bootstrap)
     if rate == OFF:
-        ask(bootstrap, lambda node: client.lift(node, now))
+        ask(bootstrap, lambda node: client.lift(node, TcpNetwork(), now))
     elif rate is not None:
         bound = parse_size(rate)
         if not bound:
             raise UsageError(
                 f"{rate!r} is neither a size nor {OFF}", hint="streamkit partition throttle 20MB"
             )
-        ask(bootstrap, lambda node: client.change_rate(node, now, bound))
+        ask(bootstrap, lambda node: client.change_rate(node, TcpNetwork(), now, bound))
     if rate is not None:
         now = _throttled(bootstrap)
     if as_json:
@@ -317,9 +318,13 @@ def _throttle(
     from streamkit.cli.asking import ask
     from streamkit.cli.output import remark
     from streamkit.client import throttle as client
+    from streamkit.runtime.os.network import TcpNetwork
 
     now = _throttled(bootstrap)
-    ask(bootstrap, lambda node: client.throttle_move(node, now, before, plan, rate))
+    ask(
+        bootstrap,
+        lambda node: client.throttle_move(node, TcpNetwork(), now=now, before=before, plan=plan, rate=rate),
+    )
     remark(f"throttled to {shown_size(rate)}/s at each broker")
 
 
@@ -328,6 +333,7 @@ def _lift_if_nothing_moves(bootstrap: str) -> None:
     from streamkit.cli.asking import ask
     from streamkit.cli.output import remark
     from streamkit.client import cluster, throttle
+    from streamkit.runtime.os.network import TcpNetwork
 
     now = _throttled(bootstrap)
     if not now.brokers and not now.topics:
@@ -335,7 +341,7 @@ def _lift_if_nothing_moves(bootstrap: str) -> None:
     if ask(bootstrap, cluster.moving):
         remark(f"the throttle stays while partitions move; then: streamkit partition throttle {OFF}")
         return
-    ask(bootstrap, lambda node: throttle.lift(node, now))
+    ask(bootstrap, lambda node: throttle.lift(node, TcpNetwork(), now))
     remark("the throttle is lifted")
 
 

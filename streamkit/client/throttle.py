@@ -7,7 +7,8 @@ taking bounds and names away again, wherever they are.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
 import msgspec
@@ -59,20 +60,15 @@ class Throttled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def throttled(node: Node, network: Network) -> Throttled:
-    """What is throttled now. Each live broker is asked for its own bounds."""
+    """What is throttled now."""
     topics = dict.fromkeys(one.topic for one in await partitions(node))
     of_topics = await _altered(node, [(TOPIC_RESOURCE, name) for name in topics], REPLICAS, (TOPIC_SOURCE,))
     rates: dict[str, dict[int, int]] = {name: {} for name in RATES}
-    for broker in (await members(node)).brokers:
-        if broker.is_fenced:
-            continue
-        there = await Node.connect(network, f"{broker.host}:{broker.port}")
-        try:
-            own = [(BROKER_RESOURCE, str(broker.broker_id))]
+    for broker_id, address in (await _addresses(node)).items():
+        own = [(BROKER_RESOURCE, str(broker_id))]
+        async with _connected(network, address) as there:
             for (_, name), text in (await _altered(there, own, RATES, DYNAMIC_SOURCES)).items():
-                rates[name][broker.broker_id] = int(text)
-        finally:
-            await there.close()
+                rates[name][broker_id] = int(text)
     lists: dict[str, dict[str, list[str]]] = {name: {} for name in REPLICAS}
     for ((_, topic), name), text in of_topics.items():
         if text:
@@ -87,6 +83,8 @@ async def throttled(node: Node, network: Network) -> Throttled:
 
 async def throttle_move(
     node: Node,
+    network: Network,
+    *,
     now: Throttled,
     before: Mapping[Place, Sequence[int]],
     plan: Mapping[Place, Sequence[int]],
@@ -112,29 +110,51 @@ async def throttle_move(
             LEADER_REPLICAS: _joined(now.leader_replicas.get(topic, ()), names),
             FOLLOWER_REPLICAS: _joined(now.follower_replicas.get(topic, ()), fetchers[topic]),
         }
-    for broker in brokers:
-        changes[BROKER_RESOURCE, str(broker)] = dict.fromkeys(RATES, str(rate))
     await _alter(node, changes)
+    await _bound(node, network, brokers, str(rate))
 
 
-async def change_rate(node: Node, now: Throttled, rate: int) -> None:
+async def change_rate(node: Node, network: Network, now: Throttled, rate: int) -> None:
     """Another bound for whatever is throttled; raises NotFoundError if nothing is, AnsweredError."""
     if not now.brokers:
         raise NotFoundError("nothing is throttled", hint="streamkit partition move --throttle 20MB")
-    await _alter(
-        node, {(BROKER_RESOURCE, str(broker)): dict.fromkeys(RATES, str(rate)) for broker in now.brokers}
-    )
+    await _bound(node, network, now.brokers, str(rate))
 
 
-async def lift(node: Node, now: Throttled) -> None:
-    """Throttle nothing any more, at brokers that are away either; raises AnsweredError."""
+async def lift(node: Node, network: Network, now: Throttled) -> None:
+    """Throttle nothing any more; raises AnsweredError.
+
+    A broker that is away keeps its bound, which binds nothing while no replica is named.
+    """
     changes: dict[Resource, dict[str, str | None]] = {
         (TOPIC_RESOURCE, topic): dict.fromkeys(REPLICAS) for topic in now.topics
     }
-    brokers = [str(one.broker_id) for one in (await members(node)).brokers]
-    for name in (*brokers, ALL_BROKERS):
-        changes[BROKER_RESOURCE, name] = dict.fromkeys(RATES)
+    changes[BROKER_RESOURCE, ALL_BROKERS] = dict.fromkeys(RATES)
     await _alter(node, changes)
+    await _bound(node, network, now.brokers, None)
+
+
+async def _bound(node: Node, network: Network, brokers: Collection[int], rate: str | None) -> None:
+    """Set the bounds of these brokers, or take them away (None). Each alters its own and nobody else's."""
+    for broker_id, address in (await _addresses(node)).items():
+        if broker_id in brokers:
+            async with _connected(network, address) as there:
+                await _alter(there, {(BROKER_RESOURCE, str(broker_id)): dict.fromkeys(RATES, rate)})
+
+
+async def _addresses(node: Node) -> dict[int, str]:
+    """Where each live broker is."""
+    brokers = (await members(node)).brokers
+    return {one.broker_id: f"{one.host}:{one.port}" for one in brokers if not one.is_fenced}
+
+
+@asynccontextmanager
+async def _connected(network: Network, address: str) -> AsyncIterator[Node]:
+    node = await Node.connect(network, address)
+    try:
+        yield node
+    finally:
+        await node.close()
 
 
 def _names(place: Place, brokers: Iterable[int]) -> list[str]:
