@@ -12,7 +12,7 @@ from streamkit.simulation.tape import Fault, Operation, Shape, Tape
 from streamkit.simulation.variety import varied
 
 CLIENTS = 5
-OPERATIONS_PER_S = 14.0
+OPERATIONS_PER_S = 11.0
 QUIET_MS = 2000
 """Before the first fault."""
 FAULTS_PER_MINUTE = (8, 24)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from random import Random
 
 import msgspec
 
 from streamkit.broker.controller.topic_names import CLUSTER_METADATA
+from streamkit.broker.log.checkpoint import decode_offsets
 from streamkit.broker.log.segment import LOG_SUFFIX
+from streamkit.broker.storage.log_directory import RECOVERY_POINTS_FILE
 from streamkit.simulation.atlas import Atlas, Rot
 from streamkit.simulation.cluster import Cluster
 from streamkit.simulation.disk import Inode
@@ -191,17 +194,27 @@ def bit_rot(scene: Scene) -> Undo | None:
 
 
 def closed_segments(machine: Machine) -> list[tuple[str, Inode]]:
-    """The segments of partitions that nothing is appended to any more."""
-    newest: dict[str, str] = {}
-    found = [
-        (path, inode)
-        for path, inode in machine.image.walk()
-        if path.endswith(LOG_SUFFIX) and inode.durable and f"/{CLUSTER_METADATA}-" not in path
-    ]
-    for path, _ in found:
-        directory = os.path.dirname(path)
-        newest[directory] = max(path, newest.get(directory, ""))
-    return [(path, inode) for path, inode in found if path not in newest.values() and "-damaged" not in path]
+    """The segments of partitions that end below what is written down as durable.
+
+    Above that a start cannot tell what rotted from the torn end of a write, and cuts it off.
+    """
+    written = machine.image.durable_file(f"/data/{RECOVERY_POINTS_FILE}")
+    if written is None:
+        return []
+    durable = {f"{topic}-{one}": end for (topic, one), end in decode_offsets(written).items()}
+    segments: dict[str, list[tuple[int, str, Inode]]] = {}
+    for path, inode in machine.image.walk():
+        directory, name = os.path.split(path)
+        base, suffix = os.path.splitext(name)
+        if suffix == LOG_SUFFIX and base.isdecimal():
+            segments.setdefault(os.path.basename(directory), []).append((int(base), path, inode))
+    found = []
+    for log, some in segments.items():
+        some.sort(key=lambda one: one[0])
+        for (_, path, inode), (following, _, _) in pairwise(some):
+            if inode.durable and following <= durable.get(log, 0) and not log.startswith(CLUSTER_METADATA):
+                found.append((path, inode))
+    return found
 
 
 # -- processes and machines

@@ -17,12 +17,12 @@ from streamkit.simulation.tape import Operation, Tape
 from streamkit.simulation.workload.transaction_checker import STATIC_MEMBERS
 
 TRANSACTORS = 3
-TRANSACTIONAL_PER_S = 2.4
+TRANSACTIONAL_PER_S = 2.0
 TRANSACTIONAL = {"write": 5, "copy": 6, "wake": 1.5, "read": 4, "crash": 0.1}
 ENDS = {"commit": 12, "abort": 3, "abandon": 0.7, "stall": 1.5}
 STRANGER = 0.12
 """How likely a client uses a transactional id that is another's."""
-UPDATES_PER_S = 1.5
+UPDATES_PER_S = 1.2
 MOST_IN_FLIGHT = 5
 """What brokers remember of a producer."""
 ATTENDING_PER_S = 1.0
@@ -161,7 +161,7 @@ class Variant(msgspec.Struct, frozen=True):
 
 
 VARIANTS = {
-    "transactions": Variant(0.6, transactions),
+    "transactions": Variant(0.5, transactions),
     "attendance": Variant(0.5, attendance),
     "bursts": Variant(0.4, bursts),
     "small-snapshots": Variant(0.4, small_snapshots, nodes=3),

@@ -23,6 +23,11 @@ from streamkit.net.peer import PeerError, PeerUnreachableError
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.end_txn import EndTxnRequest, EndTxnResponse
 from streamkit.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
+from streamkit.protocol.messages.offset_commit import (
+    OffsetCommitRequest,
+    OffsetCommitRequestPartition,
+    OffsetCommitRequestTopic,
+)
 from streamkit.protocol.messages.offset_fetch import (
     OffsetFetchRequest,
     OffsetFetchRequestGroup,
@@ -56,6 +61,7 @@ PRODUCE_VERSION = 12
 INIT_PRODUCER_ID_VERSION = 5
 TXN_OFFSET_COMMIT_VERSION = 5
 END_TXN_VERSION = 5
+OFFSET_COMMIT_VERSION = 7
 OFFSET_FETCH_VERSION = 8
 TRANSACTION_TIMEOUT_MS = 3000
 GIVE_UP_S = 8.0
@@ -260,7 +266,12 @@ class Holder:
         self._sequences.clear()
 
     async def position(self, partition: int) -> int:
-        """Where the group is in an input partition, once no transaction is about to change that."""
+        """Where the group is in an input partition, once no transaction is about to change that.
+
+        Nobody fences the reader of a position: a coordinator that does not know that it was replaced tells an
+        old one, as Kafka's does. Members of a group are safe from that, for such a coordinator cannot have
+        let them in. Whoever reads without being a member asks it to commit something first.
+        """
         request = OffsetFetchRequest(
             groups=[
                 OffsetFetchRequestGroup(
@@ -272,21 +283,33 @@ class Holder:
             ],
             require_stable=True,
         )
-        began_s, response = await self._asked(
-            self._group, request, OFFSET_FETCH_VERSION,
-            lambda response: response.groups[0].error_code
-            or response.groups[0].topics[0].partitions[0].error_code,
-            "read a position",
-        )  # fmt: skip
-        found: OffsetFetchResponse = response
-        told = found.groups[0].topics[0].partitions[0]
+        loop = asyncio.get_running_loop()
+        give_up_s = loop.time() + GIVE_UP_S
+        while True:
+            await self._asked(
+                self._group, self._proof(), OFFSET_COMMIT_VERSION,
+                lambda response: response.topics[0].partitions[0].error_code, "committed anything",
+            )  # fmt: skip
+            began_s = loop.time()
+            found: OffsetFetchResponse | None = await self._group.ask(request, OFFSET_FETCH_VERSION)
+            told = None if found is None else found.groups[0].topics[0].partitions[0]
+            code = None if found is None or told is None else found.groups[0].error_code or told.error_code
+            if told is not None and code == ErrorCode.NONE:
+                break
+            await self._again(code, give_up_s, "read a position")
         self._history.position_reads.append(
             PositionRead(
                 partition=partition, offset=told.committed_offset, transaction=told.metadata or "",
-                began_s=began_s, ended_s=asyncio.get_running_loop().time(),
+                began_s=began_s, ended_s=loop.time(),
             )
         )  # fmt: skip
         return max(0, told.committed_offset)
+
+    def _proof(self) -> OffsetCommitRequest:
+        """A commit of the same group that nobody reads."""
+        nothing = OffsetCommitRequestPartition(partition_index=0, committed_offset=0)
+        topic = OffsetCommitRequestTopic(name=self._places.ledger, partitions=[nothing])
+        return OffsetCommitRequest(group_id=self._places.group, topics=[topic])
 
     async def _asked(
         self,
