@@ -37,10 +37,10 @@ PLAYERS = [
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Clients of every day play in `make compat`; on three brokers in `make slices`, but for slow kcat."""
+    """Clients of every day play in `make compat`; on three brokers the quickest of them in `make slices`."""
     if item.get_closest_marker("three_brokers"):
         item.add_marker(pytest.mark.xdist_group("three"))
-        if "kcat" in item.name:
+        if not any(quick in item.name for quick in ("confluent-kafka", "aiokafka")):
             item.add_marker(pytest.mark.compat_all)
     elif item.get_closest_marker("everyday"):
         item.add_marker(pytest.mark.compat)
