@@ -90,11 +90,14 @@ def alter(
 async def all_configs_are_replaced(client: Client) -> None:
     name = (await client.topic()).name
     await client.valid(alter(TOPIC, name, {"retention.ms": "5000", "cleanup.policy": "compact"}))
+    await seen(client, TOPIC, name, "retention.ms", "5000")
     await client.valid(describe(TOPIC, name))
     await client.valid(alter(TOPIC, name, {"max.message.bytes": "2000"}))
+    await seen(client, TOPIC, name, "max.message.bytes", "2000")
     await client.valid(describe(TOPIC, name))
     await client.valid(alter(TOPIC, name, {"retention.ms": "1"}, validate_only=True))
     await client.valid(alter(TOPIC, name, {}))
+    await seen(client, TOPIC, name, "max.message.bytes", "1048588")
     await client.valid(describe(TOPIC, name))
     await client.boundary(alter_configs.AlterConfigsRequest())
 
@@ -143,10 +146,12 @@ async def configs_are_changed(client: Client) -> None:
     name = (await client.topic()).name
     await client.valid(change(TOPIC, name, ("retention.ms", SET, "5000")))
     await client.valid(change(TOPIC, name, ("cleanup.policy", APPEND, "compact")))
+    await seen(client, TOPIC, name, "cleanup.policy", "delete,compact")
     await client.valid(describe(TOPIC, name))
     await client.valid(
         change(TOPIC, name, ("cleanup.policy", SUBTRACT, "delete"), ("retention.ms", DELETE, None))
     )
+    await seen(client, TOPIC, name, "cleanup.policy", "compact")
     await client.valid(describe(TOPIC, name))
     await client.valid(change(TOPIC, name, ("retention.ms", SET, "1"), validate_only=True))
     await client.boundary(change(TOPIC, name, ("cleanup.policy", APPEND, "compact")))
