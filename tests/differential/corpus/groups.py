@@ -21,6 +21,8 @@ FIRST_WITH_MANY_KEYS = 4
 FIRST_WITH_REQUIRED_ID = 4
 FIRST_WITH_STATIC = 5
 FIRST_WITH_SHARE = 6
+LONGEST_SESSION_MS = 1_800_000
+"""Nobody whom a scenario leaves behind goes by himself while the others are played."""
 
 
 def coordinators(client: Client, *keys: str, kind: int = GROUP) -> FindCoordinatorRequest:
@@ -68,7 +70,7 @@ def subscription(*topics: str) -> bytes:
 def join(group: str, member_id: str = "", **fields: Any) -> JoinGroupRequest:
     protocols = [JoinGroupRequestProtocol(name="range", metadata=subscription("t"))]
     settings = {
-        "session_timeout_ms": 30_000,
+        "session_timeout_ms": LONGEST_SESSION_MS,
         "rebalance_timeout_ms": 30_000,
         "protocol_type": "consumer",
         "protocols": protocols,
