@@ -46,13 +46,12 @@ class KnownDifferences:
         self.seen.update(found)
         return bool(found)
 
-    def unseen(self, apis: set[str]) -> list[Row]:
-        """Rows of these APIs that speak of no difference that was met."""
+    def unseen(self, apis: set[str], *, whole: bool) -> list[Row]:
+        """Rows of these APIs, or of all if the `whole` was played, whose difference was not met."""
         return [
             row
             for row in self.rows
-            if row not in self.seen
-            and any(fnmatchcase(f"{api} v0", row.api.split(" v")[0] + "*") for api in apis)
+            if row not in self.seen and (whole or any(fnmatchcase(f"{api} v", row.api[:-1]) for api in apis))
         ]
 
 

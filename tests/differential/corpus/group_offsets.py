@@ -25,7 +25,7 @@ from streamkit.protocol.messages.offset_fetch import (
     OffsetFetchRequestTopic,
     OffsetFetchRequestTopics,
 )
-from tests.differential.corpus.groups import joined, leave, subscription
+from tests.differential.corpus.groups import join, joined, leave, subscription
 from tests.differential.scenario import Client, Topic, scenario
 
 UNKNOWN_ID = b"\7" * 16
@@ -247,6 +247,7 @@ async def groups_described(client: Client) -> None:
 @scenario(ApiKey.LIST_GROUPS, "0-5")
 async def groups_listed(client: Client) -> None:
     member = await joined(client)
+    await client.setup(join(await client.group("refused"), "nobody"))
     await client.setup(commit(await client.group("only-offsets"), await client.topic()))
     await client.valid(ListGroupsRequest())
     await client.valid(ListGroupsRequest(states_filter=["Stable"]))
