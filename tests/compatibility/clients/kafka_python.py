@@ -24,6 +24,7 @@ from tests.compatibility.contract import (
 )
 
 ASSIGNORS = {"range": RangePartitionAssignor, "cooperative": CooperativeStickyAssignor}
+JOIN_S = 1.0
 ACKS: dict[str, int | str] = {"0": 0, "1": 1, "all": "all"}
 
 
@@ -94,8 +95,10 @@ class KafkaPythonConsumer:
         return kafka.TopicPartition(self._topic, partition)
 
     def poll(self) -> list[Row]:
+        """It is given longer while it joins: the answer to a SyncGroup that a poll does not await is lost."""
+        wait_s = POLL_S if self.owned() else JOIN_S
         with refusing():
-            batches = self._consumer.poll(timeout_ms=int(POLL_S * 1000))
+            batches = self._consumer.poll(timeout_ms=int(wait_s * 1000))
         return [
             Row(r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers))
             for rows in batches.values()
