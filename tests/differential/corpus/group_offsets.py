@@ -247,7 +247,7 @@ async def groups_described(client: Client) -> None:
 @scenario(ApiKey.LIST_GROUPS, "0-5")
 async def groups_listed(client: Client) -> None:
     member = await joined(client)
-    await client.setup(join(await client.group("refused"), "nobody"))
+    await client.setup(join(await client.group("refused"), protocols=[]))
     await client.setup(commit(await client.group("only-offsets"), await client.topic()))
     await client.valid(ListGroupsRequest())
     await client.valid(ListGroupsRequest(states_filter=["Stable"]))
