@@ -17,11 +17,16 @@ CLUSTER = (
 )
 TRANSACTIONS = "24:0-5/3 25:0-4/3 26:0-5/3 27:1-2/1 28:0-5/3 61:0-0/0 65:0-0/0 66:0-2/0"
 CONSUMER_GROUPS = "68:0-1/0 69:0-1/0"
+SHARE_GROUPS = "76:1-1/0 77:1-1/0 78:1-2/0 79:1-2/0 90:0-1/0 91:0-0/0 92:0-0/0"
+SHARE_STATES = "83:0-0/0 84:0-0/0 85:0-1/0 86:0-0/0 87:0-1/0"
+STREAMS_GROUPS = "88:0-0/0 89:0-0/0"
+REST = "34:1-2/2 71:0-0/0 72:0-0/0"
 
 
 def test_versions_and_first_flexible_versions() -> None:
     ours = {f"{api.key:d}:{api.min_version}-{api.max_version}/{api.first_flexible}" for api in APIS.values()}
-    assert ours == set(f"{PLAIN} {GROUPS} {ADMIN} {CLUSTER} {TRANSACTIONS} {CONSUMER_GROUPS}".split())
+    groups = f"{GROUPS} {CONSUMER_GROUPS} {SHARE_GROUPS} {SHARE_STATES} {STREAMS_GROUPS}"
+    assert ours == set(f"{PLAIN} {groups} {ADMIN} {CLUSTER} {TRANSACTIONS} {REST}".split())
 
 
 def test_request_and_response_agree_on_key_and_versions() -> None:

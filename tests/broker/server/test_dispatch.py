@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from streamkit.broker.server.handlers.produce import PendingProduce
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
 from tests.broker.server.wire import Wire, batch, connected, produce_request, running, topic
@@ -144,10 +145,13 @@ async def test_a_frame_beyond_socket_request_max_bytes_disconnects(tmp_path: Pat
 async def test_a_handler_that_fails_closes_its_connection_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def fail(self: PendingProduce) -> None:
+        raise RuntimeError("a defect")
+
     async with running(tmp_path) as broker, connected(broker) as bystander, connected(broker) as wire:
         await versions(wire)
         with monkeypatch.context() as patched:
-            patched.setattr(broker.partitions, "by_name", None)
+            patched.setattr(PendingProduce, "start", fail)
             wire.send(produce_request(batch(b"x")), 9)
             assert await wire.is_closed()
         await versions(bystander)

@@ -12,7 +12,7 @@ import pytest
 
 from streamkit.broker.config import BrokerConfig
 from streamkit.broker.controller.decision import Decision
-from streamkit.broker.controller.features import SUPPORTED
+from streamkit.broker.controller.features import FEATURES
 from streamkit.broker.controller.image import Endpoint, MetadataChanges, MetadataImage
 from streamkit.broker.controller.records import (
     ConfigRecord,
@@ -140,7 +140,7 @@ async def opened(
 
 async def test_a_restart_knows_what_was_decided(tmp_path: Path) -> None:
     async with opened(tmp_path) as metadata:
-        assert metadata.broker_epoch == 3 + len(SUPPORTED)
+        assert metadata.broker_epoch == 3 + len(FEATURES)
         assert await metadata.create_missing(["orders", "bad name"]) == {
             "orders": ErrorCode.NONE,
             "bad name": ErrorCode.INVALID_TOPIC_EXCEPTION,
@@ -162,13 +162,13 @@ async def test_the_files_are_kafkas(tmp_path: Path) -> None:
         await metadata.create_missing(["orders"])
     data = (tmp_path / "__cluster_metadata-0" / f"{0:020}.log").read_bytes()
     found = [(check_batch(batch), decode_records(batch)) for _, batch in batches(data)]
-    assert [len(records) for _, records in found] == [3, len(SUPPORTED) + 1, 2]
+    assert [len(records) for _, records in found] == [3, len(FEATURES) + 1, 2]
     assert [header.is_control for header, _ in found] == [True, False, False]
     assert {header.leader_epoch for header, _ in found} == {1}
     control = [decode_key(record.key) for record in found.pop(0)[1]]
     assert control == [ControlType.LEADER_CHANGE, ControlType.KRAFT_VERSION, ControlType.KRAFT_VOTERS]
     names = [type(decode_record(record.value or b"")).__name__ for _, records in found for record in records]
-    features = ["FeatureLevelRecord"] * len(SUPPORTED)
+    features = ["FeatureLevelRecord"] * len(FEATURES)
     assert names == [*features, "RegisterBrokerRecord", "TopicRecord", "PartitionRecord"]
     assert all(record.key is None for _, records in found for record in records)
 
