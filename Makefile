@@ -19,9 +19,9 @@ $(STAMP): pyproject.toml requirements.lock
 demo: .venv
 	$(BIN)/streamkit demo
 
-# What runs on clusters and under kills; `make slices` plays the short forms of these.
+# What runs on clusters, under kills, or for long; `make slices` plays the short forms of these.
 SLICES := tests/chaos tests/broker/cluster tests/processing/cluster tests/cli/test_cluster.py \
-    tests/simulation/test_mutations.py tests/compatibility/book/test_safety.py
+    tests/simulation/test_mutations.py tests/compatibility/book/test_safety.py tests/demo tests/grafana
 # AGAIN=--last-failed plays only what failed the last time.
 AGAIN :=
 EVERYDAY := $(AGAIN) -n 2 --dist loadgroup \
@@ -42,7 +42,7 @@ lint: .venv
 
 # The scenario book with the clients of every day, and what one writes read by every other. Needs kcat.
 compat: .venv
-	$(PYTEST) -n 2 --dist loadgroup -m compat tests/compatibility
+	$(PYTEST) $(AGAIN) -n 2 --dist loadgroup -m compat tests/compatibility
 
 # The book with the clients of other languages, and what claims safety with every client on three brokers of
 # which one is killed. Each foreign client needs its language's tools, and is built once.
@@ -53,7 +53,7 @@ compat-all: .venv
 
 # Apache Kafka's own tools on our cluster and our files. Needs a JDK and Maven.
 compat-java: .venv
-	$(PYTEST) -m compat_java tests/compatibility/java
+	$(PYTEST) $(AGAIN) -m compat_java tests/compatibility/java
 
 # Stream engines that others wrote, over our broker and under kills: Kafka Streams. Needs a JDK and Maven.
 compat-engines: .venv
