@@ -21,7 +21,7 @@ demo: .venv
 
 # What runs on clusters, under kills, or for long; `make slices` plays the short forms of these.
 SLICES := tests/chaos tests/broker/cluster tests/processing/cluster tests/cli/test_cluster.py \
-    tests/simulation/test_mutations.py tests/compatibility/book/test_safety.py tests/demo tests/grafana
+    tests/simulation/test_mutations.py tests/compatibility tests/demo tests/grafana
 # AGAIN=--last-failed plays only what failed the last time.
 AGAIN :=
 EVERYDAY := $(AGAIN) -n 2 --dist loadgroup \
