@@ -13,6 +13,7 @@ Slots are stored as JSON. A slot that is not plain (a set, a sketch) says how it
 from __future__ import annotations
 
 import math
+from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
@@ -35,7 +36,11 @@ class Use(Protocol):
         ...
 
 
-class Aggregation(msgspec.Struct, frozen=True):
+class _AbstractStruct(msgspec.StructMeta, ABCMeta):
+    """Of structs with abstract methods."""
+
+
+class Aggregation(msgspec.Struct, frozen=True, metaclass=_AbstractStruct):
     """What is kept for one named result, as expressions over its slots.
 
     `of`: the field of the value, or a function of it, that is aggregated.
@@ -45,19 +50,19 @@ class Aggregation(msgspec.Struct, frozen=True):
     put: ClassVar[str] = ""  # method of the slot that takes what `combine` gives; "": it is assigned
     in_order: ClassVar[bool] = False  # depends on the order of arrival, which panes do not keep
 
+    @abstractmethod
     def initial(self, use: Use) -> Slots:
         """The slots' first contents."""
-        raise NotImplementedError
 
+    @abstractmethod
     def combine(self, use: Use, slots: Slots, x: str, ts: str) -> Slots:
         """The slots' contents after one more `x` with event time `ts`. Nothing is stored until all of these
         succeeded.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def merge(self, use: Use, a: Slots, b: Slots) -> Slots:
         """The contents for the records of both; neither is changed."""
-        raise NotImplementedError
 
     def result(self, use: Use, slots: Slots) -> str:
         return slots[0]

@@ -12,6 +12,7 @@ partition p of its state. Nodes that share a table live in one subtopology, sinc
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -49,7 +50,7 @@ class TopicSpec(Generic[K, V]):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Node:
+class Node(ABC):
     """One operator. Subclasses, one in each file of `operators/`, write their own lines of the fused loop."""
 
     kind: ClassVar[str]
@@ -59,8 +60,10 @@ class Node:
     port: str = ""  # which output of its parent this operator takes: "" the main one, "late", an arm's number
 
     def generate(self, code: Code, at: At) -> None:
-        """Write what this operator does to the value at `at`, then `code.follow` the children."""
-        raise NotImplementedError
+        """Write what this operator does to the value at `at`, then `code.follow` the children. Unless an
+        operator says otherwise, the value goes on as it is.
+        """
+        code.follow(self, at)
 
     def generate_from(self, code: Code, at: At, parent: Node) -> None:
         """`generate`, for an operator that treats its parents differently."""
@@ -120,18 +123,18 @@ class Entry(Node):
     """An operator at which a task's records come in: a source, or a group_by seen from downstream."""
 
     @property
+    @abstractmethod
     def reads(self) -> str:
         """The topic whose records enter here."""
-        raise NotImplementedError
 
     @property
     def partitions(self) -> int | None:
         """How many partitions that topic is declared to have."""
         return None
 
+    @abstractmethod
     def generate_entry(self, code: Code) -> None:
         """Write how one record `m` of that topic becomes a value, then follow the children."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -162,12 +165,13 @@ class Stateful(Node):
     """An operator with a store of its own, which has the operator's name."""
 
     @property
+    @abstractmethod
     def state_name(self) -> str:
         """What the stored bytes mean: it takes part in the fingerprint."""
-        raise NotImplementedError
 
+    @abstractmethod
     def make_state(self, store: Store) -> OperatorState:
-        raise NotImplementedError
+        """The operator's state over its store in a task."""
 
     @property
     def computes(self) -> bool:
@@ -183,9 +187,9 @@ class Stateful(Node):
 class TableNode(Node):
     """An operator whose results are changes of a table: `At.value` is a key's new value, `At.old` its old."""
 
+    @abstractmethod
     def make_view(self, runtime: Runtime) -> TableView:
         """How the table is read in a task."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -44,6 +44,3 @@ class Branch(Node):
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Arm(Node):
     kind: ClassVar[str] = "arm"
-
-    def generate(self, code: Code, at: At) -> None:
-        code.follow(self, at)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from streamkit.processing.topology import Node
-
-if TYPE_CHECKING:
-    from streamkit.processing.tasks.fuse import At, Code
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -18,6 +15,3 @@ class Merge(Node):
     @property
     def detail(self) -> str:
         return " + ".join(parent.name for parent in self.parents)
-
-    def generate(self, code: Code, at: At) -> None:
-        code.follow(self, at)

@@ -128,6 +128,3 @@ class LateRight(Node):
     @property
     def value_serde(self) -> Serde[Any]:
         return self.parents[0].parents[1].value_serde
-
-    def generate(self, code: Code, at: At) -> None:
-        code.follow(self, at)

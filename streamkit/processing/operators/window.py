@@ -322,9 +322,6 @@ class Late(Node):
     def value_serde(self) -> Serde[Any]:
         return self.parents[0].parents[0].value_serde
 
-    def generate(self, code: Code, at: At) -> None:
-        code.follow(self, at)
-
 
 def _described(aggregation: Aggregation) -> str:
     of = aggregation.of

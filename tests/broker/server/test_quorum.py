@@ -10,6 +10,7 @@ import pytest
 
 from streamkit.broker.controller.records import FeatureLevelRecord, NoOpRecord, encode_record
 from streamkit.broker.raft.messages import AddVoterRequest, BeginEpochRequest
+from streamkit.broker.raft.roles import Role
 from streamkit.broker.raft.voters import Endpoint, ReplicaKey, Voter
 from streamkit.broker.server.active_controller import NotLeaderError
 from streamkit.broker.server.metadata_publisher import MetadataUnreadableError, OffsetTrimmedError
@@ -26,7 +27,7 @@ async def test_three_nodes_started_in_any_order_form_one_cluster(tmp_path: Path)
     async with Nodes(tmp_path) as nodes:
         nodes.begin(3)
         await until(lambda: hasattr(nodes.running[3], "quorum"))
-        await asyncio.sleep(0.5)  # alone it waits, however long
+        await until(lambda: nodes.running[3].quorum.raft.role is Role.PROSPECTIVE)  # it asks, in vain
         assert not nodes.active and nodes.running[3].quorum.epoch == 0
         nodes.begin(1)
         await nodes.ready(1, 3)
