@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import heapq
+import math
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -97,7 +98,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        return self._at(self.now_s + delay / self._owner(context).rate, callback, args, context)
+        rate = self._owner(context).rate
+        return self._at(reached_s(self.now_s * rate + delay, rate), callback, args, context)
 
     def call_at(
         self,
@@ -106,7 +108,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        return self._at(when / self._owner(context).rate, callback, args, context)
+        return self._at(reached_s(when, self._owner(context).rate), callback, args, context)
 
     def _owner(self, context: Context | None) -> Owner:
         return OWNER.get(self.world) if context is None else context.get(OWNER, self.world)
@@ -201,6 +203,17 @@ class VirtualLoop(asyncio.BaseEventLoop):
     _ready: deque[Any]
     _scheduled: list[Any]
     _stopping: bool
+
+
+def reached_s(when: float, rate: float) -> float:
+    """When a clock of this rate shows `when`, and no rounding error earlier.
+
+    Whoever is woken too early waits once more, for less than time can advance by, and would so for ever.
+    """
+    now_s = when / rate
+    while now_s * rate < when:
+        now_s = math.nextafter(now_s, math.inf)
+    return now_s
 
 
 @contextmanager

@@ -127,3 +127,25 @@ def test_tasks_in_sets_keep_their_order() -> None:
         return list(ended)
 
     assert order() == order()
+
+
+def test_nobody_is_woken_before_the_time_by_the_own_clock() -> None:
+    async def wait_until(deadline: float) -> None:
+        loop, naps = asyncio.get_running_loop(), 0
+        while loop.time() < deadline:
+            await asyncio.sleep(deadline - loop.time())
+            naps += 1
+        assert naps == 1
+
+    async def scenario(loop: VirtualLoop) -> None:
+        for number in range(200):
+            owner = Owner("node", MachineClock(rate=0.95 + number / 1999))
+            deadline = loop.now_s * owner.rate + 0.1 + number / 700
+            await owner.run(asyncio.ensure_future, wait_until(deadline))
+            woken: list[float] = []
+            timer = owner.run(loop.call_at, deadline + 1, lambda o=owner, w=woken: w.append(o.run(loop.time)))
+            await asyncio.sleep(3)
+            assert timer.when() <= loop.now_s and woken[0] >= deadline + 1
+
+    with virtual_loop() as loop:
+        run(loop, scenario(loop))
