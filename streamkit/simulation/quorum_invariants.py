@@ -10,6 +10,7 @@ from itertools import pairwise
 import msgspec
 
 from streamkit.broker.controller.topic_names import CLUSTER_METADATA
+from streamkit.broker.raft.node import RaftNode
 from streamkit.broker.raft.roles import Role
 from streamkit.broker.server.node import Broker
 from streamkit.broker.server.quorum_state import STATE_FILE
@@ -91,7 +92,6 @@ class QuorumInvariants:
             before, committed = log.voters_below(newest.offset), log.voters_below(raft.high_watermark)
             is_single = newest.offset < raft.high_watermark or before == committed
             self._hold("R8", is_single, lambda: f"{host} has several voter changes that are not committed")
-        stands = raft.role in (Role.CANDIDATE, Role.LEADER)
         place = host, machine.image.wipes
         directory = self._directories.setdefault(place, raft.key.directory_id)
         earlier = [self._directories.get((host, wipe)) for wipe in range(machine.image.wipes)]
@@ -99,7 +99,7 @@ class QuorumInvariants:
             f"{host} is known by another directory than the one on its disk"
         ))  # fmt: skip
         if machine.image.wipes:
-            self._hold("R10", raft.is_voter or not stands, lambda: (
+            self._hold("R10", may_have_its_role(raft), lambda: (
                 f"{host} stands for election or leads, and under its present directory it is no voter"
             ))  # fmt: skip
 
@@ -185,6 +185,14 @@ class QuorumInvariants:
             holds |= len(without) <= (len(voters) - 1) // 2
             what = f"{without} of {voters} lack a part of what is committed up to {committed}"
         self._hold("R6", holds, lambda: what)
+
+
+def may_have_its_role(raft: RaftNode) -> bool:
+    """Only voters stand and lead; a leader that is taken out leads until that is committed (KIP-853)."""
+    if raft.role is Role.LEADER and not raft.is_voter:
+        committed = raft.log.voters_below(raft.high_watermark)
+        return committed is not None and committed.has(raft.key)
+    return raft.is_voter or raft.role is not Role.CANDIDATE
 
 
 def metadata_log(broker: Broker) -> PartitionLog:
