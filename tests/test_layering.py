@@ -50,6 +50,7 @@ PURE = (
     "streamkit.processing.sketches",
     "streamkit.processing.function_fingerprint",
     "streamkit.processing.serde",
+    "streamkit.processing.dead_letters",
     "streamkit.processing.error_policy",
     "streamkit.processing.claims",
     "streamkit.processing.explain",

@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cluster": ("streamkit.cli.cluster:cluster", "Run a cluster, or look at one."),
     "topic": ("streamkit.cli.topic:topic", "Create, read and write topics."),
     "partition": ("streamkit.cli.partition:partition", "Look at partitions, move and elect them."),
+    "dlq": ("streamkit.cli.dlq:dlq", "Look at dead letters, and redrive them."),
     "group": ("streamkit.cli.group:group", "Look at consumer groups."),
     "sim": ("streamkit.cli.sim:sim", "Run clusters in a deterministic simulation."),
 }

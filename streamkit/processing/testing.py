@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from streamkit.errors import NotFoundError, UsageError
+from streamkit.processing.dead_letters import letter_of
 from streamkit.processing.partitioner import partition_for
 from streamkit.processing.record import Headers
 from streamkit.processing.serde import BYTES, UNDECLARED_KEY, Serde
@@ -158,6 +159,7 @@ class TopologyDriver:
         self._changed = asyncio.Event()
         self._commits: dict[Place, tuple[int, str]] = {}
         self._read: dict[str, int] = {}
+        self._redriven: dict[str, int] = {}
         self._failed: list[Task] = []
         self._timers_due = {timer.name: timer.interval_ms for timer in self._plan.topology.timers}
         self._make_tasks()
@@ -245,6 +247,20 @@ class TopologyDriver:
         name = topic if isinstance(topic, str) else topic.name
         commit = self._commits.get((name, partition))
         return None if commit is None else commit[0]
+
+    def redrive(self, topic: TopicSpec[Any, Any] | str) -> int:
+        """Write the dead letters of a topic back to where they came from, each once, and process what
+        follows; how many. As `streamkit dlq redrive` does.
+        """
+        name = topic if isinstance(topic, str) else topic.name
+        records = self._log.in_order(name)
+        start, self._redriven[name] = self._redriven.get(name, 0), len(records)
+        homeward = [(r, letter) for r in records[start:] if (letter := letter_of(r)) and letter.topic]
+        for record, letter in homeward:
+            back = (record.value(), record.key(), record.time_ms, letter.headers, letter.partition)
+            self._log.append(letter.topic or "", back)
+        self._run()
+        return len(homeward)
 
     def restart(self) -> None:
         """Crash, and start again from the last commit: state comes back from the changelogs."""

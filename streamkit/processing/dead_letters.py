@@ -1,0 +1,131 @@
+"""Dead letters read back: where each came from, why it is here, and which have gone home.
+
+A letter is the failed record itself with its story in the last headers (`error_policy`). Taking the story off
+gives the record back as it was: to *redrive* is to write it to the partition that it came from.
+
+What was redriven stands in the offsets that the group `{topic}-redrive` has committed. Redriving by choice
+leaves gaps: the offset is that of the first letter that stays; the stretches redriven behind it are in the
+commit's metadata ("120-123,130").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from streamkit.errors import RefusedError
+from streamkit.processing.error_policy import PREFIX
+from streamkit.processing.record import Headers, RawRecord
+
+TOPIC = PREFIX + "topic"
+OPERATOR = PREFIX + "operator"
+METADATA_LIMIT = 4000  # bytes; Kafka's offset.metadata.max.bytes is 4096
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """A dead letter. `topic` is None for what came from no record, the result of a window for one."""
+
+    operator: str
+    error: str
+    message: str
+    traceback: str
+    headers: Headers  # the record's own
+    topic: str | None = None
+    partition: int = -1
+    offset: int = -1
+
+
+def letter_of(record: RawRecord) -> Letter | None:
+    """The letter that a record of a dead-letter topic is; None: it has no story."""
+    headers = record.headers() or []
+    start = _story(headers)
+    if start == len(headers):
+        return None
+    story = {name.removeprefix(PREFIX): (value or b"").decode() for name, value in headers[start:]}
+    return Letter(
+        operator=story.get("operator", ""),
+        error=story.get("error", ""),
+        message=story.get("message", ""),
+        traceback=story.get("traceback", ""),
+        headers=headers[:start],
+        topic=story.get("topic"),
+        partition=int(story.get("partition", -1)),
+        offset=int(story.get("offset", -1)),
+    )
+
+
+def _story(headers: Headers) -> int:
+    """Where the last story begins: a letter whose processing failed in turn has an older one before it."""
+    start = len(headers)
+    while start > 0 and headers[start - 1][0].startswith(PREFIX):
+        start -= 1
+        name = headers[start][0]
+        if name == TOPIC or (name == OPERATOR and headers[start - 1][0] != PREFIX + "offset"):
+            break
+    return start
+
+
+def redrive_group(topic: str) -> str:
+    """The group whose offsets say what was redriven."""
+    return f"{topic}-redrive"
+
+
+class Redriven:
+    """What of one partition has gone home. Offsets are settled or left in ascending order."""
+
+    def __init__(self, offset: int = 0, metadata: str = "") -> None:
+        self.offset = offset  # below it nothing is left
+        self._spans = list(_parse(metadata))  # done, in order: from, to (inclusive), all past `offset`
+        self._left: int | None = None  # the first that stays
+
+    def done(self, offset: int) -> bool:
+        """Has this one gone home?"""
+        return offset < self.offset or any(first <= offset <= last for first, last in self._spans)
+
+    def settle(self, offset: int) -> None:
+        """This one has."""
+        if self.done(offset):
+            return
+        self._spans.append((offset, offset))
+        self._spans = list(_joined(sorted(self._spans)))
+
+    def leave(self, offset: int) -> None:
+        """This one stays."""
+        if self._left is None:
+            self._left = offset
+
+    def commit(self, reached: int) -> tuple[int, str]:
+        """The offset and metadata to commit when everything below `reached` was looked at."""
+        offset = reached if self._left is None else self._left
+        text = ",".join(_format(first, last) for first, last in self._spans if last >= offset)
+        if len(text) > METADATA_LIMIT:
+            raise RefusedError(
+                "the letters chosen lie too scattered: a commit cannot hold which they are",
+                hint="choose fewer of them, or redrive all",
+            )
+        return offset, text
+
+
+def _joined(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Stretches that touch become one."""
+    first, last = spans[0]
+    for start, end in spans[1:]:
+        if start > last + 1:
+            yield first, last
+            first, last = start, end
+        else:
+            last = max(last, end)
+    yield first, last
+
+
+def _format(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def _parse(text: str) -> Iterator[tuple[int, int]]:
+    """Metadata of a commit; nothing where something else wrote it."""
+    for span in text.split(","):
+        first, _, last = span.partition("-")
+        if first.isdigit() and (not last or last.isdigit()):
+            yield int(first), int(last or first)

@@ -1,0 +1,65 @@
+"""`dlq` as a process on a real broker: letters go home as they were, each once, by choice too."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from confluent_kafka import Producer
+
+import streamkit as sk
+from tests.processing.cluster.members import running, until
+from tests.support.broker_process import BrokerProcess
+from tests.support.command_line import Cli
+from tests.support.worker_process import Outside
+
+
+@pytest.fixture(scope="module")
+def cli(broker: BrokerProcess) -> Cli:
+    return Cli(broker.bootstrap)
+
+
+def app_of(name: str, *, mended: bool) -> sk.App:
+    app = sk.App(name, commit_interval="50ms")
+
+    @app.agent(app.topic(f"{name}-in", key=str, value=int), sink=f"{name}-out", on_error=sk.DeadLetter(name))
+    async def check(n: int) -> int:
+        if not mended and n < 0:
+            raise ValueError(f"{n} is negative")
+        return 100 // n
+
+    return app
+
+
+async def test_letters_go_home(cli: Cli, broker: BrokerProcess, name: str) -> None:
+    outside = Outside(broker.bootstrap)
+    outside.create(f"{name}-in", 2)
+    producer = Producer({"bootstrap.servers": broker.bootstrap})
+    for number in (-4, 0, 5, -10, 0):
+        value = json.dumps(number)
+        producer.produce(f"{name}-in", value, key=f"k{number}", partition=1, headers=[("h", b"1")])
+    producer.flush(10)
+    async with running(app_of(name, mended=False), broker.bootstrap):
+        await until(lambda: outside.committed(name, f"{name}-in")[1] == 5)
+    causes = cli.json("dlq", "show", name)
+    assert [(c["letters"], c["operator"], c["error"], c["source"]) for c in causes] == [
+        (2, "check", "ValueError", f"{name}-in"),
+        (2, "check", "ZeroDivisionError", f"{name}-in"),
+    ]
+    told = {"topic": name, "letters": 2, "to": {f"{name}-in": 2}, "left": 2, "homeless": 0}
+    words = ("dlq", "redrive", name, "--error", "ValueError")
+    assert cli.json(*words) == {**told, "redriven": False}
+    assert outside.ends(f"{name}-in") == [0, 5], "it was only told what would be done"
+    assert cli.json(*words, "--yes") == {**told, "redriven": True}
+    records = outside.read(f"{name}-in")[-2:]
+    assert records == [(b"k-4", -4, [("h", b"1")]), (b"k-10", -10, [("h", b"1")])]
+    async with running(app_of(name, mended=True), broker.bootstrap):
+        await until(lambda: outside.committed(name, f"{name}-in")[1] == 7)
+    assert [value for _, value, _ in outside.read(f"{name}-out")] == [20, -25, -10]
+    assert cli.out("dlq", "redrive", name, "--yes") == f"2 redriven to {name}-in\n"
+    assert outside.ends(f"{name}-in") == [0, 9]
+    assert cli.json("dlq", "show", name) == []
+
+
+def test_a_topic_that_is_not_there(cli: Cli, name: str) -> None:
+    assert "no topic" in cli.fails(4, "dlq", "redrive", name)

@@ -1,0 +1,88 @@
+"""Letters are read back as they were written, and what was redriven fits into a commit."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import streamkit as sk
+from streamkit.errors import RefusedError
+from streamkit.processing.dead_letters import Redriven, letter_of
+from streamkit.processing.error_policy import dead_letter_headers
+from streamkit.processing.record import Headers
+from streamkit.processing.testing import StoredRecord
+
+OWN: Headers = [("streamkit.other", b"1"), ("h", None)]
+
+
+def dead(origin: StoredRecord | None, error: Exception) -> StoredRecord:
+    return StoredRecord(("dead", 0, 7), (b"k", b"v"), 1, dead_letter_headers(origin, "operator", error))
+
+
+def test_a_story_comes_off_again() -> None:
+    letter = letter_of(dead(StoredRecord(("in", 2, 30), (b"k", b"v"), 1, OWN), ValueError("no")))
+    assert letter is not None
+    assert (letter.topic, letter.partition, letter.offset) == ("in", 2, 30)
+    assert (letter.operator, letter.error, letter.message) == ("operator", "ValueError", "no")
+    assert letter.headers == OWN
+
+
+def test_a_letter_about_a_letter_goes_back_to_the_first_dead_letters() -> None:
+    first = dead(StoredRecord(("in", 2, 30), (b"k", b"v"), 1, OWN), ValueError("no"))
+    second = letter_of(dead(first, KeyError("again")))
+    assert second is not None
+    assert (second.topic, second.offset, second.headers) == ("dead", 7, first.headers())
+
+
+def test_what_came_from_no_record_has_no_home_and_others_have_no_story() -> None:
+    letter = letter_of(dead(None, ValueError()))
+    assert letter is not None
+    assert letter.topic is None
+    assert letter_of(StoredRecord(("dead", 0, 0), (None, b"v"), 1, OWN)) is None
+
+
+@given(st.lists(st.sampled_from(["settled", "left"]), max_size=40), st.integers(0, 40))
+def test_a_second_run_finds_what_the_first_left(fates: list[str], until: int) -> None:
+    first = Redriven()
+    looked_at = fates[:until]
+    for offset, fate in enumerate(looked_at):
+        if fate == "settled":
+            first.settle(offset)
+        else:
+            first.leave(offset)
+    second = Redriven(*first.commit(len(looked_at)))
+    for offset, fate in enumerate(fates):
+        assert second.done(offset) == (offset < until and fate == "settled"), offset
+
+
+def test_a_commit_has_room_for_so_much() -> None:
+    progress = Redriven()
+    for offset in range(2_000):
+        if offset % 2:
+            progress.settle(offset)
+        else:
+            progress.leave(offset)
+    with pytest.raises(RefusedError, match="scattered"):
+        progress.commit(2_000)
+
+
+def test_the_driver_redrives() -> None:
+    app = sk.App("checks")
+    numbers = app.topic("numbers", key=str, value=int)
+    limit = [5]
+
+    @app.agent(numbers, sink="small", on_error=sk.DeadLetter("dead"))
+    def check(n: int) -> int:
+        if n > limit[0]:
+            raise ValueError(n)
+        return n
+
+    with app.test() as t:
+        t.send_all(numbers, [(3, "a"), (9, "b")])
+        assert t.read("small") == [3]
+        limit[0] = 10
+        assert t.redrive("dead") == 1
+        assert t.redrive("dead") == 0
+        assert t.read("small") == [9]
+        assert [r.headers for r in t.records(numbers)] == [[], [], []]
