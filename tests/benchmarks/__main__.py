@@ -15,7 +15,7 @@ from statistics import median
 
 import msgspec
 
-from tests.benchmarks import bare, machine, requests, worker
+from tests.benchmarks import bare, machine, requests, restore, worker
 from tests.benchmarks import broker as brokers
 from tests.benchmarks.processes import Rate, apart, middle
 from tests.benchmarks.report import Figure, Section, table
@@ -32,10 +32,12 @@ class Effort(msgspec.Struct, frozen=True):
     seconds: float
     records: int
     """Of the largest input."""
+    keys: int
+    """Of a store that is restored."""
 
 
-FULL = Effort(rounds=3, pairs=5, seconds=3.0, records=2_000_000)
-QUICK = Effort(rounds=1, pairs=1, seconds=1.0, records=500_000)
+FULL = Effort(rounds=3, pairs=5, seconds=3.0, records=2_000_000, keys=5_000_000)
+QUICK = Effort(rounds=1, pairs=1, seconds=1.0, records=500_000, keys=1_000_000)
 
 
 def bulk(effort: Effort) -> Iterator[Figure]:
@@ -162,6 +164,20 @@ def workers(effort: Effort) -> Iterator[Figure]:
         yield rate_figure(name, middle(rates[name]), "records/s", at_least=target)
 
 
+def restores(effort: Effort) -> Iterator[Figure]:
+    """One store from its changelog."""
+    with brokers.running() as broker:
+        brokers.create(broker, restore.CHANGELOG)
+        apart(restore.fill, broker.bootstrap, effort.keys)
+        for where, on_disk in (("memory", False), ("RocksDB", True)):
+            rates = [
+                apart(restore.run, broker.bootstrap, effort.keys, on_disk=on_disk)
+                for _ in range(min(2, effort.rounds))
+            ]
+            name = f"restore of {effort.keys / 1e6:g}M keys into {where}"
+            yield rate_figure(name, middle(rates), "records/s", at_least=300_000)
+
+
 def rate_figure(name: str, rate: Rate, unit: str, at_least: float | None = None) -> Figure:
     return Figure(name=name, value=rate.per_second, unit=unit, per_cpu=rate.per_cpu_second, at_least=at_least)
 
@@ -171,6 +187,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Effort], Iterator[Figure]]]] = {
     "records": ("Broker: records", librdkafka),
     "requests": ("Broker: small requests", small_requests),
     "footprint": ("Broker: start and memory", footprint),
+    "restore": ("Worker: state from a changelog", restores),
     "worker": ("Worker: one process, input of four partitions", workers),
 }
 

@@ -20,17 +20,15 @@ def to_records(changes: Iterable[Change], partition: int, now_ms: int) -> list[S
     return [(value, key, now_ms, None, partition) for key, value in changes]
 
 
-def apply(store: Store, records: Iterable[RawRecord], end: int) -> int:
+def apply(store: Store, records: Sequence[RawRecord], end: int) -> int:
     """Replay records below offset `end` that the store lacks; returns how many were applied."""
-    changes: list[Change] = []
     position = store.position
-    for record in records:
-        offset, key = record.offset(), record.key()
-        if position <= offset < end and key is not None:
-            changes.append((key, record.value()))
-            position = offset + 1
-    if changes:
-        store.write(changes, position)
+    if records and (records[0].offset() < position or records[-1].offset() >= end):
+        records = [record for record in records if position <= record.offset() < end]
+    if not records:
+        return 0
+    changes = [(key, record.value()) for record in records if (key := record.key()) is not None]
+    store.write(changes, records[-1].offset() + 1)
     return len(changes)
 
 

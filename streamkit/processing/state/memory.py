@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 from streamkit.processing.state.store import Change
 
@@ -22,12 +23,15 @@ class MemoryStore:
         return iter(self._entries.items())
 
     def write(self, changes: Iterable[Change], position: int) -> None:
-        for key, value in changes:
-            if value is None:
-                self._entries.pop(key, None)
-            else:
-                self._entries[key] = value
+        latest = dict(changes)
+        deleted = [key for key, value in latest.items() if value is None] if None in latest.values() else ()
+        self._entries.update(latest)  # type: ignore[arg-type]
+        for key in deleted:
+            del self._entries[key]
         self.position = position
+
+    def loading(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def clear(self) -> None:
         self._entries.clear()

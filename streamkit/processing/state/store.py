@@ -9,6 +9,7 @@ position and the committed one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 Change = tuple[bytes, bytes | None]  # key, value; None deletes
@@ -36,6 +37,10 @@ class Store(Protocol):
 
     def write(self, changes: Iterable[Change], position: int) -> None:
         """Apply all changes and the position, or nothing."""
+        ...
+
+    def loading(self) -> AbstractContextManager[None]:
+        """While this lasts the store is written much and not read."""
         ...
 
     def clear(self) -> None:

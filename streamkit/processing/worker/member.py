@@ -40,6 +40,7 @@ from streamkit.processing.tasks.task import Task
 from streamkit.processing.topology import Plan, Timer
 from streamkit.processing.worker.committer import Committer
 from streamkit.processing.worker.metrics import LoopLag, WorkerMetrics
+from streamkit.processing.worker.progress import Progress, standard_error
 from streamkit.processing.worker.restore import ChangelogReader, restore
 from streamkit.processing.worker.sink import Sink, TransactionalSink
 from streamkit.processing.worker.source import Arrival, Partition, Position, Source
@@ -99,6 +100,7 @@ class Member:
         self._background: set[asyncio.Task[None]] = set()
         app = plan.topology.app_id
         self.metrics = WorkerMetrics(registry, app, clock, self._runners.values, lambda: self._ends)
+        self._progress = Progress(self.metrics.restoring, standard_error())
         self._transactions = transactions  # the sink, under exactly-once
         self._began: dict[Place, int] = {}  # where reading began without a commit: a rollback goes back there
         self._committer: Committer | TransactionalCommitter
@@ -223,7 +225,7 @@ class Member:
                 changelogs[topic, task.partition] = max(known, end)
         self._committer.positions |= changelogs
         await self._globals_read.wait()
-        await restore(task, changelogs, self._changelogs, self.metrics.restoring)
+        await restore(task, changelogs, self._changelogs, self._progress)
         runner.open()
         del self._opening[runner]
         await self._source.begin(positions)

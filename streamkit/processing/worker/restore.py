@@ -10,6 +10,7 @@ end of the changelog, are noted all the same: the task's first commit repairs th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from time import perf_counter
 from typing import Protocol
 
@@ -19,7 +20,9 @@ from streamkit.processing.record import RawRecord
 from streamkit.processing.state.store import Store
 from streamkit.processing.tasks.inflight import Place
 from streamkit.processing.tasks.task import Task
-from streamkit.telemetry.instruments import Family, Gauge
+from streamkit.processing.worker.progress import Progress
+
+MANY = 10_000  # records, from which on a store is loaded rather than written
 
 Span = tuple[int, int]  # offsets: from, to (exclusive)
 log = structlog.get_logger("worker.restore")
@@ -49,7 +52,7 @@ class ChangelogReader(Protocol):
 
 
 async def restore(
-    task: Task, positions: Mapping[Place, int], reader: ChangelogReader, remaining: Family[Gauge]
+    task: Task, positions: Mapping[Place, int], reader: ChangelogReader, progress: Progress
 ) -> None:
     """Fill the task's stores up to `positions` (by changelog partition)."""
     stores = {(task.sub.changelog(store), task.partition): store for store in task.sub.stores}
@@ -64,9 +67,6 @@ async def restore(
     if not spans:
         return
     began, applied = perf_counter(), 0
-    gauges = {place: remaining.labels(stores[place], str(task.partition)) for place in spans}
-    for place, gauge in gauges.items():
-        gauge.value = spans[place][1] - spans[place][0]
     total = sum(end - start for start, end in spans.values())
     log.info("restoring", task=task.id, stores=sorted({stores[place] for place in spans}), records=total)
 
@@ -74,13 +74,15 @@ async def restore(
         nonlocal applied
         applied += task.restore(stores[place], records, committed[place])
         if records:
-            gauges[place].value = spans[place][1] - records[-1].offset() - 1
+            progress.left(stores[place], task.partition, spans[place][1] - records[-1].offset() - 1)
 
-    try:
+    with ExitStack() as loading:
+        for place, (start, end) in spans.items():
+            progress.began(stores[place], task.partition, end - start)
+            loading.callback(progress.ended, stores[place], task.partition)
+            if end - start >= MANY:
+                loading.enter_context(task.stores[stores[place]].loading())
         await reader.read(spans, apply)
-    finally:
-        for place in spans:
-            remaining.forget(stores[place], str(task.partition))
     seconds = round(perf_counter() - began, 3)
     log.info("restored", task=task.id, records=applied, orphans=task.orphans, seconds=seconds)
 

@@ -17,17 +17,19 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import structlog
-from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
+from rocksdict import BlockBasedOptions, Cache, MemtableFactory, Options, Rdict, WriteBatch
 
 from streamkit.errors import RefusedError
 from streamkit.processing.state.store import Change, DamagedStoreError
 
 CACHE_BYTES = 64 << 20  # of blocks, for all stores of a process
 BUFFER_BYTES = 8 << 20  # of changes not yet in files, for each store
+LOADING_BUFFER_BYTES = 32 << 20  # the same while a store is loaded
 BLOCK_BYTES = 4096
 BLOOM_BITS = 10
 LOG_FILES = 2
@@ -42,10 +44,11 @@ log = structlog.get_logger("worker.state")
 class RocksStore:
     """`Store` over one RocksDB."""
 
-    def __init__(self, path: Path, options: Options) -> None:
+    def __init__(self, path: Path, options: Options, loading_options: Options) -> None:
         self.damaged = False
         self._path = path
         self._options = options
+        self._loading_options = loading_options
         self._db = _opened(path, options)
         self.position = int(self._db.get(POSITION) or 0)
 
@@ -75,6 +78,17 @@ class RocksStore:
         self._db.write(batch)
         self.position = position
 
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Entries are appended as they come, and sorted in the background when they go to a file: a third of
+        the processor time. The database is opened anew for that, and once more to be read.
+        """
+        self._reopen(self._loading_options)
+        try:
+            yield
+        finally:
+            self._reopen(self._options)
+
     def clear(self) -> None:
         self._db.close()
         shutil.rmtree(self._path)
@@ -87,6 +101,10 @@ class RocksStore:
     def __len__(self) -> int:
         """About: RocksDB counts overwritten entries until it compacts them."""
         return int(self._db.property_int_value("rocksdb.estimate-num-keys") or 0)
+
+    def _reopen(self, options: Options) -> None:
+        self._db.close()
+        self._db = Rdict(str(self._path), options=options)
 
     def _damaged(self, error: Exception) -> DamagedStoreError:
         self.damaged = True
@@ -120,11 +138,15 @@ class StateDirectory:
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
         self._lock.flush()
-        self._options = _options()
+        cache = Cache(CACHE_BYTES)
+        self._options, self._loading_options = _options(cache), _loading_options(cache)
 
     def stores(self, names: Sequence[str], partition: int) -> Mapping[str, RocksStore]:
         """The stores of one task, opened."""
-        return {name: RocksStore(self._path / name / str(partition), self._options) for name in names}
+        return {
+            name: RocksStore(self._path / name / str(partition), self._options, self._loading_options)
+            for name in names
+        }
 
     def close(self) -> None:
         self._lock.close()
@@ -150,9 +172,9 @@ def _opened(path: Path, options: Options) -> Rdict:
         return Rdict(str(path), options=options)
 
 
-def _options() -> Options:
+def _options(cache: Cache) -> Options:
     options, table = Options(raw_mode=True), BlockBasedOptions()
-    table.set_block_cache(Cache(CACHE_BYTES))
+    table.set_block_cache(cache)
     table.set_block_size(BLOCK_BYTES)
     table.set_bloom_filter(BLOOM_BITS, block_based=False)
     table.set_cache_index_and_filter_blocks(True)  # else they grow beside the cache, with the table
@@ -160,4 +182,13 @@ def _options() -> Options:
     options.set_write_buffer_size(BUFFER_BYTES)
     options.set_keep_log_file_num(LOG_FILES)
     options.create_if_missing(True)
+    return options
+
+
+def _loading_options(cache: Cache) -> Options:
+    """For `RocksStore.loading`."""
+    options = _options(cache)
+    options.set_memtable_factory(MemtableFactory.vector())
+    options.set_allow_concurrent_memtable_write(False)  # which that one cannot
+    options.set_write_buffer_size(LOADING_BUFFER_BYTES)
     return options
