@@ -51,6 +51,14 @@ class Atlas:
             return False
         return self._is_spare(machine)
 
+    def may_lose_disk(self, machine: Machine) -> bool:
+        """Whether all of it may be lost, with the votes that this machine gave."""
+        if not self.may_lose(machine):
+            return False
+        rafts = [one.broker.quorum.raft for one in self._others(machine) if one.broker is not None]
+        known, others = [raft.voters for raft in rafts], [raft.key for raft in rafts]
+        return self._cluster.quorum_risk.may_lose(machine.config.node_id, known, others)
+
     def may_lose_cache(self, *machines: Machine) -> bool:
         """Whether what was not flushed may be lost, on all of these at once: in relaxed mode somebody may
         have been told of it.
@@ -81,8 +89,10 @@ class Atlas:
 
     def _is_spare(self, machine: Machine) -> bool:
         """Everybody else is up and in sync, so that what this machine has is elsewhere too."""
-        others = [one for one in self._cluster.machines.values() if one is not machine]
-        return all(other.is_ready and self._is_in_sync(other) for other in others)
+        return all(other.is_ready and self._is_in_sync(other) for other in self._others(machine))
+
+    def _others(self, machine: Machine) -> list[Machine]:
+        return [one for one in self._cluster.machines.values() if one is not machine]
 
     def _forget_the_healed(self) -> None:
         for host, incarnation in list(self._damaged.items()):

@@ -13,6 +13,7 @@ from streamkit.simulation.loop import VirtualLoop
 from streamkit.simulation.machine import Machine
 from streamkit.simulation.network import Network
 from streamkit.simulation.owner import Life
+from streamkit.simulation.quorum_risk import QuorumRisk
 from streamkit.simulation.rng import Seed
 from streamkit.simulation.tape import Shape
 from streamkit.simulation.trace import Trace
@@ -29,6 +30,7 @@ class Cluster:
         self.loop = loop
         self.trace = trace
         self.network = Network(loop, seed.generator("network"), trace)
+        self.quorum_risk = QuorumRisk(loop)
         self.ended: list[str] = []
         """Why incarnations ended by themselves."""
         self.on_defect: Callable[[str], None] = lambda what: None

@@ -297,11 +297,12 @@ def restart(scene: Scene) -> Undo | None:
 def wipe(scene: Scene) -> Undo | None:
     """The disk is replaced by an empty one."""
     machine = scene.machine()
-    if not machine.is_up or not scene.atlas.may_lose(machine):
+    if not machine.is_up or not scene.atlas.may_lose_disk(machine):
         return None
     machine.lose_power()
     machine.image.wipe()
     scene.atlas.damaged(machine)
+    scene.cluster.quorum_risk.disk_lost()
     return down(machine)
 
 

@@ -126,7 +126,7 @@ class Run:
         surroundings = Surroundings(
             loop=loop, network=self._cluster.network, bootstrap=self._cluster.bootstrap, places=self._places,
             partitions=tape.shape.partitions, group=GROUP, controllers=self._cluster.controllers,
-            voters=tape.shape.voters, history=self._history,
+            voters=tape.shape.voters, quorum_risk=self._cluster.quorum_risk, history=self._history,
         )  # fmt: skip
         self._participants = [
             Participant(

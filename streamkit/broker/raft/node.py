@@ -69,7 +69,7 @@ from streamkit.broker.raft.ready import (
     Tick,
     Truncate,
 )
-from streamkit.broker.raft.replicas import ParkedFetch, Replicas
+from streamkit.broker.raft.replicas import ParkedFetch, Replica, Replicas
 from streamkit.broker.raft.roles import (
     NEVER,
     Download,
@@ -839,8 +839,19 @@ class RaftNode:
     def _has_caught_up(self, key: ReplicaKey) -> bool:
         """Whether a replica could vote without holding up the high watermark."""
         replica = self._leading.replicas.get(key)
-        is_alive = self._now_ms - replica.fetched_ms < self._timeouts.fetch_ms
-        return is_alive and replica.end_offset >= self.high_watermark
+        return self._is_alive(replica) and replica.end_offset >= self.high_watermark
+
+    def _is_alive(self, replica: Replica | None) -> bool:
+        return replica is not None and self._now_ms - replica.fetched_ms < self._timeouts.fetch_ms
+
+    def _are_alive(self, voters: VoterSet) -> bool:
+        """Whether so many of them are alive that they can commit: voters that cannot are voters for ever."""
+        alive = [
+            voter
+            for voter in voters
+            if voter.is_same_replica(self.key) or self._is_alive(self._leading.replicas.of_voter(voter.key))
+        ]
+        return len(alive) >= voters.majority
 
     def _append_change(self, token: int, voters: VoterSet, ack_when_committed: bool = True) -> None:
         offset = self._append_control(Voters(voters))
@@ -875,8 +886,12 @@ class RaftNode:
             self._refuse_change(token, ErrorCode.VOTER_NOT_FOUND, "no voter has this id and directory id")
         elif len(self.voters) == 1:
             self._refuse_change(token, ErrorCode.INVALID_REQUEST, "the last voter stays")
+        elif not self._are_alive(remaining := self.voters.without(request.voter.id)):
+            self._refuse_change(
+                token, ErrorCode.REQUEST_TIMED_OUT, "too few of the voters that would remain are alive"
+            )
         else:
-            self._append_change(token, self.voters.without(request.voter.id))
+            self._append_change(token, remaining)
 
     def _on_update_voter(self, token: int, voter: Voter) -> None:
         if not self.voters.has(voter.key):

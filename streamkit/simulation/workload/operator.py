@@ -1,7 +1,8 @@
 """Who looks after the quorum: takes a voter out of it, and lets one in again, through any broker (KIP-853).
 
 One voter fewer than there were at first is the least. A voter whose disk was lost is known to the quorum by a
-directory that is no more: it goes first, and comes back under its new one.
+directory that is no more: it goes first, and comes back under its new one. Right after a loss nobody else is
+taken out; later this is for the leader to refuse.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from streamkit.protocol.messages.describe_quorum import (
     ReplicaState,
 )
 from streamkit.protocol.messages.remove_raft_voter import RemoveRaftVoterRequest, RemoveRaftVoterResponse
+from streamkit.simulation.quorum_risk import QuorumRisk
 from streamkit.simulation.workload.client import Address, Client
 
 DESCRIBE_VERSION = 2
@@ -36,7 +38,12 @@ CONTROLLER = "CONTROLLER"
 
 class Operator:
     def __init__(
-        self, client: Client, voters: int, controllers: list[Address], changes: Counter[str]
+        self,
+        client: Client,
+        voters: int,
+        controllers: list[Address],
+        risk: QuorumRisk,
+        changes: Counter[str],
     ) -> None:
         """`voters`: how many there were at first, nodes 1 to that; `controllers` are the addresses of all
         nodes, in order.
@@ -44,6 +51,7 @@ class Operator:
         self._client = client
         self._voters = voters
         self._controllers = controllers
+        self._risk = risk
         self._changes = changes
 
     async def change(self, number: int) -> None:
@@ -59,7 +67,7 @@ class Operator:
                 await self._remove(replaced[0])
             elif len(known) < self._voters and outside:
                 await self._add(outside[number % len(outside)])
-            elif len(known) == self._voters:
+            elif len(known) == self._voters and self._risk.may_remove:
                 await self._remove(described.current_voters[number % len(known)])
         except PeerError:
             await self._client.back_off()
@@ -80,9 +88,11 @@ class Operator:
         request = RemoveRaftVoterRequest(
             cluster_id=None, voter_id=voter.replica_id, voter_directory_id=voter.replica_directory_id
         )
+        self._risk.removal_asked(voter.replica_id)
         response: RemoveRaftVoterResponse = await self._client.ask_anybody(
             request, REMOVE_VERSION, TIMEOUT_MS
         )
+        self._risk.removal_answered(voter.replica_id)
         self._changes["voters removed"] += response.error_code == ErrorCode.NONE
 
     async def _add(self, observer: ReplicaState) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from streamkit.simulation.loop import VirtualLoop
 from streamkit.simulation.network import Network
 from streamkit.simulation.owner import Owner
+from streamkit.simulation.quorum_risk import QuorumRisk
 from streamkit.simulation.tape import Operation
 from streamkit.simulation.workload.attendance import Place, StaticMember, Visitor
 from streamkit.simulation.workload.client import Address, Client
@@ -40,6 +41,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     controllers: list[Address]
     """Where each node listens as a controller."""
     voters: int
+    quorum_risk: QuorumRisk
     history: History
 
 
@@ -152,7 +154,9 @@ class Participant:
         self._updater = Producer(client, places.table, history, history.updates, key_of)
         self._consumer = AssignedConsumer(client, places.source, self._all.partitions, history)
         self._member = GroupConsumer(client, places.source, self._all.partitions, self._all.group, history)
-        self._operator = Operator(client, self._all.voters, self._all.controllers, history.voter_changes)
+        self._operator = Operator(
+            client, self._all.voters, self._all.controllers, self._all.quorum_risk, history.voter_changes
+        )
         self._transactor = Transactor(client, places, history)
         self._auditor = AssignedConsumer(
             client, places.ledger, places.ledger_partitions, history, committed=True

@@ -134,6 +134,24 @@ def test_a_leader_that_is_removed_commits_that_and_goes() -> None:
     assert not leader.raft.is_voter
 
 
+@pytest.mark.parametrize("takes_out_itself", [True, False])
+def test_nobody_is_taken_out_if_too_few_of_the_others_are_alive(takes_out_itself: bool) -> None:
+    quorum = formed(5)
+    leader = quorum.leader
+    assert leader is not None and leader.raft is not None
+    follower, lost = (node for node in quorum.nodes.values() if node is not leader)
+    old = lost.key
+    lost.crash()
+    lost.wipe()
+    quorum.run(quorum.timeouts.fetch_ms + 500)
+    refused = quorum.admin(RemoveVoterRequest((leader if takes_out_itself else follower).key))
+    assert error_of(quorum, refused) is ErrorCode.REQUEST_TIMED_OUT, "it could never be committed"
+    assert leader.raft.log.voters is not None and len(leader.raft.voters) == 3
+    removed = quorum.admin(RemoveVoterRequest(old))
+    assert quorum.run(5_000, lambda: removed in quorum.admin_replies)
+    assert error_of(quorum, removed) is ErrorCode.NONE, "those who remain are all alive"
+
+
 def test_what_cannot_be_changed_is_refused() -> None:
     quorum = formed(4, 1, 1)
     own, other = quorum.nodes[1].key, quorum.nodes[2].key
