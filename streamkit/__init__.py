@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from streamkit.processing.agent import Agent as Agent
     from streamkit.processing.aggregations import Aggregate as Aggregate
     from streamkit.processing.aggregations import ApproxCountDistinct as ApproxCountDistinct
     from streamkit.processing.aggregations import Collect as Collect
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "agent": ("Agent",),
     "aggregations": (
         "Aggregate",
         "ApproxCountDistinct",

@@ -40,6 +40,7 @@ PURE = (
     "streamkit.broker.controller",
     "streamkit.broker.security",
     "streamkit.processing.accumulators",
+    "streamkit.processing.agent",
     "streamkit.processing.aggregations",
     "streamkit.processing.app",
     "streamkit.processing.tasks",

@@ -13,11 +13,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast, get_args, overload
 
 from streamkit.errors import RefusedError, UsageError
+from streamkit.processing.agent import Agent, Declare, Sinks, check_sinks, sorted_sinks, value_type
 from streamkit.processing.claims import tables_used
 from streamkit.processing.error_policy import ErrorPolicy, Fail, OnError, Retry
 from streamkit.processing.global_table import GlobalTable
-from streamkit.processing.operators.agent import Agent, shape_of
-from streamkit.processing.operators.source import Source
+from streamkit.processing.operators.agent import AgentNode, shape_of
+from streamkit.processing.operators.source import Source, unchanged_from
 from streamkit.processing.record import Headers
 from streamkit.processing.serde import JSON_KEY, UNDECLARED_KEY, Serde, key_serde, value_serde
 from streamkit.processing.stream import Stream, Topic
@@ -284,9 +285,9 @@ class App:
 
     def agent(
         self,
-        source: Topic[Any, Any] | Stream[Any, Any] | str,
+        source: Topic[Any, Any] | Stream[Any, Any] | str | None = None,
         *,
-        sink: TopicSpec[Any, Any] | str | None = None,
+        sink: Sinks = None,
         concurrency: int = 1,
         order: Order = "key",
         timeout: Duration | None = None,
@@ -294,8 +295,12 @@ class App:
         on_error: OnError | None = None,
         tables: Iterable[Table[Any, Any]] = (),
         name: str | None = None,
-    ) -> Callable[[F], F]:
-        """Run a function on every record of a topic or stream; the decorated function is returned unchanged.
+    ) -> Declare:
+        """Run a function on every record of a topic or stream; it becomes an `Agent`.
+
+        Without a source the agent has a topic of its own, `{app}-{agent}`, with plain JSON keys and values of
+        the type that the function declares. `sink`: where results go, one or several: topics, other agents,
+        functions.
 
         `concurrency`: how many records of one partition may be in progress at once. `order="key"`: never two
         of one key, and records of one key one after the other. `order="input"`: whichever are ready first,
@@ -303,9 +308,9 @@ class App:
         call per record (`async def name(value)`) that uses no table. `timeout`: how long one such call may
         take before it is an error.
 
-        `retry`, then `on_error`, is what happens when it raises; they also judge records of `source` that
-        cannot be decoded when it is a topic. `tables`: those that the function uses, where that is not
-        visible in its code.
+        `retry`, then `on_error`, is what happens when it or a sink raises; they also judge records of
+        `source` that cannot be decoded when it is a topic. `tables`: those that the function uses, where that
+        is not visible in its code.
         """
         if order not in get_args(Order):
             raise UsageError(f'order is "key", "input" or "none", got {order!r}')
@@ -313,8 +318,7 @@ class App:
             raise UsageError(f"concurrency is at least 1, got {concurrency}")
         policy = None if on_error is None and retry is None else ErrorPolicy.of(on_error or Fail(), retry)
 
-        def declare(function: F) -> F:
-            stream = source if isinstance(source, Stream) else self._source(source, None, policy, None)
+        def declare(function: Callable[..., Any]) -> Agent[Any, Any]:
             shape = shape_of(function, Stream)
             if shape == "plain" and concurrency > 1:
                 raise UsageError(
@@ -326,7 +330,11 @@ class App:
                     f"order={order!r} and timeout= need an async function of one record; "
                     f"{function.__name__} is not one",
                 )
-            node = Agent(
+            topics, functions = sorted_sinks(sink)
+            check_sinks(function, shape, functions)
+            origin = self._own_topic(function, shape, name) if source is None else source
+            stream = origin if isinstance(origin, Stream) else self._source(origin, None, policy, None)
+            node = AgentNode(
                 name=self._unique(function.__name__, name),
                 parents=(stream.node,),
                 function=function,
@@ -335,14 +343,15 @@ class App:
                 order=order,
                 timeout_ms=None if timeout is None else duration_ms(timeout),
                 on_error=policy,
+                sinks=tuple(functions),
             )
             self._claims[node.name] = tuple(table.name for table in tables)
             self.add(node)
-            if sink is not None:
-                Stream[Any, Any].to(Stream(self, node), sink)
-            return function
+            for topic in topics:
+                Stream[Any, Any].to(Stream(self, node), topic)
+            return Agent(self, node, unchanged_from(stream.node))
 
-        return declare
+        return cast(Declare, declare)
 
     def timer(self, interval: Duration, *, name: str | None = None) -> Callable[[F], F]:
         """Call a function (plain or async) every `interval` of wall time while the app runs, in each worker
@@ -480,6 +489,11 @@ class App:
             return self.topic(topic, value=stream.value_serde)
         return self.topic(topic, value=stream.value_serde, key=stream.key_serde)
 
+    def _own_topic(self, function: Callable[..., Any], shape: str, name: str | None) -> Topic[Any, Any]:
+        """The topic of an agent that is declared without one."""
+        topic = f"{self.id}-{name or function.__name__}"
+        return self._topics.get(topic) or self.topic(topic, key=object, value=value_type(function, shape))
+
     def _topic_named(self, name: str) -> Topic[Any, Any]:
         return self._topics.get(name) or self.topic(name)
 
@@ -536,7 +550,7 @@ class App:
                 "by the table's key",
                 hint=f"put a group_by first, as in @app.agent(topic.by(lambda value: <key of {tables[0]}>))",
             )
-        if tables and isinstance(node, Agent) and node.order != "key":
+        if tables and isinstance(node, AgentNode) and node.order != "key":
             raise UsageError(
                 f"{node.name} uses the table {tables[0]}; with order={node.order!r} two records of one key "
                 "would change it at once",

@@ -8,6 +8,7 @@ from mypy import api
 
 PROGRAM = """
 from __future__ import annotations
+from collections.abc import AsyncIterator
 import msgspec
 import streamkit as sk
 
@@ -47,6 +48,23 @@ async def audit(stream: sk.Stream[Order]) -> None:
     async for order in stream:
         reveal_type(order.amount)
 
+@app.agent(orders)
+async def price(order: Order) -> float | None:
+    return order.amount
+
+@app.agent(orders, sink=[price, print])
+async def each(stream: sk.Stream[Order]) -> AsyncIterator[Order]:
+    async for order in stream:
+        yield order
+
+@app.agent()
+def count(order: Order, record: sk.Record[str]) -> int:
+    return 1
+
+reveal_type(audit)
+reveal_type(price)
+reveal_type(each)
+reveal_type(count)
 stream.map(lambda o: o.missing)
 """
 
@@ -67,6 +85,10 @@ REVEALED = (
     "Stream[str, streamkit.processing.operators.tables.Change[program.User]]",
     "WindowResults[str, program.Order]",
     "float",
+    "Agent[program.Order, None]",
+    "Agent[program.Order, float | None]",
+    "Agent[program.Order, program.Order]",
+    "Agent[program.Order, int]",
 )
 
 

@@ -4,9 +4,9 @@
     async def enrich(order): ...                   record   up to `concurrency` calls at once, see `order`
     async def audit(stream: sk.Stream[Order]): ... stream   a loop of its own, one for each lane
 
-Whatever a function returns (or a stream agent yields) goes to the sink with the record's key, time and
-headers; None goes nowhere. The asynchronous shapes take records from an inbox, since the loop never awaits;
-see `inflight` for what that means for commits.
+Whatever a function returns (or a stream agent yields) goes to each sink: functions are called with it, then
+it leaves for the topics with the record's key, time and headers; None goes nowhere. The asynchronous shapes
+take records from an inbox, since the loop never awaits; see `inflight` for what that means for commits.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Shape = Literal["plain", "record", "stream"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Agent(Node):
+class AgentNode(Node):
     kind: ClassVar[str] = "agent"
     function: Callable[..., Any]
     shape: Shape
@@ -41,10 +41,11 @@ class Agent(Node):
     order: Order = "key"
     timeout_ms: int | None = None
     on_error: ErrorPolicy | None = None
+    sinks: tuple[Callable[..., Any], ...] = ()  # functions that are called with each result
 
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:
-        return (self.function,)
+        return (self.function, *self.sinks)
 
     @property
     def policy(self) -> ErrorPolicy | None:
@@ -83,7 +84,11 @@ class Agent(Node):
         result = code.variable("v")
         code.line(f"{result} = {call}")
         with code.block(f"if {result} is not None:"):
-            code.follow(self, msgspec.structs.replace(at, value=result))
+            at = msgspec.structs.replace(at, value=result)
+            for sink in self.sinks:
+                call, at = code.call(self, sink, at)
+                code.line(call)
+            code.follow(self, at)
         code.tally(code.runtime.counts(self), "done")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from streamkit.processing.error_policy import ErrorPolicy
 from streamkit.processing.serde import UNDECLARED_KEY, Serde
 from streamkit.processing.tasks.fuse import At
-from streamkit.processing.topology import Entry, TopicSpec
+from streamkit.processing.topology import Border, Entry, Node, TopicSpec
 from streamkit.processing.units import instant_ms
 
 if TYPE_CHECKING:
@@ -92,6 +92,13 @@ class Source(Entry):
         with code.block(f"if {at.time} > s:"):
             code.line(f"s = {at.time}")
         return At(value=at.value, key=at.key, key_serde=at.key_serde, time=at.time, stream_time="s")
+
+
+def unchanged_from(node: Node) -> TopicSpec[Any, Any] | None:
+    """The topic whose values arrive here as they are, under whatever key."""
+    while isinstance(node, Border):
+        node = node.parents[0]
+    return node.topic if isinstance(node, Source) else None
 
 
 def check_ahead(event_ms: int, written_ms: int) -> None:

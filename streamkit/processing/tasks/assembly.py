@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from streamkit.processing.operators.agent import Agent
+from streamkit.processing.operators.agent import AgentNode
 from streamkit.processing.record import RawRecord
 from streamkit.processing.state.memory import MemoryStore
 from streamkit.processing.state.operator_state import OperatorState
@@ -61,7 +61,7 @@ class Chain:
 class AgentPort:
     """The records that wait for, or are in the hands of, one asynchronous agent of this task."""
 
-    def __init__(self, node: Agent, tables: Mapping[str, TableState]) -> None:
+    def __init__(self, node: AgentNode, tables: Mapping[str, TableState]) -> None:
         self.node = node
         self.inbox: list[Item] = []
         self.flight = InFlight(node.concurrency, node.order)
@@ -164,7 +164,7 @@ class Assembly:
 
     def _build(self) -> None:
         for node in self.sub.nodes:
-            if isinstance(node, Agent) and node.shape != "plain":
+            if isinstance(node, AgentNode) and node.shape != "plain":
                 self.agents[node.name] = AgentPort(node, self.tables)
         for node in self.sub.nodes:
             if node.name in self.agents or (isinstance(node, Stateful) and node.computes):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, cast
 
 from streamkit.processing.record import Record, wants_record
@@ -23,9 +24,8 @@ from streamkit.processing.tasks.task import Task
 
 SLICE_S = 0.001  # user code that never waits gives the loop back this often
 LOOK_EVERY = 64  # records between two looks at the clock
-
-
 UNWILLING_S = 1.0  # how long a cancelled agent may take to end
+NO_TURN = nullcontext()
 
 
 class Stepped:
@@ -116,6 +116,7 @@ class AgentRunner:
         self.failure: BaseException | None = None
         self._events: dict[str, asyncio.Event] = {}
         self._running: list[asyncio.Task[None]] = []
+        self._locks: dict[str, asyncio.Lock] = {}
         self._stopping = False
 
     def start(self) -> None:
@@ -170,12 +171,13 @@ class AgentRunner:
                 await event.wait()
                 continue
             result = await self._call(port, item, scope, with_record)
-            if self.task.failure is None:
-                for left, (done, value) in enumerate(flight.done(item, result)):
-                    self._leave(port, done, value)
-                    flight.finish(done)
-                    if left:
-                        event.set()  # there is room for more than this coroutine's next record
+            async with self._turns(port):
+                if self.task.failure is None:
+                    for left, (done, value) in enumerate(flight.done(item, result)):
+                        await self._leave(port, done, value, scope)
+                        flight.finish(done)
+                        if left:
+                            event.set()  # there is room for more than this coroutine's next record
             self.on_output()
             await breath.take()
 
@@ -199,12 +201,41 @@ class AgentRunner:
                 return None
             await asyncio.sleep(pause_ms / 1000)
 
-    def _leave(self, port: AgentPort, item: Item, value: Any) -> None:
-        """A result goes down the graph. What cannot is not tried again: the result would be the same."""
+    def _turns(self, port: AgentPort) -> AbstractAsyncContextManager[object]:
+        """Where sinks are awaited in the order of the input, one result leaves after the other."""
+        in_turn = port.node.sinks and port.node.order == "input"
+        return self._locks.setdefault(port.node.name, asyncio.Lock()) if in_turn else NO_TURN
+
+    async def _leave(self, port: AgentPort, item: Item, value: Any, scope: Scope) -> None:
+        """A result goes to the functions among the sinks, then down the graph. What cannot go down there is
+        not tried again: the result would be the same.
+        """
+        if value is None:
+            return
+        for sink in port.node.sinks:
+            if not await self._sink(port, item, value, sink, scope):
+                return
         try:
             self.task.emit(port, item, value)
         except Exception as error:
             self.task.settle(port, item, error)
+
+    async def _sink(
+        self, port: AgentPort, item: Item, value: Any, sink: Callable[..., Any], scope: Scope
+    ) -> bool:
+        """Call it, again where the policy says so. False: the record is settled."""
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                await self._lend(_called(sink, item, value), scope)
+            except Exception as error:
+                pause_ms = self.task.fail(port, item, error, attempt)
+            else:
+                return True
+            if pause_ms is None:
+                return False
+            await asyncio.sleep(pause_ms / 1000)
 
     # -- stream agents ------------------------------------------------------------------------------
 
@@ -232,7 +263,10 @@ class AgentRunner:
             await made
         else:
             async for value in made:
-                self.task.emit(port, lane.queue[0], value)
+                if value is not None:
+                    for sink in port.node.sinks:
+                        await _called(sink, lane.queue[0], value)
+                    self.task.emit(port, lane.queue[0], value)
         raise RuntimeError(f"the agent {port.node.name} returned: its loop over the stream must not end")
 
     async def _settle(self, port: AgentPort, lane: Lane, item: Item, error: Exception, attempt: int) -> None:
@@ -244,6 +278,12 @@ class AgentRunner:
             lane.queue.popleft()
             lane.in_hand = False
         self.on_output()
+
+
+async def _called(sink: Callable[..., Any], item: Item, value: Any) -> None:
+    made = sink(value, _record(item)) if wants_record(sink) else sink(value)
+    if inspect.isawaitable(made):
+        await made
 
 
 def _record(item: Item) -> Record[Any]:
