@@ -52,6 +52,11 @@ EMBEDDED_DIR = Path(".streamkit")
     envvar="STREAMKIT_STATE_DIR",
     help="Keep state here (RocksDB): a restart reads only what it lacks.  [default: what the app says]",
 )
+@click.option(
+    "--standby-replicas",
+    type=click.IntRange(0),
+    help="How many other workers keep a warm copy of each task's state.  [default: what the app says]",
+)
 def worker(
     *,
     app_path: str,
@@ -64,6 +69,7 @@ def worker(
     guarantee: str | None,
     slot: int,
     state_dir: str | None,
+    standby_replicas: int | None,
 ) -> int:
     """Run the workers of APP: a module or file, with the app's name if there are several (shop:app, shop.py).
 
@@ -79,7 +85,7 @@ def worker(
     address: Http = None if http is None else parse_address(http, "--http")
     if http_fd is not None:
         address = inherited(http_fd)
-    choices = Choices(guarantee=guarantee, slot=slot, state_dir=state_dir)
+    choices = Choices(guarantee=guarantee, slot=slot, state_dir=state_dir, standby_replicas=standby_replicas)
     if not embedded:
         return run_workers(app_path, workers, bootstrap, address, choices)
     from streamkit.cli.embedding import embedded_broker
@@ -96,6 +102,7 @@ class Choices(NamedTuple):
     guarantee: str | None = None
     slot: int = 0
     state_dir: str | None = None
+    standby_replicas: int | None = None
 
     def apply(self, app: App) -> None:
         """The command line wins."""
@@ -104,12 +111,16 @@ class Choices(NamedTuple):
         if self.guarantee is not None:
             app.guarantee = checked_guarantee(self.guarantee)
         app.state_dir = self.state_dir or app.state_dir
+        if self.standby_replicas is not None:
+            app.standby_replicas = self.standby_replicas
 
     def words(self, index: int) -> list[str]:
         """The same for the index-th of several worker processes."""
         guarantee = [] if self.guarantee is None else ["--guarantee", self.guarantee]
         state = [] if self.state_dir is None else ["--state-dir", self.state_dir]
-        return [*guarantee, *state, "--slot", str(self.slot + index)]
+        replicas = self.standby_replicas
+        standbys = [] if replicas is None else ["--standby-replicas", str(replicas)]
+        return [*guarantee, *state, *standbys, "--slot", str(self.slot + index)]
 
 
 def run_workers(

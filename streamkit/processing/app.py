@@ -66,6 +66,7 @@ class App:
     `guarantee="exactly_once"`: outputs, state and offsets of a commit are one transaction.
     `on_lost_records`: what a worker does whose next records were deleted by retention: end and say so
     ("fail"), or say so and go on at what is left ("continue").
+    `standby_replicas`: how many other workers keep a warm copy of each task's state, to take over at once.
     `state_dir`: where a worker keeps its stores (RocksDB); None: in memory, restored wholly at each start.
     """
 
@@ -82,6 +83,7 @@ class App:
         guarantee: Guarantee = "at_least_once",
         state_dir: str | None = None,
         on_lost_records: OnLostRecords = "fail",
+        standby_replicas: int = 0,
     ) -> None:
         self.id = _checked_name("app", id)
         self.bootstrap = bootstrap
@@ -94,6 +96,9 @@ class App:
         if on_lost_records not in get_args(OnLostRecords):
             raise UsageError(f'on_lost_records is "fail" or "continue", got {on_lost_records!r}')
         self.on_lost_records = on_lost_records
+        if standby_replicas < 0:
+            raise UsageError(f"standby_replicas is at least 0, got {standby_replicas}")
+        self.standby_replicas = standby_replicas
         self.guarantee = checked_guarantee(guarantee)
         self.lease = Lease()
         self.producer: Producer | None = None  # set while the app runs

@@ -69,8 +69,7 @@ class KafkaChangelogReader:
         if not remaining:
             return
         async with self._consumer() as consumer:
-            starts = {place: spans[place][0] or OFFSET_BEGINNING for place in remaining}
-            consumer.assign([TopicPartition(*place, start) for place, start in starts.items()])
+            _assign(consumer, {place: spans[place][0] for place in remaining})
             progress = monotonic()
             while remaining:
                 arrivals = await _call(_round, consumer)
@@ -84,14 +83,14 @@ class KafkaChangelogReader:
 
     async def follow(
         self,
-        places: Sequence[Partition],
+        starts: Mapping[Partition, int],
         apply: Callable[[Partition, Sequence[RawRecord]], None],
         caught_up: Callable[[], None],
     ) -> None:
-        """`apply` every record from the beginning on, until cancelled; `caught_up` once, at all ends."""
-        behind = set(places)
+        """`apply` every record from these offsets on, until cancelled; `caught_up` once, at all ends."""
+        behind = set(starts)
         async with self._consumer() as consumer:
-            consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in places])
+            _assign(consumer, starts)
             while True:
                 for arrival in await _call(_round, consumer):
                     place = (arrival.topic, arrival.partition)
@@ -167,6 +166,10 @@ async def _span(consumer: Consumer, place: Partition) -> Span:
             )
         log.warning("the end of %s-%d is not known yet: %s", *place, reason.str())
         await asyncio.sleep(RETRY_S)
+
+
+def _assign(consumer: Consumer, starts: Mapping[Partition, int]) -> None:
+    consumer.assign([TopicPartition(*place, start or OFFSET_BEGINNING) for place, start in starts.items()])
 
 
 def _round(consumer: Consumer) -> list[Arrival]:

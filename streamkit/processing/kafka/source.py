@@ -127,6 +127,9 @@ class KafkaSource:
         places = [TopicPartition(*place) for place in partitions]
         return await self._thread.call(lambda: self._committed(places))
 
+    async def member_id(self) -> str:
+        return await self._thread.call(lambda: self._consumer.memberid() or "")
+
     async def group(self) -> Any:
         return await self._thread.call(self._consumer.consumer_group_metadata)
 

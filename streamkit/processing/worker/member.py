@@ -44,6 +44,7 @@ from streamkit.processing.worker.progress import Progress, standard_error
 from streamkit.processing.worker.restore import ChangelogReader, restore
 from streamkit.processing.worker.sink import Sink, TransactionalSink
 from streamkit.processing.worker.source import Arrival, Partition, Position, Source
+from streamkit.processing.worker.standby import Standbys
 from streamkit.processing.worker.task_runner import TaskRunner
 from streamkit.processing.worker.transactional_committer import TransactionalCommitter
 from streamkit.runtime.contracts.clock import Clock
@@ -78,6 +79,7 @@ class Member:
         commit_interval_s: float,
         make_stores: Callable[[int, int], Mapping[str, Store]] | None = None,
         transactions: TransactionalSink | None = None,
+        standbys: Standbys | None = None,
     ) -> None:
         self._plan = plan
         self._source = source
@@ -86,6 +88,7 @@ class Member:
         self._clock = clock
         self._commit_interval_s = commit_interval_s
         self._make_stores = make_stores
+        self._standbys = standbys
         self._runners: dict[str, TaskRunner] = {}  # by task
         self._by_place: dict[Place, TaskRunner] = {}  # by each source partition of the task
         self._opening: dict[TaskRunner, asyncio.Task[None]] = {}
@@ -122,6 +125,8 @@ class Member:
         self._spawn(self._commit_regularly())
         self._spawn(self._tick_regularly())
         self._spawn(self._follow_globals())
+        if self._standbys is not None:
+            self._spawn(self._standbys.run(self._source.member_id, self._is_running, self.metrics.standby))
         for timer in self._plan.topology.timers:
             self._spawn(_run_timer(timer))
         try:
@@ -211,11 +216,18 @@ class Member:
         return runner
 
     def _stores_for(self, index: int, partition: int) -> Mapping[str, Store]:
+        copy = self._standbys.take((index, partition)) if self._standbys else None
+        if copy is not None:
+            log.info("task had a standby copy", task=f"{index}_{partition}")
+            return copy
         return self._make_stores(index, partition) if self._make_stores else {}
+
+    def _is_running(self, name: tuple[int, int]) -> bool:
+        return f"{name[0]}_{name[1]}" in self._runners
 
     async def _open(self, runner: TaskRunner, positions: Sequence[Position]) -> None:
         """Resume, restore, start, and only then read."""
-        task = runner.task
+        task, began = runner.task, perf_counter()
         changelogs: dict[Place, int] = {}
         for position in positions:
             place = (position.topic, position.partition)
@@ -229,7 +241,8 @@ class Member:
         runner.open()
         del self._opening[runner]
         await self._source.begin(positions)
-        log.info("task started", task=task.id, reads=[f"{p.topic}-{p.partition}" for p in positions])
+        reads = [f"{p.topic}-{p.partition}" for p in positions]
+        log.info("task started", task=task.id, reads=reads, seconds=round(perf_counter() - began, 3))
 
     def _take_out(self, partitions: Sequence[Partition]) -> list[TaskRunner]:
         """The tasks of these partitions, which get no more records from here on."""
@@ -278,7 +291,13 @@ class Member:
             if self._runners.get(runner.task.id) is runner:
                 del self._runners[runner.task.id]
             await runner.close()
-            for store in runner.task.stores.values():
+            self._let_go(runner.task)
+
+    def _let_go(self, task: Task) -> None:
+        """Its stores become a copy, or are closed."""
+        name = task.sub.index, task.partition
+        if self._standbys is None or not self._standbys.adopt(name, task.stores):
+            for store in task.stores.values():
                 store.close()
 
     async def _roll_back(self) -> None:
@@ -334,6 +353,8 @@ class Member:
         for task in list(self._background):
             if task not in self._opening.values():
                 task.cancel()
+        if self._standbys is not None:
+            await self._standbys.close()
         await self.revoked(list(self._by_place))
         try:
             await self._source.close()
@@ -421,7 +442,7 @@ class Member:
                 if table.topic.name == place[0]:
                     table.apply(records)
 
-        await self._changelogs.follow(places, apply, self._globals_read.set)
+        await self._changelogs.follow(dict.fromkeys(places, 0), apply, self._globals_read.set)
 
     # -- at intervals -------------------------------------------------------------------------------------
 

@@ -103,6 +103,11 @@ class WorkerMetrics:
             "Changelog records still to be replayed",
             ["store", "partition"],
         )
+        self.standby = registry.gauge(
+            "store_standby_remaining_records",
+            "Committed changelog records that a standby copy lacks",
+            ["store", "partition"],
+        )
         self._dead = registry.counter(
             "dlq_records_total", "Records sent to a dead-letter topic", ["app", "agent", "error_class"]
         )

@@ -41,12 +41,12 @@ class ChangelogReader(Protocol):
 
     async def follow(
         self,
-        places: Sequence[Place],
+        starts: Mapping[Place, int],
         apply: Callable[[Place, Sequence[RawRecord]], None],
         caught_up: Callable[[], None],
     ) -> None:
-        """`apply` every record from the beginning on, until cancelled; call `caught_up` once, at the end of
-        all of them.
+        """`apply` every record from these offsets on (0: from the first that is left), until cancelled; call
+        `caught_up` once, at the end of all of them.
         """
         ...
 
@@ -61,7 +61,7 @@ async def restore(
     committed = {place: positions.get(place, 0) for place in stores}
     spans = {}
     for place, (first, end) in (await reader.spans(committed)).items():
-        start = _usable(task.stores[stores[place]], place, first, committed[place])
+        start = usable_from(task.stores[stores[place]], place, first, committed[place])
         if end > start:
             spans[place] = start, end
     if not spans:
@@ -87,7 +87,7 @@ async def restore(
     log.info("restored", task=task.id, records=applied, orphans=task.orphans, seconds=seconds)
 
 
-def _usable(store: Store, place: Place, first: int, committed: int) -> int:
+def usable_from(store: Store, place: Place, first: int, committed: int) -> int:
     """The offset from which the store lacks changes. One that cannot be brought to the commit begins anew."""
     behind = 0 < store.position < first  # deletes may be among what the changelog has dropped
     if store.position > committed or behind:

@@ -75,6 +75,10 @@ class Source(Protocol):
         """What the group committed for these partitions. Waits for a transaction that is being decided."""
         ...
 
+    async def member_id(self) -> str:
+        """Who we are in the group, as its coordinator says."""
+        ...
+
     async def group(self) -> Any:
         """Who we are in the group now, for a transaction that carries offsets."""
         ...

@@ -25,6 +25,7 @@ from streamkit import __version__
 from streamkit.errors import StreamkitError, UsageError
 from streamkit.processing.app import App
 from streamkit.processing.kafka.changelog_reader import KafkaChangelogReader
+from streamkit.processing.kafka.roster import KafkaRoster
 from streamkit.processing.kafka.sender import KafkaSender
 from streamkit.processing.kafka.settings import check_settings, producer_settings
 from streamkit.processing.kafka.sink import KafkaSink
@@ -36,6 +37,7 @@ from streamkit.processing.topology import Plan
 from streamkit.processing.worker.member import Member
 from streamkit.processing.worker.preparation import create_declared, prepare
 from streamkit.processing.worker.rocksdb import StateDirectory
+from streamkit.processing.worker.standby import Standbys
 from streamkit.runtime.os.clock import SystemClock
 from streamkit.telemetry import logs
 from streamkit.telemetry.exposition import TelemetryServer
@@ -102,6 +104,8 @@ async def assembled(
     if app.guarantee == "exactly_once":
         transactions = KafkaTransactionalSink(address, kafka, clock, retention_ms, f"{app.id}-{slot}")
         _check_interval(app, transactions.timeout_s)
+    make_stores = None if state is None else partial(_stores, plan, state)
+    reader, roster = KafkaChangelogReader(address, kafka), KafkaRoster(address, app.id, kafka)
     sender = KafkaSender(address, kafka)
     app.producer = sender
     try:
@@ -115,14 +119,18 @@ async def assembled(
                 pass_over_lost=app.on_lost_records == "continue",
             ),
             transactions or KafkaSink(producer_settings(address, kafka), clock, retention_ms),
-            KafkaChangelogReader(address, kafka),
+            reader,
             clock=clock,
             registry=registry,
             commit_interval_s=app.commit_interval_ms / 1000,
             transactions=transactions,
-            make_stores=None if state is None else partial(_stores, plan, state),
+            make_stores=make_stores,
+            standbys=Standbys(plan, app.standby_replicas, roster, reader, make_stores)
+            if app.standby_replicas
+            else None,
         )
     finally:
+        await roster.close()
         if state is not None:
             state.close()
         app.producer = None
