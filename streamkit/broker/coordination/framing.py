@@ -24,8 +24,9 @@ def schema_of(key: bytes) -> int:
     return _leading_int16(key)
 
 
-def framed_key(key: Message) -> bytes:
-    return _INT16.pack(key.KEY) + codec.encode(key, KEY_VERSION)
+def framed_key(key: Message, number: int | None = None) -> bytes:
+    """`number` is that of the schema, where several schemas have the same key."""
+    return _INT16.pack(key.KEY if number is None else number) + codec.encode(key, KEY_VERSION)
 
 
 def unframed_key(cls: type[Value], key: bytes) -> Value:

@@ -162,7 +162,7 @@ class Stage:
         )
 
         def decide(shard: GroupCoordinator, token: Token, decision: Decision) -> None:
-            shard.commit(request, 9, token, decision)
+            shard.commits.commit(request, 9, token, decision)
 
         return cast("asyncio.Future[OffsetCommitResponse]", self.host.ask("g", decide))
 
@@ -172,7 +172,7 @@ class Stage:
         )
 
         def decide(shard: GroupCoordinator, token: Token, decision: Decision) -> None:
-            shard.fetch(wanted, token, decision)
+            shard.commits.fetch(wanted, token, decision)
 
         return cast("asyncio.Future[OffsetFetchResponseGroup]", self.host.ask("g", decide))
 
@@ -431,7 +431,7 @@ async def test_offsets_of_a_transaction_and_its_marker_keep_their_place(
     def decide(coordinator: GroupCoordinator, decision: Decision) -> None:
         part = OffsetCommitRequestPartition(committed_offset=9)
         topics = [OffsetCommitRequestTopic(name="t", partitions=[part])]
-        coordinator.commit(OffsetCommitRequest(group_id="g", topics=topics), 9, object(), decision)
+        coordinator.commits.commit(OffsetCommitRequest(group_id="g", topics=topics), 9, object(), decision)
         decision.replies.clear()
         decision.transaction = Producer(5, 2)
 
@@ -478,7 +478,7 @@ async def test_share_coordinators_are_asked_one_thing_of_a_group_after_the_other
     await stage.serve()
     stage.alter_share_offset()
     await turns()
-    deletion = stage.host.ask("s", lambda groups, token, decision: groups.delete_group("s", token, decision))
+    deletion = stage.host.ask("s", lambda groups, token, decision: groups.delete("s", token, decision))
     await turns()
     stage.log.commit()
     await turns()

@@ -42,7 +42,7 @@ async def heartbeat(
             broker,
             message.group_id,
             ConsumerGroupHeartbeatResponse,
-            lambda shard, token, decision: shard.consumer_heartbeat(message, caller, token, decision),
+            lambda shard, token, decision: shard.consumers.heartbeat(message, caller, token, decision),
         )
     except Refusal as refusal:
         return ConsumerGroupHeartbeatResponse(error_code=refusal.code, error_message=refusal.message)
@@ -67,7 +67,7 @@ async def _describe(broker: Broker, group_id: str) -> DescribedGroup:
             broker,
             group_id,
             DescribedGroup,
-            lambda shard, token, decision: shard.describe_consumer(group_id, token, decision),
+            lambda shard, token, decision: shard.consumers.describe(group_id, token, decision),
         )
     except Refusal as refusal:
         return DescribedGroup(group_id=group_id, error_code=refusal.code, error_message=refusal.message)

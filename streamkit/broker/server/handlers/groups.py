@@ -15,7 +15,8 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from streamkit.broker.coordination.group.classic.group import refused_join
-from streamkit.broker.coordination.group.coordinator import GroupCoordinator, refused_commit
+from streamkit.broker.coordination.group.coordinator import GroupCoordinator
+from streamkit.broker.coordination.group.offset_requests import refused_commit
 from streamkit.broker.coordination.group.vocabulary import Caller
 from streamkit.broker.coordination.shard import Decision, Refusal, Token
 from streamkit.broker.server.authorized_operations import GROUP
@@ -153,7 +154,7 @@ async def join_group(broker: Broker, request: RequestContext, message: JoinGroup
             broker,
             message.group_id,
             JoinGroupResponse,
-            lambda shard, token, decision: shard.join(message, caller, token, decision),
+            lambda shard, token, decision: shard.classic.join(message, caller, token, decision),
         )
     except Refusal as refusal:
         response = refused_join(refusal.code, message.member_id)
@@ -173,7 +174,7 @@ async def sync_group(broker: Broker, request: RequestContext, message: SyncGroup
             broker,
             message.group_id,
             SyncGroupResponse,
-            lambda shard, token, decision: shard.sync(message, token, decision),
+            lambda shard, token, decision: shard.classic.sync(message, token, decision),
         )
     except Refusal as refusal:
         # An assignment too large to be written has no code of its own.
@@ -188,7 +189,7 @@ async def heartbeat(broker: Broker, request: RequestContext, message: HeartbeatR
             broker,
             message.group_id,
             HeartbeatResponse,
-            lambda shard, token, decision: shard.heartbeat(message, token, decision),
+            lambda shard, token, decision: shard.classic.heartbeat(message, token, decision),
         )
     except Refusal as refusal:
         # While the groups load, nobody is declared dead; a member may as well believe that all is well.
@@ -205,7 +206,7 @@ async def leave_group(
             broker,
             message.group_id,
             LeaveGroupResponse,
-            lambda shard, token, decision: shard.leave(message, request.version, token, decision),
+            lambda shard, token, decision: shard.classic.leave(message, request.version, token, decision),
         )
     except Refusal as refusal:
         return LeaveGroupResponse(error_code=refusal.code)
@@ -231,7 +232,7 @@ async def offset_commit(
             broker,
             message.group_id,
             OffsetCommitResponse,
-            lambda shard, token, decision: shard.commit(known, request.version, token, decision),
+            lambda shard, token, decision: shard.commits.commit(known, request.version, token, decision),
         )
     except Refusal as refusal:
         response = refused_commit(known, refusal.code)
@@ -320,7 +321,9 @@ async def _fetch_group(
             broker,
             wanted.group_id,
             OffsetFetchResponseGroup,
-            lambda shard, token, decision: shard.fetch(asked, token, decision, require_stable=require_stable),
+            lambda shard, token, decision: shard.commits.fetch(
+                asked, token, decision, require_stable=require_stable
+            ),
         )
     except Refusal as refusal:
         # Consumers do not expect COORDINATOR_NOT_AVAILABLE here.
@@ -409,7 +412,7 @@ async def offset_delete(
             broker,
             message.group_id,
             OffsetDeleteResponse,
-            lambda shard, token, decision: shard.delete_offsets(
+            lambda shard, token, decision: shard.commits.delete(
                 replace(message, topics=known), token, decision
             ),
         )
@@ -452,7 +455,7 @@ async def _describe(broker: Broker, version: int, group_id: str) -> DescribedGro
             broker,
             group_id,
             DescribedGroup,
-            lambda shard, token, decision: shard.describe(group_id, version, token, decision),
+            lambda shard, token, decision: shard.classic.describe(group_id, version, token, decision),
         )
     except Refusal as refusal:
         return DescribedGroup(group_id=group_id, error_code=refusal.code)
@@ -489,7 +492,7 @@ async def _delete_group(broker: Broker, group_id: str) -> DeletableGroupResult:
             broker,
             group_id,
             DeletableGroupResult,
-            lambda shard, token, decision: shard.delete_group(group_id, token, decision),
+            lambda shard, token, decision: shard.delete(group_id, token, decision),
         )
     except Refusal as refusal:
         return DeletableGroupResult(group_id=group_id, error_code=refusal.code)

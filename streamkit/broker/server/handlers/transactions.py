@@ -322,7 +322,7 @@ def _committing(
         group_instance_id=message.group_instance_id,
         topics=known,
     )
-    return lambda shard, token, decision: shard.commit_in_transaction(commit, token, decision)
+    return lambda shard, token, decision: shard.commits.commit_in_transaction(commit, token, decision)
 
 
 def _failed(topic: TxnOffsetCommitRequestTopic, code: ErrorCode) -> TxnOffsetCommitResponseTopic:

@@ -226,7 +226,7 @@ class Coordinator:
         )
         waiter, decision = Waiter(), Decision(self.at)
         caller = Caller(version, "client", "/127.0.0.1", self.fresh_id())
-        self.shard.join(request, caller, waiter, decision)
+        self.shard.classic.join(request, caller, waiter, decision)
         self.settle(decision)
         self.tick()
         return waiter
@@ -259,7 +259,7 @@ class Coordinator:
             ],
         )
         waiter, decision = Waiter(), Decision(self.at)
-        self.shard.sync(request, waiter, decision)
+        self.shard.classic.sync(request, waiter, decision)
         self.settle(decision)
         self.tick()
         return waiter
@@ -269,7 +269,7 @@ class Coordinator:
             group_id=GROUP, generation_id=generation, member_id=member_id, group_instance_id=instance
         )
         waiter, decision = Waiter(), Decision(self.at)
-        self.shard.heartbeat(request, waiter, decision)
+        self.shard.classic.heartbeat(request, waiter, decision)
         self.settle(decision)
         self.tick()
         return waiter.code
@@ -280,7 +280,7 @@ class Coordinator:
             group_id=GROUP, member_id=identities[0].member_id if version < 3 else "", members=identities
         )
         waiter, decision = Waiter(), Decision(self.at)
-        self.shard.leave(request, version, waiter, decision)
+        self.shard.classic.leave(request, version, waiter, decision)
         self.settle(decision)
         self.tick()
         answer = waiter.answer()
@@ -314,7 +314,7 @@ class Coordinator:
             topics=[OffsetCommitRequestTopic(name=topic, topic_id=topic_id, partitions=[part])],
         )
         waiter, decision = Waiter(), Decision(self.at)
-        self.shard.commit(request, version, waiter, decision)
+        self.shard.commits.commit(request, version, waiter, decision)
         self.settle(decision)
         self.tick()
         return int(waiter.answer().topics[0].partitions[0].error_code)  # type: ignore[attr-defined]
@@ -322,7 +322,7 @@ class Coordinator:
     def committed(self, topic: str = "topic") -> int:
         wanted = [OffsetFetchRequestTopics(name=topic, partition_indexes=[0])]
         waiter, decision = Waiter(), Decision(self.at)
-        self.shard.fetch(OffsetFetchRequestGroup(group_id=GROUP, topics=wanted), waiter, decision)
+        self.shard.commits.fetch(OffsetFetchRequestGroup(group_id=GROUP, topics=wanted), waiter, decision)
         self.settle(decision)
         return int(waiter.answer().topics[0].partitions[0].committed_offset)  # type: ignore[attr-defined]
 
@@ -330,7 +330,7 @@ class Coordinator:
         """The error of reading offsets as this member."""
         request = OffsetFetchRequestGroup(group_id=GROUP, member_id=member_id, member_epoch=epoch, topics=[])
         waiter, decision = Waiter(), Decision(self.at)
-        self.shard.fetch(request, waiter, decision)
+        self.shard.commits.fetch(request, waiter, decision)
         self.settle(decision)
         return waiter.code
 
@@ -340,7 +340,7 @@ class Coordinator:
             group_id=GROUP, topics=[OffsetDeleteRequestTopic(name=topic, partitions=[part])]
         )
         waiter, decision = Waiter(), Decision(self.at)
-        self.shard.delete_offsets(request, waiter, decision)
+        self.shard.commits.delete(request, waiter, decision)
         self.settle(decision)
         answer = waiter.answer()
         assert isinstance(answer, OffsetDeleteResponse)
@@ -348,7 +348,7 @@ class Coordinator:
 
     def delete(self) -> int:
         waiter, decision = Waiter(), Decision(self.at)
-        self.shard.delete_group(GROUP, waiter, decision)
+        self.shard.delete(GROUP, waiter, decision)
         self.settle(decision)
         answer = waiter.answer()
         assert isinstance(answer, DeletableGroupResult)
@@ -356,7 +356,7 @@ class Coordinator:
 
     def describe(self, version: int = 6) -> DescribedGroup:
         waiter, decision = Waiter(), Decision(self.at)
-        self.shard.describe(GROUP, version, waiter, decision)
+        self.shard.classic.describe(GROUP, version, waiter, decision)
         self.settle(decision)
         answer = waiter.answer()
         assert isinstance(answer, DescribedGroup)

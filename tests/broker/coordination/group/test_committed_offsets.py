@@ -182,7 +182,7 @@ def test_all_offsets_of_a_group_are_fetched_by_topic(coordinator: Coordinator) -
     coordinator.commit(7)
     coordinator.commit(8, topic="other")
     waiter, decision = Waiter(), Decision(coordinator.at)
-    coordinator.shard.fetch(OffsetFetchRequestGroup(group_id=GROUP, topics=None), waiter, decision)
+    coordinator.shard.commits.fetch(OffsetFetchRequestGroup(group_id=GROUP, topics=None), waiter, decision)
     coordinator.settle(decision)
     answer = waiter.answer()
     assert isinstance(answer, OffsetFetchResponseGroup)

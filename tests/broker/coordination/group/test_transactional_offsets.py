@@ -44,7 +44,8 @@ class Shard:
         decision = Decision(Instant(self.now_ms, self.now_ms))
         part = OffsetCommitRequestPartition(committed_offset=offset)
         topics = [OffsetCommitRequestTopic(name="t", partitions=[part])]
-        self.coordinator.commit(OffsetCommitRequest(group_id="g", topics=topics), 9, "token", decision)
+        request = OffsetCommitRequest(group_id="g", topics=topics)
+        self.coordinator.commits.commit(request, 9, "token", decision)
         self._settle(decision)
 
     def commit_in_transaction(self, producer_id: int, offset: int, **claims: object) -> int:
@@ -56,7 +57,7 @@ class Shard:
             topics=[TxnOffsetCommitRequestTopic(name="t", partitions=[part])],
             **claims,  # type: ignore[arg-type]
         )
-        self.coordinator.commit_in_transaction(request, "token", decision)
+        self.coordinator.commits.commit_in_transaction(request, "token", decision)
         (answer,) = self._settle(decision)
         return answer.topics[0].partitions[0].error_code  # type: ignore[attr-defined, no-any-return]
 
@@ -65,7 +66,7 @@ class Shard:
         wanted = OffsetFetchRequestGroup(
             group_id="g", topics=[OffsetFetchRequestTopics(name="t", partition_indexes=[0])]
         )
-        self.coordinator.fetch(wanted, "token", decision, require_stable=require_stable)
+        self.coordinator.commits.fetch(wanted, "token", decision, require_stable=require_stable)
         (answer,) = self._settle(decision)
         found = answer.topics[0].partitions[0]  # type: ignore[attr-defined]
         return found.committed_offset, found.error_code
@@ -117,7 +118,7 @@ def test_deleting_a_group_deletes_what_is_pending_too() -> None:
     shard = Shard()
     shard.commit_in_transaction(7, 10)
     decision = Decision(Instant(0, 0))
-    shard.coordinator.delete_group("g", "token", decision)
+    shard.coordinator.delete("g", "token", decision)
     shard._settle(decision)
     shard.coordinator.end_transaction(7, committed=True)
     assert shard.fetch() == (-1, 0)

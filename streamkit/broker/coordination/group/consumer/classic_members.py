@@ -22,9 +22,8 @@ from streamkit.broker.coordination.group.classic.joining import (
     rebalance_timeout_ms,
 )
 from streamkit.broker.coordination.group.consumer.departure import remove
-from streamkit.broker.coordination.group.consumer.draft import Draft
-from streamkit.broker.coordination.group.consumer.group import ConsumerGroup
-from streamkit.broker.coordination.group.consumer.member import ConsumerMember, MemberState, Partition
+from streamkit.broker.coordination.group.consumer.group import ConsumerDraft, ConsumerGroup
+from streamkit.broker.coordination.group.consumer.member import ConsumerMember
 from streamkit.broker.coordination.group.consumer.migration import (
     become_classic,
     encoded_assignment,
@@ -38,6 +37,8 @@ from streamkit.broker.coordination.group.embedded_protocol import (
     Subscription,
     decode_subscription,
 )
+from streamkit.broker.coordination.group.modern.member import MemberState
+from streamkit.broker.coordination.group.modern.partitions import Partition
 from streamkit.broker.coordination.group.vocabulary import RebalanceReason
 from streamkit.broker.coordination.shard import Decision, Refusal, Token
 from streamkit.protocol.error_codes import ErrorCode
@@ -60,7 +61,7 @@ def join(group: ConsumerGroup, call: JoinCall, decision: Decision) -> None:
     if is_nameless and request.group_instance_id is None and caller.version >= REQUIRES_MEMBER_ID_VERSION:
         decision.reply(token, refused_join(ErrorCode.MEMBER_ID_REQUIRED, member_id))
         return
-    draft = Draft(group, decision)
+    draft = ConsumerDraft(group, decision)
     before = _member(draft, request, member_id)
     after = replace(
         before,
@@ -120,7 +121,7 @@ def _subscription(request: JoinGroupRequest) -> Subscription:
         raise Refusal(ErrorCode.INCONSISTENT_GROUP_PROTOCOL) from None
 
 
-def _member(draft: Draft, request: JoinGroupRequest, member_id: str) -> ConsumerMember:
+def _member(draft: ConsumerDraft, request: JoinGroupRequest, member_id: str) -> ConsumerMember:
     """The member that this is, as it was before; one with a known instance id takes its place."""
     group, instance_id = draft.group, request.group_instance_id
     if instance_id is None:
@@ -148,8 +149,8 @@ def sync(group: ConsumerGroup, request: SyncGroupRequest, token: Token, decision
     member, classic = _classic_member(group, request.member_id, request.group_instance_id)
     _check_generation(member, request.generation_id)
     _check_same_protocol(classic, request)
-    draft = Draft(group, decision)
-    if group.epoch > member.epoch and member.state is not MemberState.UNREVOKED_PARTITIONS:
+    draft = ConsumerDraft(group, decision)
+    if group.epoch > member.epoch and member.state is not MemberState.UNREVOKED:
         draft.expect_once("join", member.member_id, member.rebalance_timeout_ms)
         raise Refusal(ErrorCode.REBALANCE_IN_PROGRESS)
     draft.cancel("sync", member.member_id)
@@ -168,11 +169,11 @@ def sync(group: ConsumerGroup, request: SyncGroupRequest, token: Token, decision
 def heartbeat(group: ConsumerGroup, request: HeartbeatRequest, decision: Decision) -> None:
     member, classic = _classic_member(group, request.member_id, request.group_instance_id)
     _check_generation(member, request.generation_id)
-    draft = Draft(group, decision)
+    draft = ConsumerDraft(group, decision)
     draft.expect("session", member.member_id, classic.session_timeout_ms)
     is_late = member.epoch < group.epoch
-    must_revoke = member.state is MemberState.UNREVOKED_PARTITIONS
-    can_have_more = member.state is MemberState.UNRELEASED_PARTITIONS and not group.waits_for_others(member)
+    must_revoke = member.state is MemberState.UNREVOKED
+    can_have_more = member.state is MemberState.UNRELEASED and not group.waits_for_others(member)
     if is_late or must_revoke or can_have_more:
         draft.expect_once("join", member.member_id, member.rebalance_timeout_ms)
         raise Refusal(ErrorCode.REBALANCE_IN_PROGRESS)
@@ -222,5 +223,5 @@ def leave(
             code = refusal.code
         responses.append(MemberResponse(member_id=member_id, group_instance_id=instance_id, error_code=code))
     if gone:
-        remove(Draft(group, decision), list(gone), RebalanceReason.MEMBER_LEFT)
+        remove(ConsumerDraft(group, decision), list(gone), RebalanceReason.MEMBER_LEFT)
     return responses

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from streamkit.broker.coordination.group.consumer.group import ConsumerGroup
-from streamkit.broker.coordination.group.consumer.member import ConsumerMember, Partition, by_topic
+from streamkit.broker.coordination.group.consumer.member import ConsumerMember
 from streamkit.broker.coordination.group.consumer.target import assignor_name
+from streamkit.broker.coordination.group.modern.partitions import Partition, existing
 from streamkit.protocol.messages.consumer_group_describe import (
     Assignment,
     DescribedGroup,
@@ -46,13 +47,9 @@ def _described(group: ConsumerGroup, member: ConsumerMember) -> DescribedMember:
 
 
 def _assignment(group: ConsumerGroup, partitions: Iterable[Partition]) -> Assignment:
-    """Topics that exist; a member may still hold one that was deleted."""
-    topics = by_topic(partitions)
-    found = ((group.cluster.topic_by_id(topic_id), numbers) for topic_id, numbers in topics.items())
     return Assignment(
         topic_partitions=[
             TopicPartitions(topic_id=topic.topic_id, topic_name=topic.name, partitions=numbers)
-            for topic, numbers in found
-            if topic is not None
+            for topic, numbers in existing(group.cluster, partitions)
         ]
     )

@@ -8,27 +8,25 @@ know what became of its last request.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TypeAlias
 
 from msgspec.structs import replace
 
 from streamkit.broker.coordination.group.consumer.departure import remove
-from streamkit.broker.coordination.group.consumer.draft import Draft
-from streamkit.broker.coordination.group.consumer.group import ConsumerGroup
-from streamkit.broker.coordination.group.consumer.member import (
-    JOINING_EPOCH,
-    LEAVING_EPOCH,
-    LEAVING_STATIC_EPOCH,
-    NOTHING,
-    ConsumerMember,
-    MemberState,
-    Partition,
-    by_topic,
-)
+from streamkit.broker.coordination.group.consumer.group import ConsumerDraft, ConsumerGroup
+from streamkit.broker.coordination.group.consumer.member import NOTHING, ConsumerMember
 from streamkit.broker.coordination.group.consumer.progress import advance
 from streamkit.broker.coordination.group.consumer.replacement import take_over
-from streamkit.broker.coordination.group.vocabulary import Caller, RebalanceReason
-from streamkit.broker.coordination.shard import Decision, Refusal, Token
+from streamkit.broker.coordination.group.modern.heartbeat import (
+    HeartbeatCall,
+    check_given,
+    check_room,
+    fenced,
+)
+from streamkit.broker.coordination.group.modern.member import LEAVING_STATIC_EPOCH, MemberState
+from streamkit.broker.coordination.group.modern.partitions import Partition, by_topic
+from streamkit.broker.coordination.group.vocabulary import RebalanceReason
+from streamkit.broker.coordination.shard import Decision, Refusal
 from streamkit.broker.regular_expression import InvalidPatternError, Pattern
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.consumer_group_heartbeat import (
@@ -41,49 +39,13 @@ from streamkit.protocol.messages.consumer_group_heartbeat import (
 MEMBER_ID_OF_ITS_OWN_VERSION = 1
 
 
-class HeartbeatCall(NamedTuple):
-    """A ConsumerGroupHeartbeat request, who sent it, and who waits for its answer."""
-
-    request: ConsumerGroupHeartbeatRequest
-    caller: Caller
-    token: Token
-
-    @property
-    def joins(self) -> bool:
-        return self.request.member_epoch == JOINING_EPOCH
-
-    @property
-    def leaves(self) -> bool:
-        return self.request.member_epoch in (LEAVING_EPOCH, LEAVING_STATIC_EPOCH)
-
-    @property
-    def is_full(self) -> bool:
-        request = self.request
-        return self.joins or (
-            request.rebalance_timeout_ms != -1
-            and (request.subscribed_topic_names is not None or request.subscribed_topic_regex is not None)
-            and request.topic_partitions is not None
-        )
-
-    @property
-    def owned(self) -> frozenset[Partition] | None:
-        """What the member says that it has."""
-        topics = self.request.topic_partitions
-        if topics is None:
-            return None
-        return frozenset(Partition(topic.topic_id, index) for topic in topics for index in topic.partitions)
+Call: TypeAlias = HeartbeatCall[ConsumerGroupHeartbeatRequest]
 
 
-def check(call: HeartbeatCall, group_assignors: tuple[str, ...]) -> None:
+def check(call: Call, group_assignors: tuple[str, ...]) -> None:
     """Refuse what no group could answer."""
     request = call.request
-    for field, text in (
-        ("GroupId", request.group_id),
-        ("InstanceId", request.instance_id),
-        ("RackId", request.rack_id),
-    ):
-        if text is not None and not text.strip():
-            raise Refusal(ErrorCode.INVALID_REQUEST, f"{field} can't be empty.")
+    check_given(GroupId=request.group_id, InstanceId=request.instance_id, RackId=request.rack_id)
     named_by_itself = call.caller.version >= MEMBER_ID_OF_ITS_OWN_VERSION or not call.joins
     if named_by_itself and not request.member_id.strip():
         raise Refusal(ErrorCode.INVALID_REQUEST, "MemberId can't be empty.")
@@ -123,18 +85,18 @@ def _check_join(request: ConsumerGroupHeartbeatRequest) -> None:
         )
 
 
-def heartbeat(group: ConsumerGroup, call: HeartbeatCall, decision: Decision) -> None:
-    draft = Draft(group, decision)
-    if call.leaves:
+def heartbeat(group: ConsumerGroup, call: Call, decision: Decision) -> None:
+    draft = ConsumerDraft(group, decision)
+    if call.leaves or call.request.member_epoch == LEAVING_STATIC_EPOCH:
         _leave(draft, call)
         return
-    _check_room(group, call)
+    check_room(group, call.request.member_id, group.config.group_consumer_max_size)
     before = _member(draft, call)
     after = _said(before, call)
-    member = advance(draft, before, after, call.owned)
+    member = advance(draft, before, after, _owned(call))
     settings = group.cluster.group_config(group.group_id)
     draft.expect("session", member.member_id, settings.consumer_session_timeout_ms)
-    news = call.is_full or member.assigned.keys() != before.assigned.keys()
+    news = _is_full(call) or member.assigned.keys() != before.assigned.keys()
     decision.reply(
         call.token,
         ConsumerGroupHeartbeatResponse(
@@ -146,16 +108,25 @@ def heartbeat(group: ConsumerGroup, call: HeartbeatCall, decision: Decision) -> 
     )
 
 
-def _check_room(group: ConsumerGroup, call: HeartbeatCall) -> None:
-    limit = group.config.group_consumer_max_size
-    if len(group.members) >= limit and call.request.member_id not in group.members:
-        raise Refusal(
-            ErrorCode.GROUP_MAX_SIZE_REACHED,
-            f"The consumer group has reached its maximum capacity of {limit} members.",
-        )
+def _is_full(call: Call) -> bool:
+    """Whether the member said everything, as it does when it cannot know what became of its last request."""
+    request = call.request
+    return call.joins or (
+        request.rebalance_timeout_ms != -1
+        and (request.subscribed_topic_names is not None or request.subscribed_topic_regex is not None)
+        and request.topic_partitions is not None
+    )
 
 
-def _member(draft: Draft, call: HeartbeatCall) -> ConsumerMember:
+def _owned(call: Call) -> frozenset[Partition] | None:
+    """What the member says that it has."""
+    topics = call.request.topic_partitions
+    if topics is None:
+        return None
+    return frozenset(Partition(topic.topic_id, index) for topic in topics for index in topic.partitions)
+
+
+def _member(draft: ConsumerDraft, call: Call) -> ConsumerMember:
     """The member that this is, as it was before this request."""
     request, group = call.request, draft.group
     member_id = request.member_id or call.caller.fresh_id
@@ -168,11 +139,11 @@ def _member(draft: Draft, call: HeartbeatCall) -> ConsumerMember:
         member = group.member(member_id)
     else:
         member = group.static_member(instance_id, member_id)
-    _check_epoch(member, call)
+    _check_epoch(group, member, call)
     return member
 
 
-def _joining_static(draft: Draft, instance_id: str, member_id: str) -> ConsumerMember:
+def _joining_static(draft: ConsumerDraft, instance_id: str, member_id: str) -> ConsumerMember:
     """A new static member, or one that takes the place of the member that has its instance id."""
     group = draft.group
     owner = group.static.get(instance_id)
@@ -188,7 +159,7 @@ def _joining_static(draft: Draft, instance_id: str, member_id: str) -> ConsumerM
     return take_over(draft, existing, member_id)
 
 
-def _check_epoch(member: ConsumerMember, call: HeartbeatCall) -> None:
+def _check_epoch(group: ConsumerGroup, member: ConsumerMember, call: Call) -> None:
     """The member's own epoch; or the one before, if the answer that said the new one may have been lost.
 
     One that joins anew has dropped everything, and is told again what it has.
@@ -196,18 +167,13 @@ def _check_epoch(member: ConsumerMember, call: HeartbeatCall) -> None:
     epoch = call.request.member_epoch
     if call.joins or epoch == member.epoch:
         return
-    owned = call.owned
+    owned = _owned(call)
     lost_an_answer = epoch == member.previous_epoch and owned is not None and owned <= member.assigned.keys()
     if epoch > member.epoch or not lost_an_answer:
-        relation = "greater" if epoch > member.epoch else "smaller"
-        raise Refusal(
-            ErrorCode.FENCED_MEMBER_EPOCH,
-            f"The consumer group member has a {relation} member epoch ({epoch}) than the one known by the "
-            f"group coordinator ({member.epoch}). The member must abandon all its partitions and rejoin.",
-        )
+        raise fenced(group, member, epoch)
 
 
-def _said(member: ConsumerMember, call: HeartbeatCall) -> ConsumerMember:
+def _said(member: ConsumerMember, call: Call) -> ConsumerMember:
     """The member with what this request says of it."""
     request, caller = call.request, call.caller
     names, regex = request.subscribed_topic_names, request.subscribed_topic_regex
@@ -226,7 +192,7 @@ def _said(member: ConsumerMember, call: HeartbeatCall) -> ConsumerMember:
     )
 
 
-def _leave(draft: Draft, call: HeartbeatCall) -> None:
+def _leave(draft: ConsumerDraft, call: Call) -> None:
     request, group = call.request, draft.group
     if request.instance_id is None:
         member = group.member(request.member_id)

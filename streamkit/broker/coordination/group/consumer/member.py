@@ -1,16 +1,10 @@
-"""One member of a consumer group: what it asked for, and what it has.
-
-Members are values; every change makes another, and a record carries one half of it: `MemberMetadataValue`
-what was asked for, `CurrentAssignmentValue` what it has.
-"""
+"""One member of a consumer group: what it asked for, and what it has."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from enum import IntEnum
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
-import msgspec
 from msgspec.structs import replace
 
 from streamkit.broker.coordination.group.consumer.records import (
@@ -18,21 +12,9 @@ from streamkit.broker.coordination.group.consumer.records import (
     CurrentAssignmentValue,
     CurrentTopicPartitions,
     MemberMetadataValue,
-    TargetAssignmentMemberValue,
-    TargetTopicPartitions,
 )
-
-JOINING_EPOCH: Final = 0
-LEAVING_EPOCH: Final = -1
-LEAVING_STATIC_EPOCH: Final = -2
-
-
-class Partition(NamedTuple):
-    """A partition; ids rather than names, so that a topic that is made again under its name is another."""
-
-    topic_id: bytes
-    number: int
-
+from streamkit.broker.coordination.group.modern.member import Member, member_state
+from streamkit.broker.coordination.group.modern.partitions import Partition, by_topic
 
 Epochs: TypeAlias = Mapping[Partition, int]
 """Partitions, each with the epoch in which the member was given it (KIP-1251)."""
@@ -40,28 +22,13 @@ Epochs: TypeAlias = Mapping[Partition, int]
 NOTHING: Final[Epochs] = {}
 
 
-class MemberState(IntEnum):
-    """How far a member has come on its way to its target, by Kafka's numbers."""
-
-    STABLE = 0
-    UNREVOKED_PARTITIONS = 1
-    """It has been told to give partitions up, and has not said yet that it did."""
-    UNRELEASED_PARTITIONS = 2
-    """It waits for partitions that others have not given up yet."""
-    UNKNOWN = 127
-
-
-class ConsumerMember(msgspec.Struct, frozen=True, kw_only=True):
+class ConsumerMember(Member, frozen=True, kw_only=True):
     """A member. It may use `assigned` now; `revoking` is still its own until it confirms that it let go.
 
     Invariants: `assigned` and `revoking` are disjoint; `revoking` is empty unless the state is UNREVOKED.
     """
 
-    member_id: str
     instance_id: str | None = None
-    rack_id: str | None = None
-    client_id: str = ""
-    client_host: str = ""
     topics: tuple[str, ...] = ()
     """Subscribed by name, sorted."""
     regex: str = ""
@@ -70,9 +37,6 @@ class ConsumerMember(msgspec.Struct, frozen=True, kw_only=True):
     assignor: str | None = None
     classic: ClassicMemberMetadata | None = None
     """Set iff it speaks the classic protocol."""
-    epoch: int = JOINING_EPOCH
-    previous_epoch: int = JOINING_EPOCH
-    state: MemberState = MemberState.STABLE
     assigned: Epochs = NOTHING
     revoking: Epochs = NOTHING
 
@@ -86,16 +50,9 @@ class ConsumerMember(msgspec.Struct, frozen=True, kw_only=True):
         yield from self.assigned
         yield from self.revoking
 
-    def is_reconciled_to(self, epoch: int) -> bool:
-        return self.state is MemberState.STABLE and self.epoch == epoch
-
     def wants_the_same_as(self, other: ConsumerMember) -> bool:
         """Whether both are subscribed to the same."""
         return self.topics == other.topics and self.regex == other.regex
-
-    def at_epoch(self, epoch: int) -> ConsumerMember:
-        """The member in an epoch; it may not have heard of it yet, so the one before is remembered."""
-        return replace(self, epoch=epoch, previous_epoch=self.epoch)
 
     # ── records ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -140,45 +97,10 @@ class ConsumerMember(msgspec.Struct, frozen=True, kw_only=True):
             self,
             epoch=value.member_epoch,
             previous_epoch=value.previous_member_epoch,
-            state=_state(value.state),
+            state=member_state(value.state),
             assigned=_read(value.assigned_partitions, value.member_epoch),
             revoking=_read(value.partitions_pending_revocation, value.member_epoch),
         )
-
-    def without_partitions(self) -> ConsumerMember:
-        """What is left of a member whose assignment was deleted."""
-        return replace(
-            self,
-            epoch=LEAVING_EPOCH,
-            previous_epoch=LEAVING_EPOCH,
-            state=MemberState.STABLE,
-            assigned=NOTHING,
-            revoking=NOTHING,
-        )
-
-
-def by_topic(partitions: Iterable[Partition]) -> dict[bytes, list[int]]:
-    """The numbers of each topic's partitions, all sorted."""
-    topics: dict[bytes, list[int]] = {}
-    for partition in sorted(partitions):
-        topics.setdefault(partition.topic_id, []).append(partition.number)
-    return topics
-
-
-def target_value(partitions: Iterable[Partition]) -> TargetAssignmentMemberValue:
-    """A member's part of a target assignment, as a record says it."""
-    return TargetAssignmentMemberValue(
-        topic_partitions=[
-            TargetTopicPartitions(topic_id=topic_id, partitions=indexes)
-            for topic_id, indexes in by_topic(partitions).items()
-        ]
-    )
-
-
-def target_partitions(value: TargetAssignmentMemberValue) -> frozenset[Partition]:
-    return frozenset(
-        Partition(topic.topic_id, index) for topic in value.topic_partitions for index in topic.partitions
-    )
 
 
 def _recorded(partitions: Epochs) -> list[CurrentTopicPartitions]:
@@ -200,10 +122,3 @@ def _read(topics: Iterable[CurrentTopicPartitions], member_epoch: int) -> Epochs
         for index, epoch in zip(topic.partitions, epochs, strict=False):
             partitions[Partition(topic.topic_id, index)] = epoch
     return partitions
-
-
-def _state(number: int) -> MemberState:
-    try:
-        return MemberState(number)
-    except ValueError:
-        return MemberState.UNKNOWN

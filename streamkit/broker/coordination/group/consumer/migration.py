@@ -16,23 +16,12 @@ from __future__ import annotations
 from streamkit.broker.coordination.group.classic.group import ClassicGroup, refuse_join, refuse_sync
 from streamkit.broker.coordination.group.classic.member import Member
 from streamkit.broker.coordination.group.cluster import Cluster, metadata_hash
-from streamkit.broker.coordination.group.consumer.draft import Draft
-from streamkit.broker.coordination.group.consumer.group import ConsumerGroup
-from streamkit.broker.coordination.group.consumer.member import (
-    ConsumerMember,
-    MemberState,
-    Partition,
-    by_topic,
-    target_value,
-)
+from streamkit.broker.coordination.group.consumer.group import ConsumerDraft, ConsumerGroup
+from streamkit.broker.coordination.group.consumer.member import ConsumerMember
 from streamkit.broker.coordination.group.consumer.records import (
     ClassicMemberMetadata,
     ClassicProtocol,
-    EpochChange,
     GroupMetadataValue,
-    TargetAssignmentMetadataValue,
-    TargetChange,
-    TargetEpochChange,
 )
 from streamkit.broker.coordination.group.embedded_protocol import (
     CONSUMER_PROTOCOL,
@@ -40,6 +29,9 @@ from streamkit.broker.coordination.group.embedded_protocol import (
     decode_subscription,
     encode_assignment,
 )
+from streamkit.broker.coordination.group.modern.member import MemberState
+from streamkit.broker.coordination.group.modern.partitions import Partition, existing
+from streamkit.broker.coordination.group.modern.records import EpochChange
 from streamkit.broker.coordination.group.records import (
     GroupMetadataValue as ClassicMetadataValue,
 )
@@ -59,12 +51,12 @@ DOWNGRADING_POLICIES = ("downgrade", "bidirectional")
 # ── classic to consumer ──────────────────────────────────────────────────────────────────────────────────
 
 
-def become_consumer(classic: ClassicGroup, cluster: Cluster, decision: Decision) -> Draft:
+def become_consumer(classic: ClassicGroup, cluster: Cluster, decision: Decision) -> ConsumerDraft:
     """The consumer group that a classic one becomes. Raises Refusal if it may not, or cannot."""
     if not classic.is_empty:
         _check_upgrade(classic)
     new = ConsumerGroup(classic.group_id, classic.config, classic.deadlines, cluster)
-    draft = Draft(new, decision)
+    draft = ConsumerDraft(new, decision)
     members = [] if classic.is_empty else _upgraded_members(classic, cluster)
     if classic.is_recorded:
         decision.records.append(group_tombstone(classic.group_id))
@@ -154,7 +146,7 @@ def _upgraded(
     )
 
 
-def _write_group(draft: Draft, generation: int, members: list[ConsumerMember]) -> None:
+def _write_group(draft: ConsumerDraft, generation: int, members: list[ConsumerMember]) -> None:
     group_id = draft.group.group_id
     for member in members:
         draft.write_metadata(member)
@@ -162,11 +154,8 @@ def _write_group(draft: Draft, generation: int, members: list[ConsumerMember]) -
     epoch = GroupMetadataValue(epoch=generation, metadata_hash=current_hash)
     draft.write(EpochChange(group_id, epoch))
     for member in members:
-        draft.write(TargetChange(group_id, member.member_id, target_value(member.assigned)))
-    target = TargetAssignmentMetadataValue(
-        assignment_epoch=generation, assignment_timestamp=draft.decision.at.wall_ms
-    )
-    draft.write(TargetEpochChange(group_id, target))
+        draft.write_part(member.member_id, member.assigned)
+    draft.write_target_epoch(generation)
     for member in members:
         draft.write_current(member)
 
@@ -185,7 +174,7 @@ def should_become_classic(group: ConsumerGroup) -> bool:
     )
 
 
-def become_classic(draft: Draft) -> None:
+def become_classic(draft: ConsumerDraft) -> None:
     """Write the classic group that is left, and have its members gathered as soon as it is there."""
     group, decision = draft.group, draft.decision
     members = list(group.members.values())
@@ -236,7 +225,5 @@ def shared_protocol(members: list[ConsumerMember]) -> str:
 
 def encoded_assignment(group: ConsumerGroup, partitions: frozenset[Partition], subscription: bytes) -> bytes:
     """Partitions as a classic consumer reads them: by the names of the topics that exist."""
-    topics = by_topic(partitions)
-    found = ((group.cluster.topic_by_id(topic_id), numbers) for topic_id, numbers in topics.items())
-    named = {topic.name: numbers for topic, numbers in found if topic is not None}
+    named = {topic.name: numbers for topic, numbers in existing(group.cluster, partitions)}
     return encode_assignment(named, subscription)

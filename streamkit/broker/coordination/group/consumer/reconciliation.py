@@ -1,13 +1,4 @@
-"""One member on its way to its target: it gives up what it shall not have, then gets what is free.
-
-    Stable ── something to give up ──▶ Unrevoked ── it let go ──▶ Stable, or Unreleased
-      └────── nothing to give up ──────────────────────────────▶ Stable, or Unreleased
-    Unreleased ── others let go ──▶ Stable
-
-A member that has something to give up stays in its epoch; offsets of what it is giving up are committed in
-that one. It enters the target's epoch with the first thing that it is given there, or when nothing is left to
-do.
-"""
+"""One member of a consumer group on its way to its target; the steps are `modern.reconciliation`'s."""
 
 from __future__ import annotations
 
@@ -16,32 +7,20 @@ from collections.abc import Set
 from msgspec.structs import replace
 
 from streamkit.broker.coordination.group.consumer.group import ConsumerGroup
-from streamkit.broker.coordination.group.consumer.member import (
-    NOTHING,
-    ConsumerMember,
-    MemberState,
-    Partition,
-)
-from streamkit.broker.coordination.shard import Refusal
-from streamkit.protocol.error_codes import ErrorCode
+from streamkit.broker.coordination.group.consumer.member import NOTHING, ConsumerMember
+from streamkit.broker.coordination.group.modern import reconciliation
+from streamkit.broker.coordination.group.modern.member import MemberState
+from streamkit.broker.coordination.group.modern.partitions import Partition
 
 
 def reconciled(group: ConsumerGroup, member: ConsumerMember, owned: Set[Partition] | None) -> ConsumerMember:
     """The member one step further; itself if nothing can move. `owned` is what it says it has, if it does."""
-    if member.is_reconciled_to(group.target_epoch):
-        return member
-    match member.state:
-        case MemberState.STABLE | MemberState.UNRELEASED_PARTITIONS:
-            return _next(group, member, member.epoch, owned)
-        case MemberState.UNREVOKED_PARTITIONS if _has_let_go(member.revoking.keys(), owned):
-            return _next(group, member, member.epoch + 1, owned)
-        case MemberState.UNREVOKED_PARTITIONS:
-            return member
-        case MemberState.UNKNOWN if owned is not None and not owned:
-            return _next(group, member, group.target_epoch, owned)
-    raise Refusal(
-        ErrorCode.FENCED_MEMBER_EPOCH,
-        "The member is in an unknown state. It must abandon all its partitions and rejoin.",
+    return reconciliation.reconciled(
+        group,
+        member,
+        has_let_go=_has_let_go(member.revoking.keys(), owned),
+        has_nothing=owned is not None and not owned,
+        towards_target=lambda epoch: _next(group, member, epoch, owned),
     )
 
 
@@ -52,17 +31,12 @@ def _next(
     kept = {partition: since for partition, since in member.assigned.items() if partition in target}
     revoking = {partition: since for partition, since in member.assigned.items() if partition not in target}
     if not _has_let_go(revoking.keys(), owned):
-        return replace(
-            member.at_epoch(epoch),
-            state=MemberState.UNREVOKED_PARTITIONS,
-            assigned=kept,
-            revoking=revoking,
-        )
+        return replace(member.at_epoch(epoch), state=MemberState.UNREVOKED, assigned=kept, revoking=revoking)
     wanted = sorted(target - kept.keys())
     free = [partition for partition in wanted if group.is_free(partition, member.member_id)]
     return replace(
         member.at_epoch(group.target_epoch),
-        state=MemberState.STABLE if len(free) == len(wanted) else MemberState.UNRELEASED_PARTITIONS,
+        state=MemberState.STABLE if len(free) == len(wanted) else MemberState.UNRELEASED,
         assigned={**kept, **dict.fromkeys(free, group.target_epoch)},
         revoking=NOTHING,
     )

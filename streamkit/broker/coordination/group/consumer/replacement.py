@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from streamkit.broker.coordination.group.consumer.draft import Draft
-from streamkit.broker.coordination.group.consumer.member import (
-    JOINING_EPOCH,
-    NOTHING,
-    ConsumerMember,
-    MemberState,
-    target_value,
-)
-from streamkit.broker.coordination.group.consumer.records import TargetChange
+from streamkit.broker.coordination.group.consumer.group import ConsumerDraft
+from streamkit.broker.coordination.group.consumer.member import NOTHING, ConsumerMember
+from streamkit.broker.coordination.group.modern.member import JOINING_EPOCH, MemberState
 
 
-def take_over(draft: Draft, existing: ConsumerMember, member_id: str) -> ConsumerMember:
+def take_over(draft: ConsumerDraft, existing: ConsumerMember, member_id: str) -> ConsumerMember:
     """The same member under another id, before its first epoch; nobody else's part changes."""
     part = draft.group.target.get(existing.member_id, frozenset())
     heir = replace(
@@ -28,6 +22,6 @@ def take_over(draft: Draft, existing: ConsumerMember, member_id: str) -> Consume
     )
     draft.remove(existing.member_id)
     draft.write_metadata(heir)
-    draft.write(TargetChange(draft.group.group_id, member_id, target_value(part)))
+    draft.write_part(member_id, part)
     draft.write_current(heir)
     return draft.group.members[member_id]

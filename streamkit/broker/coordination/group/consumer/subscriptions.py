@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from streamkit.broker.coordination.group.cluster import metadata_hash
-from streamkit.broker.coordination.group.consumer.draft import Draft
+from streamkit.broker.coordination.group.consumer.group import ConsumerDraft
 from streamkit.broker.coordination.group.consumer.records import (
-    EpochChange,
     GroupMetadataValue,
     RegexChange,
     RegularExpressionValue,
 )
-from streamkit.broker.coordination.group.vocabulary import RebalanceReason, RebalanceStarted
+from streamkit.broker.coordination.group.vocabulary import RebalanceReason
 from streamkit.broker.regular_expression import Pattern
 
 
-def refresh(draft: Draft, reason: RebalanceReason | None) -> None:
+def refresh(draft: ConsumerDraft, reason: RebalanceReason | None) -> None:
     """Begin an epoch if there is a reason to, or if the topics that the group wants have changed."""
     soft = draft.group.soft
     if reason is None and not soft.topics_changed:
@@ -26,19 +25,11 @@ def refresh(draft: Draft, reason: RebalanceReason | None) -> None:
     if current_hash != draft.group.metadata_hash:
         reason = reason or RebalanceReason.TOPICS_CHANGED
     if reason is not None:
-        begin_epoch(draft, current_hash, reason)
+        value = GroupMetadataValue(epoch=draft.group.epoch + 1, metadata_hash=current_hash)
+        draft.begin_epoch(value, reason)
 
 
-def begin_epoch(draft: Draft, current_hash: int, reason: RebalanceReason) -> None:
-    group = draft.group
-    value = GroupMetadataValue(epoch=group.epoch + 1, metadata_hash=current_hash)
-    draft.write(EpochChange(group.group_id, value))
-    draft.decision.events.append(RebalanceStarted(group.group_id, reason))
-    if group.soft.rebalance_began_ms is None:
-        group.soft.rebalance_began_ms = draft.decision.at.monotonic_ms
-
-
-def _resolve(draft: Draft, *, everything: bool) -> bool:
+def _resolve(draft: ConsumerDraft, *, everything: bool) -> bool:
     """Look up what the members' regular expressions mean; whether any means something else than before."""
     group, at = draft.group, draft.decision.at
     used = dict.fromkeys(member.regex for member in group.members.values() if member.regex)

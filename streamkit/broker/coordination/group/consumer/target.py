@@ -1,4 +1,4 @@
-"""Who shall own what: the target assignment of a group epoch, and the records that lead to it."""
+"""Who shall own what: the target assignment of a group epoch, by the assignor that members ask for."""
 
 from __future__ import annotations
 
@@ -9,14 +9,7 @@ from typing import Final
 from streamkit.broker.coordination.group.consumer.assignors import range as range_assignor
 from streamkit.broker.coordination.group.consumer.assignors import uniform
 from streamkit.broker.coordination.group.consumer.assignors.contract import Assignor, Claimant, Division
-from streamkit.broker.coordination.group.consumer.draft import Draft
-from streamkit.broker.coordination.group.consumer.group import ConsumerGroup
-from streamkit.broker.coordination.group.consumer.member import target_value
-from streamkit.broker.coordination.group.consumer.records import (
-    TargetAssignmentMetadataValue,
-    TargetChange,
-    TargetEpochChange,
-)
+from streamkit.broker.coordination.group.consumer.group import ConsumerDraft, ConsumerGroup
 
 ASSIGNORS: Final[Mapping[str, Assignor]] = {"uniform": uniform.assign, "range": range_assignor.assign}
 
@@ -29,24 +22,11 @@ def assignor_name(group: ConsumerGroup) -> str:
     return str(ranked[0]) if ranked else offered[0]
 
 
-def assign(draft: Draft) -> None:
+def assign(draft: ConsumerDraft) -> None:
     """Compute the target for the group's epoch, if there is none yet."""
     group = draft.group
-    if group.epoch <= group.target_epoch:
-        return
-    parts = ASSIGNORS[assignor_name(group)](_division(group))
-    before = group.target
-    for member_id, part in parts.items():
-        if member_id not in before or before[member_id] != part:
-            draft.write(TargetChange(group.group_id, member_id, target_value(part)))
-    draft.write(
-        TargetEpochChange(
-            group.group_id,
-            TargetAssignmentMetadataValue(
-                assignment_epoch=group.epoch, assignment_timestamp=draft.decision.at.wall_ms
-            ),
-        )
-    )
+    if group.epoch > group.target_epoch:
+        draft.write_target(ASSIGNORS[assignor_name(group)](_division(group)))
 
 
 def _division(group: ConsumerGroup) -> Division:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple, TypeAlias
 
-from streamkit.broker.coordination.group.consumer.member import Partition
+from streamkit.broker.coordination.group.modern.partitions import Partition
 
 NAME: Final = "simple"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from streamkit.broker.coordination.group.cluster import Cluster
-from streamkit.broker.coordination.group.consumer.member import Partition, by_topic
+from streamkit.broker.coordination.group.modern.partitions import Partition, existing
 from streamkit.broker.coordination.group.share.group import ShareGroup
 from streamkit.broker.coordination.group.share.member import ShareMember
 from streamkit.broker.coordination.group.share.target import NO_OFFSET
@@ -43,14 +43,10 @@ def _described(group: ShareGroup, member: ShareMember) -> DescribedMember:
 
 
 def _assignment(group: ShareGroup, partitions: Iterable[Partition]) -> Assignment:
-    """Topics that exist; a member may still look into one that was deleted."""
-    topics = by_topic(partitions)
-    found = ((group.cluster.topic_by_id(topic_id), numbers) for topic_id, numbers in topics.items())
     return Assignment(
         topic_partitions=[
             TopicPartitions(topic_id=topic.topic_id, topic_name=topic.name, partitions=numbers)
-            for topic, numbers in found
-            if topic is not None
+            for topic, numbers in existing(group.cluster, partitions)
         ]
     )
 
@@ -60,9 +56,8 @@ def _assignment(group: ShareGroup, partitions: Iterable[Partition]) -> Assignmen
 
 def all_places(group: ShareGroup) -> list[DescribeShareGroupOffsetsResponseTopic]:
     """Every share-partition whose state has been begun, of topics that still exist; nothing is known yet."""
-    topics = by_topic(group.states.initialized)
-    found = ((group.cluster.topic_by_id(topic_id), numbers) for topic_id, numbers in topics.items())
-    return [_places(topic.name, topic.topic_id, numbers) for topic, numbers in found if topic is not None]
+    found = existing(group.cluster, group.states.initialized)
+    return [_places(topic.name, topic.topic_id, numbers) for topic, numbers in found]
 
 
 def named_places(

@@ -10,17 +10,24 @@ fraction of a second rather than with its next heartbeat.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TypeAlias
 
 from msgspec.structs import replace
 
-from streamkit.broker.coordination.group.consumer.member import by_topic
-from streamkit.broker.coordination.group.share.draft import ShareDraft
-from streamkit.broker.coordination.group.share.group import ShareGroup
-from streamkit.broker.coordination.group.share.member import JOINING_EPOCH, LEAVING_EPOCH, ShareMember
+from streamkit.broker.coordination.group.modern.departure import overdue
+from streamkit.broker.coordination.group.modern.heartbeat import (
+    HeartbeatCall,
+    check_given,
+    check_room,
+    fenced,
+)
+from streamkit.broker.coordination.group.modern.member import JOINING_EPOCH, LEAVING_EPOCH
+from streamkit.broker.coordination.group.modern.partitions import by_topic
+from streamkit.broker.coordination.group.share.group import ShareDraft, ShareGroup
+from streamkit.broker.coordination.group.share.member import ShareMember
 from streamkit.broker.coordination.group.share.target import assign_target, refresh
-from streamkit.broker.coordination.group.vocabulary import Caller, RebalanceReason, Timer
-from streamkit.broker.coordination.shard import Decision, Refusal, Token
+from streamkit.broker.coordination.group.vocabulary import RebalanceReason, Timer
+from streamkit.broker.coordination.shard import Decision, Refusal
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.share_group_heartbeat import (
     Assignment,
@@ -32,51 +39,29 @@ from streamkit.protocol.messages.share_group_heartbeat import (
 SOON_MS = 250
 
 
-class HeartbeatCall(NamedTuple):
-    """A ShareGroupHeartbeat request, who sent it, and who waits for its answer."""
-
-    request: ShareGroupHeartbeatRequest
-    caller: Caller
-    token: Token
-
-    @property
-    def joins(self) -> bool:
-        return self.request.member_epoch == JOINING_EPOCH
-
-    @property
-    def leaves(self) -> bool:
-        return self.request.member_epoch == LEAVING_EPOCH
-
-    @property
-    def is_full(self) -> bool:
-        return self.joins or self.request.subscribed_topic_names is not None
+Call: TypeAlias = HeartbeatCall[ShareGroupHeartbeatRequest]
 
 
 def check(request: ShareGroupHeartbeatRequest) -> None:
     """Refuse what no group could answer."""
-    for field, text in (
-        ("MemberId", request.member_id),
-        ("GroupId", request.group_id),
-        ("RackId", request.rack_id),
-    ):
-        if text is not None and not text.strip():
-            raise Refusal(ErrorCode.INVALID_REQUEST, f"{field} can't be empty.")
+    check_given(MemberId=request.member_id, GroupId=request.group_id, RackId=request.rack_id)
     if request.member_epoch == JOINING_EPOCH and not request.subscribed_topic_names:
         raise Refusal(ErrorCode.INVALID_REQUEST, "SubscribedTopicNames must be set in first request.")
     if request.member_epoch < LEAVING_EPOCH:
         raise Refusal(ErrorCode.INVALID_REQUEST, "MemberEpoch is invalid.")
 
 
-def heartbeat(group: ShareGroup, call: HeartbeatCall, decision: Decision) -> None:
+def heartbeat(group: ShareGroup, call: Call, decision: Decision) -> None:
     draft = ShareDraft(group, decision)
     if call.leaves:
         _leave(draft, call)
         return
     before = _member(group, call)
     member = _advance(draft, before, _said(before, call))
-    draft.expect_heartbeat(member.member_id)
+    _expect_heartbeat(draft, member.member_id)
     unheard = call.request.member_epoch != member.epoch
-    news = call.is_full or unheard or member.assigned != before.assigned
+    is_full = call.joins or call.request.subscribed_topic_names is not None
+    news = is_full or unheard or member.assigned != before.assigned
     decision.reply(
         call.token,
         ShareGroupHeartbeatResponse(
@@ -88,42 +73,28 @@ def heartbeat(group: ShareGroup, call: HeartbeatCall, decision: Decision) -> Non
     )
 
 
-def _member(group: ShareGroup, call: HeartbeatCall) -> ShareMember:
+def _member(group: ShareGroup, call: Call) -> ShareMember:
     """The member that this is, as it was before this request."""
     member_id = call.request.member_id
     if not call.joins:
         member = group.member(member_id)
-        _check_epoch(member, call.request.member_epoch)
+        _check_epoch(group, member, call.request.member_epoch)
         return member
     if member_id in group.members:
         return group.members[member_id]
-    limit = group.config.group_share_max_size
-    if len(group.members) >= limit:
-        raise Refusal(
-            ErrorCode.GROUP_MAX_SIZE_REACHED,
-            f"The share group has reached its maximum capacity of {limit} members.",
-        )
+    check_room(group, member_id, group.config.group_share_max_size)
     return ShareMember(member_id=member_id)
 
 
-def _check_epoch(member: ShareMember, epoch: int) -> None:
+def _check_epoch(group: ShareGroup, member: ShareMember, epoch: int) -> None:
     """The member's own epoch; or the one before, if the answer that said the new one may have been lost."""
     if epoch == member.epoch or (epoch < member.epoch and epoch == member.previous_epoch):
         return
-    if epoch > member.epoch:
-        said = f"greater member epoch ({epoch}) than the one known by the group coordinator ({member.epoch})"
-    else:
-        said = (
-            f"smaller member epoch ({epoch}) than the one known by the group coordinator ({member.epoch}), "
-            f"and it does not match the previous member epoch ({member.previous_epoch})"
-        )
-    raise Refusal(
-        ErrorCode.FENCED_MEMBER_EPOCH,
-        f"The share group member has a {said}. The member must abandon all its partitions and rejoin.",
-    )
+    why = f", and it does not match the previous member epoch ({member.previous_epoch})"
+    raise fenced(group, member, epoch, why if epoch < member.epoch else "")
 
 
-def _said(member: ShareMember, call: HeartbeatCall) -> ShareMember:
+def _said(member: ShareMember, call: Call) -> ShareMember:
     """The member with what this request says of it."""
     request, caller = call.request, call.caller
     names = request.subscribed_topic_names
@@ -172,7 +143,7 @@ def _assignment(member: ShareMember) -> Assignment:
 # ── leaving ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _leave(draft: ShareDraft, call: HeartbeatCall) -> None:
+def _leave(draft: ShareDraft, call: Call) -> None:
     member = draft.group.member(call.request.member_id)
     remove(draft, member.member_id, RebalanceReason.MEMBER_LEFT)
     draft.decision.reply(
@@ -191,12 +162,19 @@ def remove(draft: ShareDraft, member_id: str, reason: RebalanceReason) -> None:
 
 def timeout(group: ShareGroup, timer: Timer, decision: Decision) -> None:
     """A member was not heard from for a whole session."""
-    if timer.kind == "session" and timer.member_id in group.members:
-        remove(ShareDraft(group, decision), timer.member_id, RebalanceReason.SESSION_EXPIRED)
+    reason = overdue(group, timer)
+    if reason is not None:
+        remove(ShareDraft(group, decision), timer.member_id, reason)
 
 
 def loaded(group: ShareGroup, decision: Decision) -> None:
     """The group was read back: its members get a whole session to show that they live."""
     draft = ShareDraft(group, decision)
     for member_id in group.members:
-        draft.expect_heartbeat(member_id)
+        _expect_heartbeat(draft, member_id)
+
+
+def _expect_heartbeat(draft: ShareDraft, member_id: str) -> None:
+    """Give a member a whole session to be heard from again."""
+    settings = draft.group.cluster.group_config(draft.group.group_id)
+    draft.expect("session", member_id, settings.share_session_timeout_ms)

@@ -16,15 +16,16 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from streamkit.broker.coordination.group.cluster import Topic
-from streamkit.broker.coordination.group.consumer.member import Partition, by_topic
-from streamkit.broker.coordination.group.share.draft import ShareDraft
-from streamkit.broker.coordination.group.share.group import ShareGroup
-from streamkit.broker.coordination.group.share.records import ShareEpochChange, ShareGroupMetadataValue
+from streamkit.broker.coordination.group.modern.partitions import Partition, by_topic
+from streamkit.broker.coordination.group.modern.records import EpochChange
+from streamkit.broker.coordination.group.share.group import ShareDraft, ShareGroup
+from streamkit.broker.coordination.group.share.records import GroupMetadataValue
 from streamkit.broker.coordination.group.share.states import ShareStates
 from streamkit.broker.coordination.group.share.target import (
     Alteration,
     InitializeStates,
     initialize_request,
+    write_states,
 )
 from streamkit.broker.coordination.shard import Decision, Refusal, Token
 from streamkit.protocol.error_codes import ErrorCode
@@ -103,9 +104,9 @@ def alter(
         decision.reply(token, response)
         return
     draft = ShareDraft(group, decision)
-    epoch = ShareGroupMetadataValue(epoch=group.epoch + 1, metadata_hash=group.metadata_hash)
-    draft.write(ShareEpochChange(group.group_id, epoch))
-    draft.write_states(draft.group.states.beginning(offsets, names))
+    epoch = GroupMetadataValue(epoch=group.epoch + 1, metadata_hash=group.metadata_hash)
+    draft.write(EpochChange(group.group_id, epoch))
+    write_states(draft, draft.group.states.beginning(offsets, names))
     group.soft.asked.update(offsets)
     state_request = initialize_request(group, offsets, epoch.epoch)
     decision.commands.append(InitializeStates(state_request, Alteration(token, response)))
@@ -143,7 +144,7 @@ def initialized(
         asked = {Partition(t.topic_id, p.partition) for t in command.request.topics for p in t.partitions}
         group.soft.asked -= asked
         group.soft.topics_changed = True
-        ShareDraft(group, decision).write_states(group.states.begun(asked - failures.keys()))
+        write_states(ShareDraft(group, decision), group.states.begun(asked - failures.keys()))
     if command.alteration is not None:
         decision.reply(command.alteration.token, _altered(command.alteration.response, failures))
 
@@ -205,7 +206,7 @@ def delete(
     if not ending:
         decision.reply(token, DeleteShareGroupOffsetsResponse(responses=refused))
         return
-    ShareDraft(group, decision).write_states(group.states.ending(ending.keys()))
+    write_states(ShareDraft(group, decision), group.states.ending(ending.keys()))
     state_request = _delete_request(group, (one for part in ending.values() for one in part))
     decision.commands.append(DeleteStates(state_request, OffsetsDeletion(token, tuple(refused))))
 
@@ -237,7 +238,7 @@ def delete_group(group: ShareGroup, token: Token, decision: Decision) -> None:
     if not partitions:
         _delete(group, token, decision)
         return
-    ShareDraft(group, decision).write_states(group.states.ending(group.states.topics))
+    write_states(ShareDraft(group, decision), group.states.ending(group.states.topics))
     decision.commands.append(DeleteStates(_delete_request(group, partitions), GroupDeletion(token)))
 
 
@@ -275,7 +276,7 @@ def deleted(
         return
     if group is not None:
         answers = [_deleted_topic(group, topic_id, failures.get(topic_id)) for topic_id in topic_ids]
-        ShareDraft(group, decision).write_states(_forgotten(group, gone))
+        write_states(ShareDraft(group, decision), _forgotten(group, gone))
         refused = command.deletion.refused
         reply = DeleteShareGroupOffsetsResponse(responses=[*answers, *refused])
     else:
@@ -296,7 +297,7 @@ def _group_states_deleted(
     if group is None:
         code = ErrorCode.GROUP_ID_NOT_FOUND
     elif failures or not group.is_empty:
-        ShareDraft(group, decision).write_states(_forgotten(group, gone))
+        write_states(ShareDraft(group, decision), _forgotten(group, gone))
         code = ErrorCode.NON_EMPTY_GROUP if not failures else next(iter(failures.values())).code
     else:
         _delete(group, token, decision)
@@ -324,7 +325,7 @@ def forget_topics(group: ShareGroup, decision: Decision) -> None:
     """Topics were deleted: their states go without us, and what the group wrote of them is in the way."""
     lost = [topic_id for topic_id in group.states.topics if group.cluster.topic_by_id(topic_id) is None]
     if lost:
-        ShareDraft(group, decision).write_states(group.states.without(lost))
+        write_states(ShareDraft(group, decision), group.states.without(lost))
 
 
 def _check_empty(group: ShareGroup) -> None:

@@ -5,15 +5,11 @@ A shard holds groups of all kinds under one set of names; here a name stands for
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from streamkit.broker.config import BrokerConfig
-from streamkit.broker.coordination.deadlines import Deadlines
-from streamkit.broker.coordination.group.cluster import Cluster
+from streamkit.broker.coordination.group.groups import Groups
 from streamkit.broker.coordination.group.share.assignor import NAME as ASSIGNOR
 from streamkit.broker.coordination.group.share.description import all_places, describe, named_places
 from streamkit.broker.coordination.group.share.group import ShareGroup
-from streamkit.broker.coordination.group.share.heartbeat import HeartbeatCall, check, heartbeat
+from streamkit.broker.coordination.group.share.heartbeat import Call, check, heartbeat
 from streamkit.broker.coordination.group.share.offsets import (
     DeleteStates,
     alter,
@@ -22,7 +18,7 @@ from streamkit.broker.coordination.group.share.offsets import (
     initialized,
 )
 from streamkit.broker.coordination.group.share.target import InitializeStates
-from streamkit.broker.coordination.group.vocabulary import Caller, Timer
+from streamkit.broker.coordination.group.vocabulary import Caller
 from streamkit.broker.coordination.shard import Decision, Refusal, Token
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.alter_share_group_offsets import (
@@ -47,45 +43,29 @@ from streamkit.protocol.messages.share_group_heartbeat import (
 
 
 class ShareRequests:
-    """`find` gives the shard's group of a name, whatever its kind; `adopt` makes a new one the shard's."""
-
-    def __init__(
-        self,
-        config: BrokerConfig,
-        cluster: Cluster,
-        deadlines: Deadlines[Timer],
-        find: Callable[[str], object | None],
-        adopt: Callable[[ShareGroup], None],
-    ) -> None:
-        self._config = config
-        self._cluster = cluster
-        self._deadlines = deadlines
-        self._find = find
-        self._adopt = adopt
-
-    def new_group(self, group_id: str) -> ShareGroup:
-        return ShareGroup(group_id, self._config, self._deadlines, self._cluster)
+    def __init__(self, groups: Groups) -> None:
+        self._groups = groups
 
     # ── members ────────────────────────────────────────────────────────────────────────────────────────
 
     def heartbeat(
         self, request: ShareGroupHeartbeatRequest, caller: Caller, token: Token, decision: Decision
     ) -> None:
-        call = HeartbeatCall(request, caller, token)
+        call = Call(request, caller, token)
         try:
             check(request)
             group = self._member_group(call)
             heartbeat(group, call, decision)
-            self._adopt(group)
+            self._groups.adopt(group)
         except Refusal as refusal:
             decision.withdraw()
             answer = ShareGroupHeartbeatResponse(error_code=refusal.code, error_message=refusal.message)
             decision.reply(token, answer)
 
-    def _member_group(self, call: HeartbeatCall) -> ShareGroup:
+    def _member_group(self, call: Call) -> ShareGroup:
         """The group that a member speaks of; joining makes it."""
         group_id = call.request.group_id
-        if self._find(group_id) is None and not call.joins:
+        if self._groups.get(group_id) is None and not call.joins:
             raise Refusal(ErrorCode.GROUP_ID_NOT_FOUND, f"Share group {group_id} not found.")
         return self._existing(group_id, or_new=True)
 
@@ -106,7 +86,7 @@ class ShareRequests:
         """Which share-partitions to tell the offsets of; of a group that is not there, none."""
         group = self._remaining(request.group_id)
         if request.topics is not None:
-            topics = named_places(self._cluster, request.topics)
+            topics = named_places(self._groups.cluster, request.topics)
         else:
             topics = [] if group is None else all_places(group)
         decision.reply(
@@ -119,7 +99,7 @@ class ShareRequests:
             group = self._existing(request.group_id, or_new=True)
             alter(group, request, token, decision)
             if decision.records:
-                self._adopt(group)
+                self._groups.adopt(group)
         except Refusal as refusal:
             answer = AlterShareGroupOffsetsResponse(error_code=refusal.code, error_message=refusal.message)
             decision.reply(token, answer)
@@ -134,14 +114,9 @@ class ShareRequests:
             decision.reply(token, answer)
 
     def _existing(self, group_id: str, *, or_new: bool = False) -> ShareGroup:
-        group = self._find(group_id)
-        if isinstance(group, ShareGroup):
-            return group
-        if group is not None:
-            raise _no_share_group(group_id)
-        if or_new:
-            return self.new_group(group_id)
-        raise Refusal(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {group_id} not found.")
+        if or_new and self._groups.get(group_id) is None:
+            return self._groups.new(ShareGroup, group_id)
+        return self._groups.of_kind(ShareGroup, group_id)
 
     # ── share coordinators ───────────────────────────────────────────────────────────────────────────────
 
@@ -157,9 +132,5 @@ class ShareRequests:
 
     def _remaining(self, group_id: str) -> ShareGroup | None:
         """The group, if it is there."""
-        group = self._find(group_id)
+        group = self._groups.get(group_id)
         return group if isinstance(group, ShareGroup) else None
-
-
-def _no_share_group(group_id: str) -> Refusal:
-    return Refusal(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {group_id} is not a share group.")

@@ -19,9 +19,9 @@ from typing import Final
 
 import msgspec
 
-from streamkit.broker.coordination.group.consumer.member import Partition, by_topic
+from streamkit.broker.coordination.group.modern.partitions import Partition, by_topic
 from streamkit.broker.coordination.group.share.records import (
-    ShareStatePartitionsValue,
+    StatePartitionsValue,
     TopicInfo,
     TopicPartitionsInfo,
 )
@@ -92,8 +92,8 @@ class ShareStates(msgspec.Struct, frozen=True, kw_only=True):
 
     # ── records ────────────────────────────────────────────────────────────────────────────────────────
 
-    def value(self) -> ShareStatePartitionsValue:
-        return ShareStatePartitionsValue(
+    def value(self) -> StatePartitionsValue:
+        return StatePartitionsValue(
             initializing_topics=self._recorded(self.initializing),
             initialized_topics=self._recorded(self.initialized),
             deleting_topics=[
@@ -112,7 +112,7 @@ class ShareStates(msgspec.Struct, frozen=True, kw_only=True):
 NO_STATES: Final = ShareStates()
 
 
-def states_of(value: ShareStatePartitionsValue | None) -> ShareStates:
+def states_of(value: StatePartitionsValue | None) -> ShareStates:
     """What a record says."""
     if value is None:
         return NO_STATES

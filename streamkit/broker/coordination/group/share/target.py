@@ -10,23 +10,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from streamkit.broker.coordination.group.cluster import metadata_hash
-from streamkit.broker.coordination.group.consumer.member import Partition, by_topic
+from streamkit.broker.coordination.group.modern.partitions import Partition, by_topic
 from streamkit.broker.coordination.group.share.assignor import Claimant, assign
-from streamkit.broker.coordination.group.share.draft import ShareDraft
-from streamkit.broker.coordination.group.share.group import ShareGroup
-from streamkit.broker.coordination.group.share.member import target_value
-from streamkit.broker.coordination.group.share.records import (
-    ShareEpochChange,
-    ShareGroupMetadataValue,
-    ShareTargetChange,
-    ShareTargetEpochChange,
-    ShareTargetMetadataValue,
-)
-from streamkit.broker.coordination.group.vocabulary import (
-    RebalanceCompleted,
-    RebalanceReason,
-    RebalanceStarted,
-)
+from streamkit.broker.coordination.group.share.group import ShareDraft, ShareGroup
+from streamkit.broker.coordination.group.share.records import GroupMetadataValue, StatesChange
+from streamkit.broker.coordination.group.share.states import ShareStates
+from streamkit.broker.coordination.group.vocabulary import RebalanceReason
 from streamkit.broker.coordination.shard import Token
 from streamkit.protocol.messages.alter_share_group_offsets import AlterShareGroupOffsetsResponse
 from streamkit.protocol.messages.initialize_share_group_state import (
@@ -85,17 +74,9 @@ def refresh(draft: ShareDraft, reason: RebalanceReason | None) -> None:
     if current_hash != draft.group.metadata_hash or _assigned(draft.group) != divisible(draft.group):
         reason = reason or RebalanceReason.TOPICS_CHANGED
     if reason is not None:
-        begin_epoch(draft, current_hash, reason)
+        value = GroupMetadataValue(epoch=draft.group.epoch + 1, metadata_hash=current_hash)
+        draft.begin_epoch(value, reason)
     _ask_for_states(draft)
-
-
-def begin_epoch(draft: ShareDraft, current_hash: int, reason: RebalanceReason) -> None:
-    group = draft.group
-    value = ShareGroupMetadataValue(epoch=group.epoch + 1, metadata_hash=current_hash)
-    draft.write(ShareEpochChange(group.group_id, value))
-    draft.decision.events.append(RebalanceStarted(group.group_id, reason))
-    if group.soft.rebalance_began_ms is None:
-        group.soft.rebalance_began_ms = draft.decision.at.monotonic_ms
 
 
 def divisible(group: ShareGroup) -> frozenset[Partition]:
@@ -113,26 +94,26 @@ def _ask_for_states(draft: ShareDraft) -> None:
     if not missing:
         return
     names = {topic.topic_id: topic.name for topic in map(group.cluster.topic, group.subscribers) if topic}
-    draft.write_states(group.states.beginning(missing, names))
+    write_states(draft, group.states.beginning(missing, names))
     group.soft.asked |= missing
     request = initialize_request(group, dict.fromkeys(missing, NO_OFFSET), draft.group.epoch)
     draft.decision.commands.append(InitializeStates(request))
 
 
+def write_states(draft: ShareDraft, states: ShareStates) -> None:
+    if states != draft.group.states:
+        draft.write(StatesChange(draft.group.group_id, states.value()))
+
+
 def assign_target(draft: ShareDraft) -> None:
-    """Compute the target for the group's epoch, if there is none yet."""
+    """Compute the target for the group's epoch, if there is none yet.
+
+    Nobody waits for anybody: with the target the rebalance is over.
+    """
     group = draft.group
-    if group.epoch <= group.target_epoch:
-        return
-    before = group.target
-    for member_id, part in assign(_claimants(group), divisible(group)).items():
-        if before.get(member_id) != part:
-            draft.write(ShareTargetChange(group.group_id, member_id, target_value(part)))
-    made = ShareTargetMetadataValue(
-        assignment_epoch=group.epoch, assignment_timestamp=draft.decision.at.wall_ms
-    )
-    draft.write(ShareTargetEpochChange(group.group_id, made))
-    _note_completion(draft)
+    if group.epoch > group.target_epoch:
+        draft.write_target(assign(_claimants(group), divisible(group)))
+        draft.note_completion()
 
 
 def _claimants(group: ShareGroup) -> list[Claimant]:
@@ -145,12 +126,3 @@ def _claimants(group: ShareGroup) -> list[Claimant]:
         )
         for member_id, member in group.members.items()
     ]
-
-
-def _note_completion(draft: ShareDraft) -> None:
-    """Nobody waits for anybody: with the target the rebalance is over."""
-    soft = draft.group.soft
-    if soft.rebalance_began_ms is not None:
-        duration_ms = draft.decision.at.monotonic_ms - soft.rebalance_began_ms
-        draft.decision.events.append(RebalanceCompleted(draft.group.group_id, duration_ms))
-        soft.rebalance_began_ms = None

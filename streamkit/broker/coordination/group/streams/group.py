@@ -3,13 +3,11 @@
 **The idea.** It is that of consumer groups (KIP-848), one floor higher: members do not subscribe to topics,
 they run a *topology*, and what is divided are its *tasks*. So the coordinator knows what an application is
 made of. It has the internal topics made, tells members why they have to wait, and knows which member runs a
-task and which only keep a copy of its state. The same numbers move through a group:
+task and which only keep a copy of its state. The tasks are divided anew when members come, go or change, when
+topics appear or grow, when the number of standby replicas is altered. One more number moves through a group:
 
-    group epoch       grows whenever the tasks have to be divided anew: members come, go or change, topics
-                      appear or grow, the number of standby replicas is altered
-    target epoch      the group epoch that the *target assignment* was computed for: who shall run what
-    member epoch      the target epoch that this one member has come to
-    topology epoch    a version of the topology; *validated* in this group once every topic is there
+    topology epoch    a version of the topology; *validated* in this group once every topic is there, and
+                      until then the group is NotReady
 
 All members run one topology, the one that came first. Another one is refused: an application that is changed
 so that its topology differs stops, and has its group deleted, or takes another name.
@@ -18,43 +16,31 @@ A member comes to the target in two steps: it gives up what it shall not have, a
 its part is free. An active task is free when nobody runs it; and since the members of a process share a state
 directory, no task is given to a member while another member of its process holds it in any role.
 
-**The group's state** follows from the numbers:
-
-    Empty         no members
-    NotReady      some topic that the topology needs is missing or does not fit
-    Assigning     the group epoch is ahead of the target epoch
-    Reconciling   some member is not at the target yet
-    Stable        all are
-
-**Files.** Here is what a group is, and `apply`, through which it changes. `draft` is the group as a decision
-will leave it. `heartbeat` receives members, `departure` sees them off. `topology` knows what they run,
-`internal_topics` what that needs; `target` computes who shall run what (`assignor`), `reconciliation` leads
-one member there. `endpoints` tells members where each other's state is.
-
-**Hard and soft.** Hard state is the sum of the records (`records.Change`). Soft is what `Soft` holds, and
-deadlines.
+**Files.** Here is what such a group is beyond `modern.group`. `heartbeat` receives members, `departure` sees
+them off. `topology` knows what they run, `internal_topics` what that needs; `target` computes who shall run
+what (`assignor`), `reconciliation` leads one member there. `endpoints` tells members where each other's state
+is; `requests` is the way in for a shard.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from enum import StrEnum
-
-import msgspec
+from collections.abc import Iterable, Mapping
+from typing import Self, TypeAlias
 
 from streamkit.broker.config import BrokerConfig
 from streamkit.broker.coordination.deadlines import Deadlines
 from streamkit.broker.coordination.group.cluster import Cluster
+from streamkit.broker.coordination.group.modern import group as modern
+from streamkit.broker.coordination.group.modern.draft import Draft
+from streamkit.broker.coordination.group.modern.group import GroupState, ModernGroup
+from streamkit.broker.coordination.group.modern.records import Change
 from streamkit.broker.coordination.group.streams.internal_topics import ConfiguredTopology
-from streamkit.broker.coordination.group.streams.member import StreamsMember, target_tasks
+from streamkit.broker.coordination.group.streams.member import StreamsMember, target_tasks, target_value
 from streamkit.broker.coordination.group.streams.records import (
     NEVER_VALIDATED,
-    Change,
-    CurrentChange,
-    EpochChange,
-    MemberChange,
-    TargetChange,
-    TargetEpochChange,
+    SCHEMAS,
+    GroupMetadataValue,
+    TargetAssignmentMemberValue,
     TopologyChange,
 )
 from streamkit.broker.coordination.group.streams.tasks import NOTHING, Task, Tasks
@@ -66,119 +52,77 @@ from streamkit.protocol.error_codes import ErrorCode
 STREAMS = "streams"
 """The type of group, as ListGroups names it; its protocol type, too."""
 
-FIRST_EPOCH = 1
-"""Of a group that nobody has joined; members are in it while the first assignment is put off."""
 
-
-class StreamsState(StrEnum):
-    EMPTY = "Empty"
-    NOT_READY = "NotReady"
-    ASSIGNING = "Assigning"
-    RECONCILING = "Reconciling"
-    STABLE = "Stable"
-
-
-class Soft(msgspec.Struct, kw_only=True):
-    """What a crash may take, shared by a group and its drafts."""
-
-    topics_changed: bool = True
-    """The topology's topics are not, or may not be, those that `configured` was made of."""
+class Soft(modern.Soft, kw_only=True):
     configured: ConfiguredTopology | None = None
+    """The topology over the topics that there were when they were last looked at."""
     shutdown_requested_by: str | None = None
     """The member that wants the whole application to end; all are told until the last one is gone."""
     endpoint_epoch: int = 0
     """Grows whenever a process with an endpoint is given other tasks."""
-    rebalance_began_ms: int | None = None
 
 
-class StreamsGroup:
+class StreamsGroup(ModernGroup[StreamsMember, Tasks]):
     """One streams group.
 
-    Invariants: an active task is held by one member at most (`runners`); a member's epoch is at most the
-    target epoch, which is at most the group epoch.
+    Invariants: an active task is held by one member at most (`runners`).
     """
 
     group_type = STREAMS
     protocol_type = STREAMS
+    schemas = SCHEMAS
+    work = "tasks"
+    first_epoch = 1  # members are in it while the first assignment is put off
+    soft: Soft
 
     def __init__(
         self, group_id: str, config: BrokerConfig, deadlines: Deadlines[Timer], cluster: Cluster
     ) -> None:
-        self.group_id = group_id
-        self.config = config
-        self.deadlines = deadlines
-        self.cluster = cluster
+        super().__init__(group_id, config, deadlines, cluster)
         self.soft = Soft()
-        self.is_recorded = False
-        self.epoch = FIRST_EPOCH
-        self.metadata_hash = 0
         self.validated_topology_epoch = NEVER_VALIDATED
         self.assignment_configs: Mapping[str, str] = {}
         """The settings that the group's epoch was begun with."""
         self.topology: Topology | None = None
-        self.members: dict[str, StreamsMember] = {}
-        self.target_epoch = FIRST_EPOCH
-        self.target_computed_ms = 0
-        self.target: dict[str, Tasks] = {}
         self.runners: dict[Task, str] = {}
         self.keepers: dict[Task, frozenset[str]] = {}
         """The members that hold each standby or warm-up task."""
-        self._state: StreamsState | None = None
 
-    def copy(self) -> StreamsGroup:
-        """Another group of the same hard state, which shares the soft one."""
-        other = StreamsGroup(self.group_id, self.config, self.deadlines, self.cluster)
-        other.soft = self.soft
-        other.is_recorded = self.is_recorded
-        other.epoch, other.metadata_hash = self.epoch, self.metadata_hash
-        other.validated_topology_epoch = self.validated_topology_epoch
-        other.assignment_configs, other.topology = self.assignment_configs, self.topology
-        other.members = self.members.copy()
-        other.target_epoch, other.target_computed_ms = self.target_epoch, self.target_computed_ms
-        other.target = self.target.copy()
+    def copy(self) -> Self:
+        other = super().copy()
         other.runners, other.keepers = self.runners.copy(), self.keepers.copy()
         return other
 
     # ── replay: hard state ─────────────────────────────────────────────────────────────────────────────
 
-    def apply(self, change: Change) -> None:
-        """One record was written; what it deletes may be unknown, for a log is cleaned piece by piece."""
-        self._state = None
-        match change:
-            case EpochChange(_, value) if value is not None:
-                self.is_recorded = True
-                self.epoch, self.metadata_hash = value.epoch, value.metadata_hash
-                self.validated_topology_epoch = value.validated_topology_epoch
-                configs = value.last_assignment_configs or ()
-                self.assignment_configs = {one.key: one.value for one in configs}
-            case TopologyChange(_, value):
-                self.topology = None if value is None else Topology(value)
-            case MemberChange(_, member_id, value):
-                said = None if value is None else self._known(member_id).with_metadata(value)
-                self._replace(member_id, said)
-            case TargetEpochChange(_, value):
-                self.target_epoch = FIRST_EPOCH if value is None else value.assignment_epoch
-                self.target_computed_ms = 0 if value is None else value.assignment_timestamp
-            case TargetChange(_, member_id, value):
-                if value is None:
-                    self.target.pop(member_id, None)
-                else:
-                    self.target[member_id] = target_tasks(value)
-            case CurrentChange(_, member_id, value):
-                if value is not None:
-                    self._replace(member_id, self._known(member_id).with_current(value))
-                elif member_id in self.members:
-                    self._replace(member_id, self.members[member_id].without_tasks())
+    def _begin(self, value: GroupMetadataValue) -> None:
+        super()._begin(value)
+        self.validated_topology_epoch = value.validated_topology_epoch
+        configs = value.last_assignment_configs or ()
+        self.assignment_configs = {one.key: one.value for one in configs}
 
-    def _known(self, member_id: str) -> StreamsMember:
-        return self.members.get(member_id) or StreamsMember(member_id=member_id)
+    def _apply_own(self, change: Change) -> None:
+        assert isinstance(change, TopologyChange)
+        self.topology = None if change.value is None else Topology(change.value)
+
+    def own_tombstones(self) -> Iterable[Change]:
+        return [TopologyChange(self.group_id, None)]
+
+    def new_member(self, member_id: str) -> StreamsMember:
+        return StreamsMember(member_id=member_id)
+
+    def part_in(self, value: TargetAssignmentMemberValue) -> Tasks:
+        return target_tasks(value)
+
+    def part_value(self, part: Tasks) -> TargetAssignmentMemberValue:
+        return target_value(part)
 
     def _replace(self, member_id: str, after: StreamsMember | None) -> None:
         before = self.members.pop(member_id, None)
         if before is not None:
             self._release(before)
+        super()._replace(member_id, after)
         if after is not None:
-            self.members[member_id] = after
             held = after.held
             self.runners.update(dict.fromkeys(held.active, member_id))
             for task in held.replicas:
@@ -198,26 +142,10 @@ class StreamsGroup:
 
     # ── questions ──────────────────────────────────────────────────────────────────────────────────────
 
-    @property
-    def state(self) -> StreamsState:
-        if self._state is None:
-            self._state = self._compute_state()
-        return self._state
-
-    def _compute_state(self) -> StreamsState:
-        if not self.members:
-            return StreamsState.EMPTY
-        if self.topology is None or self.topology.epoch != self.validated_topology_epoch:
-            return StreamsState.NOT_READY
-        if self.epoch > self.target_epoch:
-            return StreamsState.ASSIGNING
-        if all(member.is_reconciled_to(self.target_epoch) for member in self.members.values()):
-            return StreamsState.STABLE
-        return StreamsState.RECONCILING
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.members
+    def _compute_state(self) -> GroupState:
+        if self.members and (self.topology is None or self.topology.epoch != self.validated_topology_epoch):
+            return GroupState.NOT_READY
+        return super()._compute_state()
 
     def may_want(self, topic: str) -> bool:
         """Whether a topic that comes, goes or grows concerns the group."""
@@ -245,15 +173,6 @@ class StreamsGroup:
     def _is_beside(self, other_id: str, member: StreamsMember) -> bool:
         """Whether another member is of the same process."""
         return other_id != member.member_id and self.members[other_id].process_id == member.process_id
-
-    def member(self, member_id: str) -> StreamsMember:
-        member = self.members.get(member_id)
-        if member is None:
-            raise Refusal(
-                ErrorCode.UNKNOWN_MEMBER_ID,
-                f"Member {member_id} is not a member of group {self.group_id}.",
-            )
-        return member
 
     # ── offsets ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -283,9 +202,9 @@ class StreamsGroup:
         if epoch != self.member(member_id or "").epoch:
             raise Refusal(ErrorCode.STALE_MEMBER_EPOCH)
 
-    def check_delete_offsets(self) -> None:
-        """Offsets of single topics may go as soon as nobody reads the topic."""
-
     def retention_began_ms(self, topic: str, committed_ms: int) -> int | None:
         """When the retention of an offset began (wall clock); None while it must be kept."""
         return None if self.is_subscribed(topic) else committed_ms
+
+
+StreamsDraft: TypeAlias = Draft[StreamsGroup]

@@ -12,15 +12,22 @@ and gives no warm-up tasks.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
 from streamkit.broker.coordination.group.cluster import metadata_hash
+from streamkit.broker.coordination.group.modern.group import GroupState
+from streamkit.broker.coordination.group.modern.heartbeat import (
+    HeartbeatCall,
+    check_given,
+    check_room,
+    fenced,
+)
+from streamkit.broker.coordination.group.modern.member import JOINING_EPOCH, LEAVING_STATIC_EPOCH, MemberState
 from streamkit.broker.coordination.group.streams.departure import remove
-from streamkit.broker.coordination.group.streams.draft import Draft
 from streamkit.broker.coordination.group.streams.endpoints import endpoints
-from streamkit.broker.coordination.group.streams.group import StreamsGroup, StreamsState
+from streamkit.broker.coordination.group.streams.group import StreamsDraft, StreamsGroup
 from streamkit.broker.coordination.group.streams.internal_topics import (
     ConfiguredTopology,
     InternalTopic,
@@ -28,25 +35,24 @@ from streamkit.broker.coordination.group.streams.internal_topics import (
     StatusCode,
     configure,
 )
-from streamkit.broker.coordination.group.streams.member import (
-    JOINING_EPOCH,
-    LEAVING_EPOCH,
-    LEAVING_STATIC_EPOCH,
-    MemberState,
-    StreamsMember,
-)
+from streamkit.broker.coordination.group.streams.member import StreamsMember
 from streamkit.broker.coordination.group.streams.reconciliation import reconciled
 from streamkit.broker.coordination.group.streams.records import (
     NEVER_VALIDATED,
     Endpoint,
     TopologyChange,
 )
-from streamkit.broker.coordination.group.streams.target import assign, assignment_configs, put_off
+from streamkit.broker.coordination.group.streams.target import (
+    assign,
+    assignment_configs,
+    begin_epoch,
+    put_off,
+)
 from streamkit.broker.coordination.group.streams.tasks import Task, Tasks, task_ids, tasks_of
 from streamkit.broker.coordination.group.streams.topology import Topology, check_whole, said
 from streamkit.broker.coordination.group.streams.topology import check as check_topology
-from streamkit.broker.coordination.group.vocabulary import Caller, RebalanceCompleted, RebalanceReason
-from streamkit.broker.coordination.shard import Decision, Refusal, Token
+from streamkit.broker.coordination.group.vocabulary import RebalanceReason
+from streamkit.broker.coordination.shard import Decision, Refusal
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.streams_group_heartbeat import (
     Status,
@@ -58,32 +64,7 @@ from streamkit.protocol.messages.streams_group_heartbeat import (
 NEVER_GIVEN: Final = -1
 
 
-class HeartbeatCall(NamedTuple):
-    """A StreamsGroupHeartbeat request, who sent it, and who waits for its answer."""
-
-    request: StreamsGroupHeartbeatRequest
-    caller: Caller
-    token: Token
-
-    @property
-    def joins(self) -> bool:
-        return self.request.member_epoch == JOINING_EPOCH
-
-    @property
-    def leaves(self) -> bool:
-        return self.request.member_epoch == LEAVING_EPOCH
-
-    @property
-    def owned(self) -> Tasks | None:
-        """What the member says that it has."""
-        request = self.request
-        if request.active_tasks is None or request.standby_tasks is None or request.warmup_tasks is None:
-            return None
-        return Tasks(
-            active=tasks_of(request.active_tasks),
-            standby=tasks_of(request.standby_tasks),
-            warmup=tasks_of(request.warmup_tasks),
-        )
+Call: TypeAlias = HeartbeatCall[StreamsGroupHeartbeatRequest]
 
 
 class CreateInternalTopics(NamedTuple):
@@ -98,13 +79,7 @@ class CreateInternalTopics(NamedTuple):
 
 def check(request: StreamsGroupHeartbeatRequest) -> None:
     _check_supported(request)
-    for field, text in (
-        ("MemberId", request.member_id),
-        ("GroupId", request.group_id),
-        ("RackId", request.rack_id),
-    ):
-        if text is not None and not text.strip():
-            raise _invalid(f"{field} can't be empty.")
+    check_given(MemberId=request.member_id, GroupId=request.group_id, RackId=request.rack_id)
     if request.member_epoch == JOINING_EPOCH:
         _check_join(request)
     elif request.member_epoch == LEAVING_STATIC_EPOCH:
@@ -151,58 +126,58 @@ def _invalid(reason: str) -> Refusal:
 # ── one sign of life ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def heartbeat(group: StreamsGroup, call: HeartbeatCall, decision: Decision) -> None:
-    draft = Draft(group, decision)
+def heartbeat(group: StreamsGroup, call: Call, decision: Decision) -> None:
+    draft = StreamsDraft(group, decision)
     if call.leaves:
         _leave(draft, call)
         return
-    _check_room(group, call)
+    if call.joins:
+        check_room(group, call.request.member_id, group.config.group_streams_max_size)
     before = _member(group, call)
     after = _said(before, call)
     reason = _learn(draft, before, after, call)
     configured = _look_at_topics(draft, reason)
     if configured.is_ready:
-        _check_tasks(configured, call.owned)
+        _check_tasks(configured, _owned(call))
     if group.is_empty:
         put_off(draft)
     delay = assign(draft)
-    member = _reconcile(draft, after, call.owned)
-    _note_completion(draft)
+    member = _reconcile(draft, after, _owned(call))
+    if draft.group.state is GroupState.STABLE:
+        draft.note_completion()
     has_moved = call.joins or member.assigned != before.assigned
     _answer(draft, call, member, configured, delay, has_moved=has_moved)
 
 
-def _check_room(group: StreamsGroup, call: HeartbeatCall) -> None:
-    limit = group.config.group_streams_max_size
-    if call.joins and len(group.members) >= limit and call.request.member_id not in group.members:
-        raise Refusal(
-            ErrorCode.GROUP_MAX_SIZE_REACHED,
-            f"The streams group has reached its maximum capacity of {limit} members.",
-        )
+def _owned(call: Call) -> Tasks | None:
+    """What the member says that it has."""
+    request = call.request
+    if request.active_tasks is None or request.standby_tasks is None or request.warmup_tasks is None:
+        return None
+    return Tasks(
+        active=tasks_of(request.active_tasks),
+        standby=tasks_of(request.standby_tasks),
+        warmup=tasks_of(request.warmup_tasks),
+    )
 
 
-def _member(group: StreamsGroup, call: HeartbeatCall) -> StreamsMember:
+def _member(group: StreamsGroup, call: Call) -> StreamsMember:
     """The member that this is, as it was before this request."""
     member_id = call.request.member_id
     if call.joins:
         return group.members.get(member_id) or StreamsMember(member_id=member_id)
     member = group.member(member_id)
-    epoch, owned = call.request.member_epoch, call.owned
+    epoch, owned = call.request.member_epoch, _owned(call)
     if epoch == member.epoch:
         return member
     # The answer that said the new epoch may have been lost.
     lost_an_answer = epoch == member.previous_epoch and owned is not None and not (owned - member.assigned)
     if epoch > member.epoch or not lost_an_answer:
-        relation = "greater" if epoch > member.epoch else "smaller"
-        raise Refusal(
-            ErrorCode.FENCED_MEMBER_EPOCH,
-            f"The streams group member has a {relation} member epoch ({epoch}) than the one known by the "
-            f"group coordinator ({member.epoch}). The member must abandon all its tasks and rejoin.",
-        )
+        raise fenced(group, member, epoch)
     return member
 
 
-def _said(member: StreamsMember, call: HeartbeatCall) -> StreamsMember:
+def _said(member: StreamsMember, call: Call) -> StreamsMember:
     """The member with what this request says of it."""
     request, caller = call.request, call.caller
     endpoint, tags, timeout_ms = request.user_endpoint, request.client_tags, request.rebalance_timeout_ms
@@ -224,7 +199,7 @@ def _said(member: StreamsMember, call: HeartbeatCall) -> StreamsMember:
 
 
 def _learn(
-    draft: Draft, before: StreamsMember, after: StreamsMember, call: HeartbeatCall
+    draft: StreamsDraft, before: StreamsMember, after: StreamsMember, call: Call
 ) -> RebalanceReason | None:
     """Write down what is new of the member and its topology; why the tasks must be divided anew, if so."""
     reason = None
@@ -248,7 +223,7 @@ def _learn(
     return reason
 
 
-def _look_at_topics(draft: Draft, reason: RebalanceReason | None) -> ConfiguredTopology:
+def _look_at_topics(draft: StreamsDraft, reason: RebalanceReason | None) -> ConfiguredTopology:
     """Hold the topology against the topics that there are, and begin an epoch if anything has changed."""
     group = draft.group
     topology, soft = group.topology, group.soft
@@ -266,7 +241,8 @@ def _look_at_topics(draft: Draft, reason: RebalanceReason | None) -> ConfiguredT
     if configs != group.assignment_configs:
         reason = reason or RebalanceReason.SETTINGS_CHANGED
     if reason is not None:
-        draft.begin_epoch(
+        begin_epoch(
+            draft,
             reason,
             metadata_hash=current_hash,
             validated_topology_epoch=validated,
@@ -291,27 +267,19 @@ def _check_task(configured: ConfiguredTopology, task: Task) -> None:
         )
 
 
-def _reconcile(draft: Draft, member: StreamsMember, owned: Tasks | None) -> StreamsMember:
+def _reconcile(draft: StreamsDraft, member: StreamsMember, owned: Tasks | None) -> StreamsMember:
     further = reconciled(draft.group, member, draft.group.part_of(member.member_id), owned)
     if further == member:
         return member
     draft.write_current(further)
-    if further.state is MemberState.UNREVOKED_TASKS:
+    if further.state is MemberState.UNREVOKED:
         draft.expect("revoke", member.member_id, member.rebalance_timeout_ms)
     else:
         draft.cancel("revoke", member.member_id)
     return further
 
 
-def _note_completion(draft: Draft) -> None:
-    soft = draft.group.soft
-    if soft.rebalance_began_ms is not None and draft.group.state is StreamsState.STABLE:
-        duration_ms = draft.decision.at.monotonic_ms - soft.rebalance_began_ms
-        draft.decision.events.append(RebalanceCompleted(draft.group.group_id, duration_ms))
-        soft.rebalance_began_ms = None
-
-
-def _leave(draft: Draft, call: HeartbeatCall) -> None:
+def _leave(draft: StreamsDraft, call: Call) -> None:
     member = draft.group.member(call.request.member_id)
     if call.request.shutdown_application:
         _request_shutdown(draft.group, member.member_id)
@@ -331,8 +299,8 @@ def _request_shutdown(group: StreamsGroup, member_id: str) -> None:
 
 
 def _answer(
-    draft: Draft,
-    call: HeartbeatCall,
+    draft: StreamsDraft,
+    call: Call,
     member: StreamsMember,
     configured: ConfiguredTopology,
     delay: Problem | None,
@@ -355,7 +323,7 @@ def _answer(
         status=_statuses(group, member, configured, delay),
         endpoint_information_epoch=group.soft.endpoint_epoch,
     )
-    if has_moved or call.owned not in (None, member.assigned):
+    if has_moved or _owned(call) not in (None, member.assigned):
         answer = _with_tasks(answer, member.assigned)
     if request.endpoint_information_epoch != group.soft.endpoint_epoch:
         answer = replace(answer, partitions_by_user_endpoint=endpoints(group))

@@ -1,20 +1,15 @@
-"""One member of a streams group: a thread of a Kafka Streams process, what it said of itself, what it has.
-
-Members are values; every change makes another, and a record carries one half of it: `MemberMetadataValue`
-what was said, `CurrentAssignmentValue` what it has.
-"""
+"""One member of a streams group: a thread of a Kafka Streams process, what it said of itself, what it has."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from enum import IntEnum
 from itertools import zip_longest
 from types import MappingProxyType
 from typing import Final
 
-import msgspec
 from msgspec.structs import replace
 
+from streamkit.broker.coordination.group.modern.member import Member, member_state
 from streamkit.broker.coordination.group.streams.records import (
     CurrentAssignmentValue,
     CurrentTaskIds,
@@ -33,35 +28,19 @@ from streamkit.broker.coordination.group.streams.tasks import (
     tasks_of,
 )
 
-JOINING_EPOCH: Final = 0
-LEAVING_EPOCH: Final = -1
-LEAVING_STATIC_EPOCH: Final = -2
 NO_TOPOLOGY: Final = -1
+FIRST_STATE: Final = 1
+"""The number of the first of a member's states in records of streams groups."""
 
 _NO_EPOCHS: Final[Mapping[Task, int]] = MappingProxyType({})
 
 
-class MemberState(IntEnum):
-    """How far a member has come on its way to its target, by Kafka's numbers."""
-
-    STABLE = 1
-    UNREVOKED_TASKS = 2
-    """It has been told to give tasks up, and has not said yet that it did."""
-    UNRELEASED_TASKS = 3
-    """It waits for tasks that others have not given up yet."""
-    UNKNOWN = 127
-
-
-class StreamsMember(msgspec.Struct, frozen=True, kw_only=True):
+class StreamsMember(Member, frozen=True, kw_only=True):
     """A member. It may run `assigned` now; `revoking` is still its own until it confirms that it let go.
 
     Invariants: `revoking` is empty unless the state is UNREVOKED; `since` has every active task of both.
     """
 
-    member_id: str
-    rack_id: str | None = None
-    client_id: str = ""
-    client_host: str = ""
     rebalance_timeout_ms: int = -1
     topology_epoch: int = NO_TOPOLOGY
     process_id: str = ""
@@ -69,9 +48,6 @@ class StreamsMember(msgspec.Struct, frozen=True, kw_only=True):
     user_endpoint: Endpoint | None = None
     """Where the process answers queries about its state."""
     client_tags: tuple[tuple[str, str], ...] = ()
-    epoch: int = JOINING_EPOCH
-    previous_epoch: int = JOINING_EPOCH
-    state: MemberState = MemberState.STABLE
     assigned: Tasks = NOTHING
     revoking: Tasks = NOTHING
     since: Mapping[Task, int] = _NO_EPOCHS
@@ -80,13 +56,6 @@ class StreamsMember(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def held(self) -> Tasks:
         return self.assigned | self.revoking
-
-    def is_reconciled_to(self, epoch: int) -> bool:
-        return self.state is MemberState.STABLE and self.epoch == epoch
-
-    def at_epoch(self, epoch: int) -> StreamsMember:
-        """The member in an epoch; it may not have heard of it yet, so the one before is remembered."""
-        return replace(self, epoch=epoch, previous_epoch=self.epoch)
 
     # ── records ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -119,7 +88,7 @@ class StreamsMember(msgspec.Struct, frozen=True, kw_only=True):
         return CurrentAssignmentValue(
             member_epoch=self.epoch,
             previous_member_epoch=self.previous_epoch,
-            state=self.state,
+            state=self.state.counted_from(FIRST_STATE),
             active_tasks=self._recorded(self.assigned.active),
             standby_tasks=task_ids(CurrentTaskIds, self.assigned.standby),
             warmup_tasks=task_ids(CurrentTaskIds, self.assigned.warmup),
@@ -144,7 +113,7 @@ class StreamsMember(msgspec.Struct, frozen=True, kw_only=True):
             self,
             epoch=value.member_epoch,
             previous_epoch=value.previous_member_epoch,
-            state=_state(value.state),
+            state=member_state(value.state, FIRST_STATE),
             assigned=Tasks(
                 active=tasks_of(active),
                 standby=tasks_of(value.standby_tasks),
@@ -156,18 +125,6 @@ class StreamsMember(msgspec.Struct, frozen=True, kw_only=True):
                 warmup=tasks_of(value.warmup_tasks_pending_revocation),
             ),
             since=_epochs([*active, *giving_up], value.member_epoch),
-        )
-
-    def without_tasks(self) -> StreamsMember:
-        """What is left of a member whose assignment was deleted."""
-        return replace(
-            self,
-            epoch=LEAVING_EPOCH,
-            previous_epoch=LEAVING_EPOCH,
-            state=MemberState.STABLE,
-            assigned=NOTHING,
-            revoking=NOTHING,
-            since=_NO_EPOCHS,
         )
 
 
@@ -196,10 +153,3 @@ def _epochs(task_ids: Iterable[CurrentTaskIds], member_epoch: int) -> Mapping[Ta
         for number, epoch in zip_longest(ids.partitions, epochs, fillvalue=member_epoch):
             since[Task(ids.subtopology_id, number)] = epoch
     return since
-
-
-def _state(number: int) -> MemberState:
-    try:
-        return MemberState(number)
-    except ValueError:
-        return MemberState.UNKNOWN

@@ -1,43 +1,29 @@
-"""One member on its way to its target: it gives up what it shall not have, then gets what is free.
+"""One member of a streams group on its way to its target; the steps are `modern.reconciliation`'s.
 
-    Stable ── something to give up ──▶ Unrevoked ── it let go ──▶ Stable, or Unreleased
-      └────── nothing to give up ──────────────────────────────▶ Stable, or Unreleased
-    Unreleased ── others let go ──▶ Stable
-
-A member that has something to give up stays in its epoch; offsets of what it is giving up are committed in
-that one. It enters the target's epoch with the first thing that it is given there, or when nothing is left to
-do. A task that changes its role in one member is given up in the old one first.
+A task that changes its role in one member is given up in the old one first.
 """
 
 from __future__ import annotations
 
 from msgspec.structs import replace
 
+from streamkit.broker.coordination.group.modern import reconciliation
+from streamkit.broker.coordination.group.modern.member import MemberState
 from streamkit.broker.coordination.group.streams.group import StreamsGroup
-from streamkit.broker.coordination.group.streams.member import MemberState, StreamsMember
+from streamkit.broker.coordination.group.streams.member import StreamsMember
 from streamkit.broker.coordination.group.streams.tasks import NOTHING, Tasks
-from streamkit.broker.coordination.shard import Refusal
-from streamkit.protocol.error_codes import ErrorCode
 
 
 def reconciled(
     group: StreamsGroup, member: StreamsMember, target: Tasks, owned: Tasks | None
 ) -> StreamsMember:
     """The member one step further; itself if nothing can move. `owned` is what it says it has, if it does."""
-    if member.is_reconciled_to(group.target_epoch):
-        return member
-    match member.state:
-        case MemberState.STABLE | MemberState.UNRELEASED_TASKS:
-            return _next(group, member, target, member.epoch, owned)
-        case MemberState.UNREVOKED_TASKS if _has_let_go(member.revoking, owned):
-            return _next(group, member, target, member.epoch + 1, owned)
-        case MemberState.UNREVOKED_TASKS:
-            return member
-        case MemberState.UNKNOWN if owned is not None and not owned:
-            return _next(group, member, target, group.target_epoch, owned)
-    raise Refusal(
-        ErrorCode.FENCED_MEMBER_EPOCH,
-        "The streams group member is in an unknown state. It must abandon all its tasks and rejoin.",
+    return reconciliation.reconciled(
+        group,
+        member,
+        has_let_go=_has_let_go(member.revoking, owned),
+        has_nothing=owned is not None and not owned,
+        towards_target=lambda epoch: _next(group, member, target, epoch, owned),
     )
 
 
@@ -48,7 +34,7 @@ def _next(
     if not _has_let_go(revoking, owned):
         return replace(
             member.at_epoch(epoch),
-            state=MemberState.UNREVOKED_TASKS,
+            state=MemberState.UNREVOKED,
             assigned=kept,
             revoking=revoking,
             since={task: member.since[task] for task in kept.active | revoking.active},
@@ -57,7 +43,7 @@ def _next(
     free = _free(group, member, wanted)
     return replace(
         member.at_epoch(group.target_epoch),
-        state=MemberState.STABLE if free == wanted else MemberState.UNRELEASED_TASKS,
+        state=MemberState.STABLE if free == wanted else MemberState.UNRELEASED,
         assigned=kept | free,
         revoking=NOTHING,
         since={

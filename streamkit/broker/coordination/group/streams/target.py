@@ -7,27 +7,42 @@ some time apart (`streams.assignment.interval.ms`). Members are told meanwhile t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from streamkit.broker.coordination.group.streams.assignor import Claimant
 from streamkit.broker.coordination.group.streams.assignor import assign as divide
-from streamkit.broker.coordination.group.streams.draft import Draft
-from streamkit.broker.coordination.group.streams.group import StreamsGroup
+from streamkit.broker.coordination.group.streams.group import StreamsDraft, StreamsGroup
 from streamkit.broker.coordination.group.streams.internal_topics import Problem, StatusCode
-from streamkit.broker.coordination.group.streams.member import target_value
-from streamkit.broker.coordination.group.streams.records import (
-    TargetAssignmentMetadataValue,
-    TargetChange,
-    TargetEpochChange,
-)
+from streamkit.broker.coordination.group.streams.records import GroupMetadataValue, KeyValue
 from streamkit.broker.coordination.group.streams.tasks import NOTHING, Tasks
+from streamkit.broker.coordination.group.vocabulary import RebalanceReason
 
 FIRST_ASSIGNMENT: Final = "initial"
 """The deadline until which a new group waits for more members."""
 STANDBY_REPLICAS: Final = "num.standby.replicas"
 
 
-def put_off(draft: Draft) -> None:
+def begin_epoch(
+    draft: StreamsDraft,
+    reason: RebalanceReason,
+    *,
+    metadata_hash: int,
+    validated_topology_epoch: int,
+    assignment_configs: Mapping[str, str],
+) -> None:
+    """The tasks have to be divided anew."""
+    configs = [KeyValue(key=key, value=text) for key, text in sorted(assignment_configs.items())]
+    value = GroupMetadataValue(
+        epoch=draft.group.epoch + 1,
+        metadata_hash=metadata_hash,
+        validated_topology_epoch=validated_topology_epoch,
+        last_assignment_configs=configs,
+    )
+    draft.begin_epoch(value, reason)
+
+
+def put_off(draft: StreamsDraft) -> None:
     """Somebody joins an empty group: give others the time to join, too, before the tasks are divided."""
     delay_ms = draft.group.cluster.group_config(draft.group.group_id).streams_initial_rebalance_delay_ms
     if delay_ms and not draft.is_expected(FIRST_ASSIGNMENT):
@@ -40,7 +55,7 @@ def assignment_configs(group: StreamsGroup) -> dict[str, str]:
     return {STANDBY_REPLICAS: str(settings.streams_num_standby_replicas)}
 
 
-def assign(draft: Draft) -> Problem | None:
+def assign(draft: StreamsDraft) -> Problem | None:
     """Compute the target for the group's epoch, if there is none yet; or say why that has to wait."""
     if draft.is_expected(FIRST_ASSIGNMENT):
         return Problem(
@@ -52,26 +67,15 @@ def assign(draft: Draft) -> Problem | None:
         return Problem(
             StatusCode.ASSIGNMENT_DELAYED, "Assignment delayed due to the configured assignment interval."
         )
-    _write(draft)
+    draft.write_target(_parts(draft.group))
     return None
 
 
-def _may_assign(draft: Draft) -> bool:
+def _may_assign(draft: StreamsDraft) -> bool:
     group = draft.group
     interval_ms = group.cluster.group_config(group.group_id).streams_assignment_interval_ms
     last_ms = group.target_computed_ms
     return not last_ms or not 0 <= draft.decision.at.wall_ms - last_ms < interval_ms
-
-
-def _write(draft: Draft) -> None:
-    group = draft.group
-    for member_id, part in _parts(group).items():
-        if group.target.get(member_id) != part:
-            draft.write(TargetChange(group.group_id, member_id, target_value(part)))
-    value = TargetAssignmentMetadataValue(
-        assignment_epoch=group.epoch, assignment_timestamp=draft.decision.at.wall_ms
-    )
-    draft.write(TargetEpochChange(group.group_id, value))
 
 
 def _parts(group: StreamsGroup) -> dict[str, Tasks]:

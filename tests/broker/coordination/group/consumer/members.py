@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from streamkit.broker.coordination.group.consumer.group import ConsumerGroup
-from streamkit.broker.coordination.group.consumer.member import Partition
+from streamkit.broker.coordination.group.modern.partitions import Partition
 from streamkit.broker.coordination.group.vocabulary import Caller
 from streamkit.broker.coordination.shard import Decision
 from streamkit.protocol.error_codes import ErrorCode
@@ -28,7 +28,7 @@ def heartbeat(coordinator: Coordinator, version: int = 1, **fields: object) -> C
     request = ConsumerGroupHeartbeatRequest(group_id=GROUP, **fields)  # type: ignore[arg-type]
     waiter, decision = Waiter(), Decision(coordinator.at)
     caller = Caller(version, "client", "/127.0.0.1", coordinator.fresh_id())
-    coordinator.shard.consumer_heartbeat(request, caller, waiter, decision)
+    coordinator.shard.consumers.heartbeat(request, caller, waiter, decision)
     coordinator.settle(decision)
     coordinator.tick()
     if not waiter.answers:
@@ -145,7 +145,7 @@ def group_of(coordinator: Coordinator) -> ConsumerGroup:
 
 def describe(coordinator: Coordinator) -> DescribedGroup:
     waiter, decision = Waiter(), Decision(coordinator.at)
-    coordinator.shard.describe_consumer(GROUP, waiter, decision)
+    coordinator.shard.consumers.describe(GROUP, waiter, decision)
     coordinator.settle(decision)
     answer = waiter.answer()
     assert isinstance(answer, DescribedGroup)

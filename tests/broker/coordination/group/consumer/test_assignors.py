@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamkit.broker.coordination.group.consumer.assignors.contract import Claimant, Division, Parts
-from streamkit.broker.coordination.group.consumer.member import Partition
 from streamkit.broker.coordination.group.consumer.target import ASSIGNORS
+from streamkit.broker.coordination.group.modern.partitions import Partition
 
 UNIFORM, RANGE = ASSIGNORS["uniform"], ASSIGNORS["range"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamkit.broker.coordination.group.consumer.member import Partition
+from streamkit.broker.coordination.group.modern.partitions import Partition
 from streamkit.broker.coordination.group.vocabulary import RebalanceCompleted, RebalanceStarted
 from streamkit.protocol.error_codes import ErrorCode
 from tests.broker.coordination.group.consumer.members import (

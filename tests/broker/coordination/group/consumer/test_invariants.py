@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from streamkit.broker.coordination.group.consumer.group import ConsumerGroup, ConsumerState
-from streamkit.broker.coordination.group.consumer.member import Partition
+from streamkit.broker.coordination.group.consumer.group import ConsumerGroup
+from streamkit.broker.coordination.group.modern.group import GroupState
+from streamkit.broker.coordination.group.modern.partitions import Partition
 from streamkit.protocol.error_codes import ErrorCode
 from tests.broker.coordination.group.consumer.members import (
     HEARTBEAT_MS,
@@ -268,7 +269,7 @@ class Groups(RuleBasedStateMachine):
 
     def is_at_rest(self) -> bool:
         group = self.group
-        if group is None or group.state is not ConsumerState.STABLE:
+        if group is None or group.state is not GroupState.STABLE:
             return False
         owned = {one.member_id: one.owned for one in self.players}
         told = {member_id: set(member.assigned) for member_id, member in group.members.items()}

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import pytest
 
-from streamkit.broker.coordination.group.consumer.member import (
-    ConsumerMember,
-    MemberState,
-    Partition,
-    target_partitions,
-    target_value,
-)
+from streamkit.broker.coordination.group.consumer.member import ConsumerMember
 from streamkit.broker.coordination.group.consumer.records import (
-    Change,
+    SCHEMAS,
     ClassicMemberMetadata,
     ClassicProtocol,
     CurrentAssignmentValue,
-    CurrentChange,
     CurrentTopicPartitions,
-    EpochChange,
     GroupMetadataValue,
-    MemberChange,
     RegexChange,
     RegularExpressionValue,
-    TargetAssignmentMetadataValue,
+)
+from streamkit.broker.coordination.group.modern.member import MemberState
+from streamkit.broker.coordination.group.modern.partitions import Partition, target_partitions, target_value
+from streamkit.broker.coordination.group.modern.records import (
+    Change,
+    CurrentChange,
+    EpochChange,
+    MemberChange,
     TargetChange,
     TargetEpochChange,
-    parse,
-    record_of,
+    TargetEpochValue,
 )
 from streamkit.protocol.errors import MalformedMessageError
 
@@ -47,14 +44,14 @@ MEMBER = ConsumerMember(
     ),
     epoch=4,
     previous_epoch=3,
-    state=MemberState.UNREVOKED_PARTITIONS,
+    state=MemberState.UNREVOKED,
     assigned={Partition(TOPIC, 0): 2, Partition(TOPIC, 2): 4},
     revoking={Partition(TOPIC, 1): 2},
 )
 CHANGES: list[Change] = [
     EpochChange("g", GroupMetadataValue(epoch=4, metadata_hash=-5)),
     MemberChange("g", "m", MEMBER.metadata()),
-    TargetEpochChange("g", TargetAssignmentMetadataValue(assignment_epoch=4, assignment_timestamp=9)),
+    TargetEpochChange("g", TargetEpochValue(assignment_epoch=4, assignment_timestamp=9)),
     TargetChange("g", "m", target_value(MEMBER.assigned)),
     CurrentChange("g", "m", MEMBER.current()),
     RegexChange("g", "x.*", RegularExpressionValue(topics=["x1"], version=1, timestamp=2)),
@@ -63,17 +60,17 @@ CHANGES: list[Change] = [
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: type(change).__name__)
 def test_a_change_is_read_back_and_so_is_its_tombstone(change: Change) -> None:
-    key, value = record_of(change)
-    assert parse(key, value) == change
+    key, value = SCHEMAS.record_of(change)
+    assert SCHEMAS.parse(key, value) == change
     gone = change._replace(value=None)
-    assert record_of(gone) == (key, None)
-    assert parse(key, None) == gone
+    assert SCHEMAS.record_of(gone) == (key, None)
+    assert SCHEMAS.parse(key, None) == gone
 
 
 def test_the_bytes_are_kafkas() -> None:
     group = b"\x00\x01g"
     member = group + b"\x00\x01m"
-    written = [record_of(change) for change in CHANGES]
+    written = [SCHEMAS.record_of(change) for change in CHANGES]
     assert [record.key for record in written] == [
         b"\x00\x03" + group,
         b"\x00\x05" + member,
@@ -109,8 +106,8 @@ def test_a_state_of_the_future_is_unknown() -> None:
 
 
 def test_others_are_passed_over_and_damage_is_told() -> None:
-    assert parse(b"\x00\x02\x00\x01g", None) is None
+    assert SCHEMAS.parse(b"\x00\x02\x00\x01g", None) is None
     with pytest.raises(MalformedMessageError):
-        parse(b"\x00", None)
+        SCHEMAS.parse(b"\x00", None)
     with pytest.raises(MalformedMessageError, match="of version 9"):
-        parse(b"\x00\x03\x00\x01g", b"\x00\x09")
+        SCHEMAS.parse(b"\x00\x03\x00\x01g", b"\x00\x09")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from streamkit.broker.coordination.group.consumer.member import Partition
+from streamkit.broker.coordination.group.modern.partitions import Partition
 from streamkit.broker.coordination.group.share.group import ShareGroup
 from streamkit.broker.coordination.group.share.offsets import DeleteStates
 from streamkit.broker.coordination.group.share.target import InitializeStates
@@ -172,7 +172,7 @@ def ask(coordinator: Coordinator, method: str, request: Message | str) -> Waiter
     waiter, decision = Waiter(), Decision(coordinator.at)
     if method == "delete_group":
         assert isinstance(request, str)
-        coordinator.shard.delete_group(request, waiter, decision)
+        coordinator.shard.delete(request, waiter, decision)
     else:
         getattr(coordinator.shard.shares, method)(request, waiter, decision)
     coordinator.settle(decision)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamkit.broker.coordination.group.consumer.member import Partition
+from streamkit.broker.coordination.group.modern.partitions import Partition
 from streamkit.broker.coordination.group.share.assignor import Claimant, Parts, assign
 
 A, B = b"a" * 16, b"b" * 16

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from streamkit.broker.coordination.group.consumer.member import Partition
-from streamkit.broker.coordination.group.share.member import ShareMember, target_value
-from streamkit.broker.coordination.group.share.records import (
-    ShareChange,
-    ShareCurrentChange,
-    ShareEpochChange,
-    ShareGroupMetadataValue,
-    ShareMemberChange,
-    ShareStatesChange,
-    ShareTargetChange,
-    ShareTargetEpochChange,
-    ShareTargetMetadataValue,
-    parse,
-    record_of,
+from streamkit.broker.coordination.group.modern.partitions import Partition, target_value
+from streamkit.broker.coordination.group.modern.records import (
+    Change,
+    CurrentChange,
+    EpochChange,
+    MemberChange,
+    TargetChange,
+    TargetEpochChange,
+    TargetEpochValue,
 )
+from streamkit.broker.coordination.group.share.member import ShareMember
+from streamkit.broker.coordination.group.share.records import SCHEMAS, GroupMetadataValue, StatesChange
 from streamkit.broker.coordination.group.share.states import ShareStates, states_of
 from streamkit.protocol.errors import MalformedMessageError
 
@@ -39,24 +36,24 @@ STATES = ShareStates(
     deleting=frozenset([OTHER]),
     names={TOPIC: "a", OTHER: "b"},
 )
-CHANGES: list[ShareChange] = [
-    ShareMemberChange("g", "m", MEMBER.metadata()),
-    ShareEpochChange("g", ShareGroupMetadataValue(epoch=4, metadata_hash=-5)),
-    ShareTargetEpochChange("g", ShareTargetMetadataValue(assignment_epoch=4, assignment_timestamp=9)),
-    ShareTargetChange("g", "m", target_value(MEMBER.assigned)),
-    ShareCurrentChange("g", "m", MEMBER.current()),
-    ShareStatesChange("g", STATES.value()),
+CHANGES: list[Change] = [
+    MemberChange("g", "m", MEMBER.metadata()),
+    EpochChange("g", GroupMetadataValue(epoch=4, metadata_hash=-5)),
+    TargetEpochChange("g", TargetEpochValue(assignment_epoch=4, assignment_timestamp=9)),
+    TargetChange("g", "m", target_value(MEMBER.assigned)),
+    CurrentChange("g", "m", MEMBER.current()),
+    StatesChange("g", STATES.value()),
 ]
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_is_written_is_read_back(change: ShareChange) -> None:
-    assert parse(*record_of(change)) == change
-    assert parse(record_of(change).key, None) == change._replace(value=None)
+def test_what_is_written_is_read_back(change: Change) -> None:
+    assert SCHEMAS.parse(*SCHEMAS.record_of(change)) == change
+    assert SCHEMAS.parse(SCHEMAS.record_of(change).key, None) == change._replace(value=None)
 
 
 def test_each_record_has_kafkas_number() -> None:
-    assert [int.from_bytes(record_of(change).key[:2], "big") for change in CHANGES] == [
+    assert [int.from_bytes(SCHEMAS.record_of(change).key[:2], "big") for change in CHANGES] == [
         10,
         11,
         12,
@@ -68,10 +65,10 @@ def test_each_record_has_kafkas_number() -> None:
 
 def test_the_bytes_are_kafkas() -> None:
     """Values: version 0, then compact fields in the schema's order, then the tagged ones."""
-    epoch = record_of(CHANGES[1])
+    epoch = SCHEMAS.record_of(CHANGES[1])
     assert epoch.key == b"\x00\x0b\x00\x01g"
     assert epoch.value == b"\x00\x00" + b"\x00\x00\x00\x04" + (-5).to_bytes(8, "big", signed=True) + b"\x00"
-    states = record_of(CHANGES[5])
+    states = SCHEMAS.record_of(CHANGES[5])
     assert states.key == b"\x00\x0f\x00\x01g"
     topic = b"\x02" + TOPIC + b"\x02a"
     assert states.value == (
@@ -95,4 +92,4 @@ def test_states_are_read_back() -> None:
 
 def test_what_cannot_be_read_says_so() -> None:
     with pytest.raises(MalformedMessageError):
-        parse(record_of(CHANGES[1]).key, b"\x00\x09")
+        SCHEMAS.parse(SCHEMAS.record_of(CHANGES[1]).key, b"\x00\x09")

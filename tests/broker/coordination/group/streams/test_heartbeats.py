@@ -8,8 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from streamkit.broker.coordination.group.classic.group import ClassicGroup
+from streamkit.broker.coordination.group.modern.member import MemberState
 from streamkit.broker.coordination.group.streams.internal_topics import StatusCode
-from streamkit.broker.coordination.group.streams.member import MemberState
 from streamkit.broker.coordination.group.streams.tasks import NOTHING, Task, Tasks
 from streamkit.broker.coordination.group.vocabulary import RebalanceCompleted, RebalanceStarted
 from streamkit.protocol.error_codes import ErrorCode
@@ -232,11 +232,11 @@ class TestReconciliation:
         app.coordinator.advance(INTERVAL_MS)
         second.beat()
         first.beat()
-        assert app.group.members["a"].state is MemberState.UNREVOKED_TASKS
+        assert app.group.members["a"].state is MemberState.UNREVOKED
         assert len(app.group.members["a"].revoking.active) == 3
         second.beat()
         assert second.owned == NOTHING
-        assert app.group.members["b"].state is MemberState.UNRELEASED_TASKS
+        assert app.group.members["b"].state is MemberState.UNRELEASED
         assert app.group.state.value == "Reconciling"
         first.lets_go = True
         first.reconcile()

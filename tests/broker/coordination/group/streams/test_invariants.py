@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from streamkit.broker.coordination.group.streams.group import StreamsGroup, StreamsState
+from streamkit.broker.coordination.group.modern.group import GroupState
+from streamkit.broker.coordination.group.streams.group import StreamsGroup
 from streamkit.broker.coordination.group.streams.tasks import Task
 from streamkit.protocol.error_codes import ErrorCode
 from tests.broker.coordination.group.harness import GROUP
@@ -234,7 +235,7 @@ class Groups(RuleBasedStateMachine):
 
     def is_at_rest(self) -> bool:
         group = self.group
-        if group is None or group.state is not StreamsState.STABLE:
+        if group is None or group.state is not GroupState.STABLE:
             return False
         told = {member_id: member.assigned for member_id, member in group.members.items()}
         wanted = {Task(name, number) for name in "01" for number in range(self.partitions)}

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import pytest
 
+from streamkit.broker.coordination.group.modern.member import MemberState
+from streamkit.broker.coordination.group.modern.records import (
+    Change,
+    CurrentChange,
+    EpochChange,
+    MemberChange,
+    TargetChange,
+    TargetEpochChange,
+    TargetEpochValue,
+)
 from streamkit.broker.coordination.group.streams.member import (
-    MemberState,
     StreamsMember,
     target_tasks,
     target_value,
 )
 from streamkit.broker.coordination.group.streams.records import (
-    Change,
+    SCHEMAS,
     CurrentAssignmentValue,
-    CurrentChange,
     CurrentTaskIds,
     Endpoint,
-    EpochChange,
     GroupMetadataValue,
     KeyValue,
-    MemberChange,
-    TargetAssignmentMetadataValue,
-    TargetChange,
-    TargetEpochChange,
     TopologyChange,
-    parse,
-    record_of,
 )
 from streamkit.broker.coordination.group.streams.tasks import Task, Tasks
 from streamkit.broker.coordination.group.streams.topology import said
@@ -43,7 +44,7 @@ MEMBER = StreamsMember(
     client_tags=(("zone", "a"),),
     epoch=4,
     previous_epoch=3,
-    state=MemberState.UNREVOKED_TASKS,
+    state=MemberState.UNREVOKED,
     assigned=Tasks(active=active("0", 0, 2), standby=active("1", 1), warmup=active("1", 2)),
     revoking=Tasks(active=active("1", 0), standby=active("0", 1)),
     since={Task("0", 0): 2, Task("0", 2): 4, Task("1", 0): 3},
@@ -59,7 +60,7 @@ CHANGES: list[Change] = [
         ),
     ),
     MemberChange("g", "m", MEMBER.metadata()),
-    TargetEpochChange("g", TargetAssignmentMetadataValue(assignment_epoch=4, assignment_timestamp=9)),
+    TargetEpochChange("g", TargetEpochValue(assignment_epoch=4, assignment_timestamp=9)),
     TargetChange("g", "m", target_value(MEMBER.assigned)),
     CurrentChange("g", "m", MEMBER.current()),
     TopologyChange("g", said(WORD_COUNT)),
@@ -68,18 +69,18 @@ CHANGES: list[Change] = [
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: type(change).__name__)
 def test_what_is_written_is_read_back(change: Change) -> None:
-    assert parse(*record_of(change)) == change
+    assert SCHEMAS.parse(*SCHEMAS.record_of(change)) == change
     deleted = change._replace(value=None)
-    assert parse(*record_of(deleted)) == deleted
+    assert SCHEMAS.parse(*SCHEMAS.record_of(deleted)) == deleted
 
 
 @pytest.mark.parametrize(("change", "schema"), list(zip(CHANGES, (17, 19, 20, 21, 22, 23), strict=True)))
 def test_a_key_begins_with_the_number_of_its_schema(change: Change, schema: int) -> None:
-    assert record_of(change).key[:2] == schema.to_bytes(2, "big")
+    assert SCHEMAS.record_of(change).key[:2] == schema.to_bytes(2, "big")
 
 
 def test_other_records_are_not_ours() -> None:
-    assert parse(b"\x00\x01\x00\x01g", b"") is None
+    assert SCHEMAS.parse(b"\x00\x01\x00\x01g", b"") is None
 
 
 def test_a_member_is_the_sum_of_its_two_records() -> None:

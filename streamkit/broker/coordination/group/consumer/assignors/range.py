@@ -8,7 +8,7 @@ member. The first members get one partition more where a topic cannot be divided
 from __future__ import annotations
 
 from streamkit.broker.coordination.group.consumer.assignors.contract import Claimant, Division, Parts
-from streamkit.broker.coordination.group.consumer.member import Partition
+from streamkit.broker.coordination.group.modern.partitions import Partition
 
 
 def assign(division: Division) -> Parts:

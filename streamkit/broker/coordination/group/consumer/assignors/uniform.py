@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from heapq import heapify, heappop, heappush
 
 from streamkit.broker.coordination.group.consumer.assignors.contract import Claimant, Division, Parts
-from streamkit.broker.coordination.group.consumer.member import Partition
+from streamkit.broker.coordination.group.modern.partitions import Partition
 
 
 def assign(division: Division) -> Parts:

@@ -1,0 +1,1 @@
+"""What every group has whose work is divided by the coordinator: consumer, share and streams groups."""
