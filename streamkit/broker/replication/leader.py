@@ -34,13 +34,16 @@ sent or timed here. Sources: KIP-101, KIP-279, KIP-497, KIP-841, KIP-903, KIP-96
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable
-from heapq import heappop, heappush
-from typing import Generic, TypeVar
+from operator import itemgetter
+from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
 
 Reply = TypeVar("Reply")
+Waiting: TypeAlias = tuple[int, Reply]
+"""For everything below an offset; kept by that offset, and those of one offset as they came."""
 
 ACKS_ALL = -1
 UNKNOWN = -1
@@ -140,9 +143,8 @@ class PartitionLeader(Generic[Reply]):
         self._now_ms = now_ms
         self._log_end_offset = start_offset
         self._next_try_ms = NEVER_MS
-        self._waiting_for_flush: list[tuple[int, int, Reply]] = []
-        self._waiting_for_commit: list[tuple[int, int, Reply]] = []
-        self._order = 0
+        self._waiting_for_flush: list[Waiting[Reply]] = []
+        self._waiting_for_commit: list[Waiting[Reply]] = []
         self._assign(replicas or self.isr, now_ms)
         self._advance()
 
@@ -298,13 +300,14 @@ class PartitionLeader(Generic[Reply]):
             if end_offset <= self.flushed_offset:
                 return False
             waiting = self._waiting_for_flush
-        self._order += 1
-        heappush(waiting, (end_offset, self._order, reply))
+        if waiting and end_offset < waiting[-1][0]:
+            insort(waiting, (end_offset, reply), key=_offset)
+        else:
+            waiting.append((end_offset, reply))
         return True
 
     def inherit(self, before: PartitionLeader[Reply]) -> None:
         """This replica leads on in a new epoch: its log goes on, and so does waiting for it."""
-        self._order = before._order
         self._waiting_for_flush, self._waiting_for_commit = (
             before._waiting_for_flush,
             before._waiting_for_commit,
@@ -315,22 +318,24 @@ class PartitionLeader(Generic[Reply]):
         if not self._waiting_for_commit or not self.is_under_min_isr:
             return []
         waiting, self._waiting_for_commit = self._waiting_for_commit, []
-        return [reply for _, _, reply in sorted(waiting, key=_place)]
+        return [reply for _, reply in waiting]
 
     def failed(self) -> list[Reply]:
         """Nothing becomes safe here any more: everybody who waits, to be told so."""
         waiting = self._waiting_for_flush + self._waiting_for_commit
         self._waiting_for_flush, self._waiting_for_commit = [], []
-        return [reply for _, _, reply in sorted(waiting, key=_place)]
+        return [reply for _, reply in sorted(waiting, key=_offset)]
 
 
-def released(waiting: list[tuple[int, int, Reply]], offset: int) -> list[Reply]:
-    """Take out of the heap whatever waits for an offset up to `offset`."""
-    replies = []
-    while waiting and waiting[0][0] <= offset:
-        replies.append(heappop(waiting)[2])
+def released(waiting: list[Waiting[Reply]], offset: int) -> list[Reply]:
+    """Take from the front of the list whatever waits for an offset up to `offset`."""
+    if waiting and waiting[-1][0] <= offset:
+        count = len(waiting)
+    else:
+        count = bisect_right(waiting, offset, key=_offset)
+    replies = [reply for _, reply in waiting[:count]]
+    del waiting[:count]
     return replies
 
 
-def _place(waiting: tuple[int, int, object]) -> tuple[int, int]:
-    return waiting[:2]
+_offset = itemgetter(0)

@@ -122,10 +122,17 @@ class RequestContext(Exchange):
         if self.answer is not None:
             return
         try:
-            self.send(self._frame(message))
+            frame = self._frame(message)
         except Exception:
             self.failed()
             return
+        self.reply_with(frame)
+
+    def reply_with(self, frame: Sequence[Buffer]) -> None:
+        """Answer with a whole frame, which somebody has made already."""
+        if self.answer is not None:
+            return
+        self.send(frame)
         served = self._served
         served.inflight.count -= 1
         now_s = served.clock_s()

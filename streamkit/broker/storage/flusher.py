@@ -31,9 +31,9 @@ class FlushWork(msgspec.Struct, frozen=True, kw_only=True):
 
     end_offset: int
     files: Sequence[DiskFile]
-    directories: Sequence[str]
-    replacements: Sequence[tuple[str, bytes]]
-    has_gap: bool
+    directories: Sequence[str] = ()
+    replacements: Sequence[tuple[str, bytes]] = ()
+    has_gap: bool = False
     """Offsets that compaction took out: recovery takes them for lost bytes above the checkpointed recovery
     point, so that has to be written down before anybody is promised what follows."""
 

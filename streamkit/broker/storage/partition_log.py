@@ -304,18 +304,22 @@ class PartitionLog(ReadableLog):
         if not self.recovery_point:
             self._replace_later(METADATA_FILE, partition_metadata(self.topic_id))
             self._name_later(os.path.dirname(self.path))
-        work = FlushWork(
-            end_offset=self.log_end_offset,
-            files=list(self._dirty_files.values()),
-            directories=list(self._new_names or ()),
-            replacements=list((self._replacements or {}).items()),
-            has_gap=self._has_new_gap,
-        )
-        self._has_new_gap = False
+        end, active = self.log_end_offset, self.segments[-1]
+        if self._new_names or self._replacements or self._has_new_gap:
+            work = FlushWork(
+                end_offset=end,
+                files=tuple(self._dirty_files.values()),
+                directories=tuple(self._new_names or ()),
+                replacements=tuple((self._replacements or {}).items()),
+                has_gap=self._has_new_gap,
+            )
+            self._has_new_gap = False
+            self._new_names = self._replacements = None
+        else:
+            work = FlushWork(end_offset=end, files=tuple(self._dirty_files.values()))
         self._dirty_files = {}
-        self._new_names = self._replacements = None
         self._unflushed_since_ms = -1
-        self._remember_position(self.log_end_offset, self.segments[-1], self.segments[-1].size)
+        self._remember_position(end, active, active.size)
         return work
 
     def put_back(self, work: FlushWork) -> None:

@@ -150,7 +150,8 @@ def check_batch(buf: Buffer, pos: int = 0) -> BatchHeader:
         raise CorruptBatchError(
             f"a record batch of version {header.magic}; only version {MAGIC} is supported"
         )
-    if crc32c(memoryview(buf)[pos + _ATTRIBUTES_AT : pos + size]) != header.crc:
+    view = buf if type(buf) is memoryview else memoryview(buf)
+    if crc32c(view[pos + _ATTRIBUTES_AT : pos + size]) != header.crc:
         raise CorruptBatchError(f"the checksum of the record batch at offset {header.base_offset} is wrong")
     return header
 

@@ -10,5 +10,5 @@ def crc32c(data: bytes | bytearray | memoryview) -> int:
 
     The C function takes `bytes` alone; copying a view first still runs at several gigabytes a second.
     """
-    raw = data if type(data) is bytes else memoryview(data).tobytes()
+    raw = data if type(data) is bytes else bytes(data)
     return google_crc32c.value(raw)  # type: ignore[no-any-return]

@@ -50,6 +50,9 @@ class OsFile:
         return os.fstat(self._descriptor).st_size
 
     def write(self, buffers: Sequence[Buffer], position: int) -> None:
+        if len(buffers) <= BUFFERS_PER_WRITE:
+            self._write_some(buffers, position)
+            return
         for start in range(0, len(buffers), BUFFERS_PER_WRITE):
             position += self._write_some(buffers[start : start + BUFFERS_PER_WRITE], position)
 

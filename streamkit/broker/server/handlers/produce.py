@@ -7,6 +7,7 @@ librdkafka takes their absence for a broker that cannot compress.
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from streamkit.broker.coordination.shard import Producer
@@ -15,6 +16,7 @@ from streamkit.broker.log.append import AppendResult
 from streamkit.broker.log.transactions import Verification
 from streamkit.broker.server.dispatch import LATER, Later, RequestContext, Route
 from streamkit.broker.server.partition_actor import PartitionActor
+from streamkit.broker.server.produce_answers import appended
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.produce import (
@@ -30,9 +32,9 @@ from streamkit.protocol.records.batch import (
     CODEC_MASK,
     CONTROL_BIT,
     HEADER_SIZE,
+    LENGTH_END,
     MAGIC,
     TRANSACTIONAL_BIT,
-    batch_size,
     parse_header,
 )
 from streamkit.protocol.records.compression import Codec
@@ -41,6 +43,7 @@ from streamkit.protocol.schema import Records
 if TYPE_CHECKING:
     from streamkit.broker.server.node import Broker
     from streamkit.broker.server.timers import Timer
+    from streamkit.broker.storage.partition_log import PartitionLog
 
 FEW_PARTS = 64
 PART_BYTES = 256
@@ -60,7 +63,8 @@ RETRIABLE_IN_THE_COORDINATOR = (
     ErrorCode.OPERATION_NOT_ATTEMPTED,
 )
 """The last: it does not know another of the partitions yet. Producers would take that word for the end."""
-MAGIC_POSITION = 16
+FRONT = Struct(">8xi4xb4xh")
+"""Of a batch: its length, its magic byte and its attributes."""
 LOW_ATTRIBUTES_POSITION = 22
 SUCCESS = ErrorCode.NONE
 ASKED_AT_MOST = 3
@@ -68,12 +72,74 @@ ASKED_AT_MOST = 3
 
 
 def produce(broker: Broker, request: RequestContext, message: ProduceRequest) -> Later:
-    pending = PendingProduce(broker, request, message)
-    if message.acks in VALID_ACKS:
-        pending.start()
-    else:
-        pending.refuse(ErrorCode.INVALID_REQUIRED_ACKS)
+    if message.acks not in VALID_ACKS:
+        PendingProduce(broker, request, message).refuse(ErrorCode.INVALID_REQUIRED_ACKS)
+    elif not hand_over_lone_batch(broker, request, message):
+        PendingProduce(broker, request, message).start()
     return LATER
+
+
+def hand_over_lone_batch(broker: Broker, request: RequestContext, message: ProduceRequest) -> bool:
+    """Give the only batch of a request to its actor; False if it has not just one, or an unusual one."""
+    topics, version = message.topic_data, request.version
+    if len(topics) != 1 or len(topics[0].partition_data) != 1 or not message.acks:
+        return False
+    topic, (data,) = topics[0], topics[0].partition_data
+    records = data.records
+    name = topic.name if version < FIRST_VERSION_BY_ID else broker.topic_name(topic.topic_id)
+    actor = broker.partitions.by_name.get((name, data.index))
+    if actor is None or actor.is_internal or not isinstance(records, memoryview):
+        return False
+    if flaw(records, version) is not None or is_transactional(records):
+        return False
+    actor.produce(records, message.acks, LoneBatch(broker, request, message, actor.log))
+    return True
+
+
+class LoneBatch:
+    """A request of one batch, as librdkafka sends them all, while its partition works on it.
+
+    There is nothing to count, and if all is well its answer is a form. Else it goes on as any other request.
+    """
+
+    __slots__ = ("_broker", "_log", "_message", "_pending", "_request")
+
+    def __init__(
+        self, broker: Broker, request: RequestContext, message: ProduceRequest, log: PartitionLog
+    ) -> None:
+        self._broker = broker
+        self._request = request
+        self._message = message
+        self._log = log
+        self._pending: PendingProduce | None = None
+
+    def done(self, place: int, result: AppendResult) -> None:
+        """Called out of an actor's drain, which no error of this request may end."""
+        if self._pending is not None or result.error is not SUCCESS:
+            self._as_any_other().done(place, result)
+            return
+        try:
+            self._request.reply_with([self._answer(result)])
+        except Exception:
+            self._request.failed()
+
+    def waits(self) -> None:
+        self._as_any_other().waits()
+
+    def _answer(self, result: AppendResult) -> bytearray:
+        request, topic = self._request, self._message.topic_data[0]
+        form = appended(request.version, topic.name, topic.topic_id, self._log.partition)
+        return form.filled(
+            request.header.correlation_id,
+            result.base_offset,
+            result.log_append_time_ms,
+            self._log.log_start_offset,
+        )
+
+    def _as_any_other(self) -> PendingProduce:
+        if self._pending is None:
+            self._pending = PendingProduce(self._broker, self._request, self._message)
+        return self._pending
 
 
 class Unadmitted(NamedTuple):
@@ -311,15 +377,15 @@ def flaw(records: Records, version: int) -> AppendResult | None:
     """What is wrong with a partition's bytes for this version, before its log judges them."""
     if not isinstance(records, memoryview) or len(records) < HEADER_SIZE:
         return AppendResult(ErrorCode.INVALID_RECORD, message="a partition without a record batch")
-    if (magic := records[MAGIC_POSITION]) != MAGIC:
+    size, magic, attributes = FRONT.unpack_from(records)
+    if magic != MAGIC:
         code = ErrorCode.INVALID_RECORD if magic < MAGIC else ErrorCode.CORRUPT_MESSAGE
         return AppendResult(code, message=f"magic {magic}, not {MAGIC}")
-    if batch_size(records) > len(records):
+    if size + LENGTH_END > len(records):
         return AppendResult(ErrorCode.INVALID_RECORD, message="a record batch that is cut short")
-    attributes = records[LOW_ATTRIBUTES_POSITION]
     if attributes & CONTROL_BIT:
         return AppendResult(ErrorCode.INVALID_RECORD, message="clients write no control batches")
-    if attributes & CODEC_MASK == Codec.ZSTD and version < FIRST_VERSION_WITH_ZSTD:
+    if version < FIRST_VERSION_WITH_ZSTD and attributes & CODEC_MASK == Codec.ZSTD:
         return AppendResult(
             ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, message=f"zstd needs version {FIRST_VERSION_WITH_ZSTD}"
         )
