@@ -21,6 +21,7 @@ from streamkit.processing.tasks.fuse import SinkRecord
 from streamkit.runtime.contracts.clock import Clock
 
 FULL_RECORDS = 200_000
+MOST_HELD = 20_000  # records that a flush keeps back: what goes to librdkafka in one go after it
 POLL_S = 0.001
 SLOW_POLL_S = 0.02
 PATIENT_POLLS = 50  # this many quick polls in a flush, then slow ones
@@ -54,7 +55,8 @@ class KafkaSink:
 
     @property
     def full(self) -> bool:
-        return bool(self._waiting or self._held) or len(self._producer) > FULL_RECORDS
+        held = sum(len(records) for _, records, _ in self._held)
+        return bool(self._waiting) or held > MOST_HELD or len(self._producer) > FULL_RECORDS
 
     async def flush(self) -> None:
         self._flushing = True

@@ -172,12 +172,14 @@ class TaskRunner:
             self._wake()
 
     def _adapt(self, records: int, seconds: float) -> None:
+        """Twofold at most, up or down: a slice may be long because the loop lost the processor in it."""
         self.batch_seconds += seconds
-        if records < self._slice_records // 2:
+        before = self._slice_records
+        if records < before // 2:
             return
         wanted = int(records * SLICE_S / max(seconds, 1e-6))
         low, high = SLICE_RECORDS
-        self._slice_records = max(low, min(high, wanted, self._slice_records * 2))
+        self._slice_records = max(low, before // 2, min(high, before * 2, wanted))
 
     def _measure_agents(self) -> None:
         """Let agents hold what they finish in `AGENT_BACKLOG_S`: enough to be busy, soon at a barrier."""

@@ -1,4 +1,4 @@
-"""The sink loses nothing when a flush is given up: what found no room yet is still to be sent."""
+"""A flush lets processing go on; when it is given up, what found no room is still to be sent."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import json
 import pytest
 
 from streamkit.processing.kafka.settings import producer_settings
-from streamkit.processing.kafka.sink import KafkaSink
+from streamkit.processing.kafka.sink import MOST_HELD, KafkaSink
 from streamkit.processing.tasks.fuse import SinkRecord
 from streamkit.runtime.os.clock import SystemClock
 from tests.support.broker_process import BrokerProcess
 from tests.support.worker_process import Outside
 
+NOBODY = "127.0.0.1:1"
 SMALL_QUEUE = {"queue.buffering.max.messages": 10, "linger.ms": 5}
 
 
@@ -45,4 +46,21 @@ async def test_a_cancelled_flush_drops_nothing(broker: BrokerProcess, name: str)
         await flush
     await sink.flush()
     assert [value for _, value, _ in outside.read(name)] == list(range(120))
+    await sink.close()
+
+
+async def test_a_flush_holds_records_back_without_stopping_those_who_make_them() -> None:
+    sink = KafkaSink(producer_settings(NOBODY, {}), SystemClock(), {})
+    sink.send("t", records(1))
+    flush = asyncio.create_task(sink.flush())
+    await asyncio.sleep(0)
+    sink.send("t", records(2))
+    assert not sink.full
+    sink.send("t", records(3) * MOST_HELD)
+    assert sink.full
+    flush.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await flush
+    sink.serve()
+    assert not sink.full
     await sink.close()
