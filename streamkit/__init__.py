@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from streamkit.processing.agent import Agent as Agent
+    from streamkit.processing.agent import AgentError as AgentError
     from streamkit.processing.aggregations import Aggregate as Aggregate
     from streamkit.processing.aggregations import ApproxCountDistinct as ApproxCountDistinct
     from streamkit.processing.aggregations import Collect as Collect
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "agent": ("Agent",),
+    "agent": ("Agent", "AgentError"),
     "aggregations": (
         "Aggregate",
         "ApproxCountDistinct",

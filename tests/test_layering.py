@@ -58,6 +58,7 @@ PURE = (
     "streamkit.processing.global_table",
     "streamkit.processing.partitioner",
     "streamkit.processing.record",
+    "streamkit.processing.replies",
     "streamkit.processing.state",
     "streamkit.processing.table",
     "streamkit.processing.table_stream",

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast, get_args, overload
 
 from streamkit.errors import RefusedError, UsageError
-from streamkit.processing.agent import Agent, Declare, Sinks, check_sinks, sorted_sinks, value_type
+from streamkit.processing.agent import Agent, Caller, Declare, Sinks, check_sinks, sorted_sinks, value_type
 from streamkit.processing.claims import tables_used
 from streamkit.processing.error_policy import ErrorPolicy, Fail, OnError, Retry
 from streamkit.processing.global_table import GlobalTable
@@ -101,7 +101,8 @@ class App:
         self.standby_replicas = standby_replicas
         self.guarantee = checked_guarantee(guarantee)
         self.lease = Lease()
-        self.producer: Producer | None = None  # set while the app runs
+        self.producer: Producer | None = None  # these two are set while the app runs
+        self.caller: Caller | None = None
         self._idle_timeout_ms = None if idle_timeout is None else duration_ms(idle_timeout)
         self._policy = ErrorPolicy.of(on_error or Fail())
         self._nodes: dict[str, Node] = {}
@@ -428,7 +429,7 @@ class App:
         _worker().run(self)
 
     async def __aenter__(self) -> App:
-        """Connect to the broker, so that any asyncio program can `await topic.send(...)`."""
+        """Connect to the broker, so that any asyncio program can send to topics and ask agents."""
         self._connection = _worker().connect(self)
         await self._connection.__aenter__()
         return self

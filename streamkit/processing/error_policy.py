@@ -19,6 +19,7 @@ import msgspec
 
 from streamkit.errors import UsageError
 from streamkit.processing.record import Headers, RawRecord
+from streamkit.processing.replies import without_request
 from streamkit.processing.tasks.watermark import without_ours
 from streamkit.processing.units import duration_ms
 
@@ -84,6 +85,7 @@ class ErrorPolicy(msgspec.Struct, frozen=True):
 def dead_letter_headers(record: RawRecord | None, operator: str, error: BaseException) -> Headers:
     """The story of a dead letter: its own headers, then place, operator, error, and traceback digest."""
     theirs = [] if record is None else without_ours(record.headers() or [], 0)[0] or []
+    theirs = without_request(theirs)[0] or []
     story: list[tuple[str, Any]] = [
         ("operator", operator),
         ("error", type(error).__qualname__),

@@ -19,13 +19,14 @@ import asyncio
 import inspect
 import selectors
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from streamkit.errors import NotFoundError, UsageError
+from streamkit.processing.agent import Request
 from streamkit.processing.dead_letters import letter_of
 from streamkit.processing.partitioner import partition_for
 from streamkit.processing.record import Headers
@@ -35,10 +36,12 @@ from streamkit.processing.tasks.inflight import Place
 from streamkit.processing.tasks.task import Batch, Task, TaskOutput
 from streamkit.processing.topology import Plan, Timer, TopicSpec
 from streamkit.processing.worker.agents import AgentRunner
+from streamkit.processing.worker.asking import Asking
 
 if TYPE_CHECKING:
     from streamkit.processing.app import App
 
+T = TypeVar("T")
 SLICE = 256  # records offered to a task at once
 
 
@@ -103,7 +106,7 @@ class Log:
         return self._history[topic]
 
     def known(self, topic: str) -> bool:
-        return topic in self._counts
+        return topic in self._counts or topic in self._topics
 
     def _partition(self, topic: str, key: bytes | None, count: int) -> int:
         if key is not None:
@@ -165,7 +168,8 @@ class TopologyDriver:
         self._make_tasks()
 
     def __enter__(self) -> TopologyDriver:
-        self._app.producer = DriverProducer(self._log)
+        self._app.producer = producer = DriverProducer(self._log, self._changed.set)
+        self._app.caller = self._asking = DriverAsking(producer, f"{self._app.id}-replies")
         self._loop.run_until_complete(self._start())
         return self
 
@@ -173,7 +177,7 @@ class TopologyDriver:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._loop.run_until_complete(self._stop())
-        self._app.producer = None
+        self._app.producer = self._app.caller = None
         self._loop.close()
 
     # -- what a test does ---------------------------------------------------------------------------
@@ -224,6 +228,12 @@ class TopologyDriver:
         """
         self._pass_time(self.now_ms + round(seconds * 1000))
         self._run()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """What a coroutine of the test returns, run beside the app: `t.run(agent.ask(value))`."""
+        result = self._loop.run_until_complete(self._beside(coroutine))
+        self._run()
+        return result
 
     def read(self, topic: TopicSpec[Any, Any] | str) -> list[Any]:
         """Values appended to a topic since it was last read, decoded, in the order in which they came."""
@@ -323,6 +333,17 @@ class TopologyDriver:
             if task.failure is not None and not self._raised(task):
                 raise task.failure.error
 
+    async def _beside(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        running = asyncio.ensure_future(coroutine)
+        running.add_done_callback(lambda _: self._changed.set())
+        while not running.done():
+            self._changed.clear()
+            await asyncio.sleep(0)
+            await self._settle()
+            if not running.done():
+                await self._changed.wait()
+        return await running
+
     async def _settle(self) -> None:
         """Process, let agents finish, commit, until nothing moves any more."""
         while True:
@@ -399,6 +420,10 @@ class TopologyDriver:
         for topic, records in output.sinks.items():
             for record in records:
                 self._log.append(topic, record)
+        for reply in output.replies:
+            self._log.append(reply.topic, reply.record)
+            value, _, _, headers, _ = reply.record
+            self._asking.heard(headers, value)
 
     def _raised(self, task: Task) -> bool:
         """Each failure is raised once."""
@@ -441,8 +466,9 @@ class TopologyDriver:
 class DriverProducer:
     """`Topic.send` inside agents and timers, into the driver's log."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, appended: Callable[[], None]) -> None:
         self._log = log
+        self._appended = appended
 
     async def send(
         self,
@@ -458,6 +484,24 @@ class DriverProducer:
         self._log.append(
             topic, (value, key, now_ms if timestamp_ms is None else timestamp_ms, headers, partition)
         )
+        self._appended()
+
+
+class DriverAsking(Asking):
+    """Requests into the driver's log."""
+
+    def __init__(self, producer: DriverProducer, topic: str) -> None:
+        super().__init__(self._produce, self._open)
+        self._producer = producer
+        self._replies = topic
+
+    async def _produce(self, request: Request, headers: Headers) -> None:
+        await self._producer.send(
+            request.topic, request.value, request.key, headers=headers, timestamp_ms=None, partition=None
+        )
+
+    async def _open(self) -> str:
+        return self._replies
 
 
 async def _fire(timer: Timer) -> None:

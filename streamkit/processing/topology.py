@@ -299,6 +299,13 @@ def ancestors(node: Node) -> Iterator[Node]:
             yield from ancestors(parent)
 
 
+def lineage(node: Node) -> Iterator[Node]:
+    """The operator and everything before it, in whatever task."""
+    yield node
+    for parent in node.parents:
+        yield from lineage(parent)
+
+
 def changelog_topic(app_id: str, store: str) -> str:
     return f"{app_id}-{store}-changelog"
 

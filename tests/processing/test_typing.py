@@ -61,6 +61,11 @@ async def each(stream: sk.Stream[Order]) -> AsyncIterator[Order]:
 def count(order: Order, record: sk.Record[str]) -> int:
     return 1
 
+async def ask() -> None:
+    reveal_type(await price.ask(Order("pump", 1.0)))
+    async for reply in each.map([Order("pump", 1.0)]):
+        reveal_type(reply)
+
 reveal_type(audit)
 reveal_type(price)
 reveal_type(each)
@@ -85,6 +90,8 @@ REVEALED = (
     "Stream[str, streamkit.processing.operators.tables.Change[program.User]]",
     "WindowResults[str, program.Order]",
     "float",
+    "float | None",
+    "program.Order",
     "Agent[program.Order, None]",
     "Agent[program.Order, float | None]",
     "Agent[program.Order, program.Order]",

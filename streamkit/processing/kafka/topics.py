@@ -75,6 +75,14 @@ class Topics:
             return found
         return None
 
+    def delete(self, names: Sequence[str]) -> None:
+        """Remove topics, as far as that goes."""
+        for name, answer in self._admin.delete_topics(list(names), operation_timeout=REQUEST_S).items():
+            try:
+                answer.result(REQUEST_S)
+            except KafkaException as error:
+                log.warning("the topic %s stays: %s", name, error.args[0].str())
+
     def retention_ms(self, topics: Iterable[str]) -> dict[str, int]:
         """The time retention of those topics that have one. Empty where describing is not allowed."""
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in topics]

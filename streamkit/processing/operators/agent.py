@@ -22,6 +22,8 @@ import msgspec
 from streamkit.errors import UsageError
 from streamkit.processing.error_policy import ErrorPolicy
 from streamkit.processing.operators.function import function_name, returned_type, serde_of_result
+from streamkit.processing.operators.source import unchanged_from
+from streamkit.processing.replies import without_request
 from streamkit.processing.serde import JSON, Serde, value_serde
 from streamkit.processing.tasks.inflight import Order
 from streamkit.processing.topology import Node
@@ -80,6 +82,9 @@ class AgentNode(Node):
         code.line(f"{put}(({raw}, {at.value}, {at.key}, {at.time}, {stream_time}, {headers}))")
 
     def _inline(self, code: Code, at: At) -> None:
+        asked = ""
+        if at.raw and unchanged_from(self.parents[0]) is not None:
+            at, asked = self._without_request(code, at)
         call, at = code.call(self, self.function, at)
         result = code.variable("v")
         code.line(f"{result} = {call}")
@@ -90,6 +95,19 @@ class AgentNode(Node):
                 code.line(call)
             code.follow(self, at)
         code.tally(code.runtime.counts(self), "done")
+        if asked:
+            with code.block(f"if {asked} is not None:"):
+                answer = code.bind(code.runtime.replier(self), "answer")
+                code.line(f"{answer}({asked}, {result}, {code.timestamp(at)})")
+
+    def _without_request(self, code: Code, at: At) -> tuple[At, str]:
+        """A request's headers stop here; the variable that holds what was asked."""
+        headers, asked = code.variable("headers"), code.variable("asked")
+        code.line(f"{headers} = {code.headers(at)}")
+        code.line(f"{asked} = None")
+        with code.block(f"if {headers}:"):
+            code.line(f"{headers}, {asked} = {code.bind(without_request, 'split')}({headers})")
+        return msgspec.structs.replace(at, headers=headers), asked
 
 
 def shape_of(function: Callable[..., Any], stream_type: type) -> Shape:

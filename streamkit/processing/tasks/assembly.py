@@ -6,17 +6,19 @@
         .pushes                       operator → the compiled code behind it, for values that no loop brings
         .agents                       asynchronous agent → records that wait for it
         .outlets                      topic → records that were written
+        .replies                      to those who asked agents
 
 It is also what generated code binds to (`fuse.Runtime`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from streamkit.processing.operators.agent import AgentNode
 from streamkit.processing.record import RawRecord
+from streamkit.processing.replies import Asked, Reply, address, reply
 from streamkit.processing.state.memory import MemoryStore
 from streamkit.processing.state.operator_state import OperatorState
 from streamkit.processing.state.store import Store
@@ -26,6 +28,8 @@ from streamkit.processing.tasks.fuse import At, Code, Compiled, Counts, SinkReco
 from streamkit.processing.tasks.inflight import InFlight, Item, Lanes, Place
 from streamkit.processing.tasks.watermark import NEVER, Input, Mark, TaskClock
 from streamkit.processing.topology import Border, Entry, Node, Plan, Stateful, Subtopology, TableNode
+
+Replier = Callable[[Asked, Any, int], None]  # what was asked, the result, when
 
 
 class Chain:
@@ -61,12 +65,13 @@ class Chain:
 class AgentPort:
     """The records that wait for, or are in the hands of, one asynchronous agent of this task."""
 
-    def __init__(self, node: AgentNode, tables: Mapping[str, TableState]) -> None:
+    def __init__(self, node: AgentNode, tables: Mapping[str, TableState], answer: Replier) -> None:
         self.node = node
         self.inbox: list[Item] = []
         self.flight = InFlight(node.concurrency, node.order)
         self.lanes = Lanes(node.concurrency)
         self.scopes: list[Scope] = []
+        self.answer = answer
         self.admitted = 0
         self.unwell = 0  # of those admitted, settled by an error policy
         self._tables = tables
@@ -111,6 +116,7 @@ class Assembly:
         self.topology = sub.topology
         self.clock = TaskClock(sub.topology.idle_timeout_ms)
         self.outlets: dict[str, list[SinkRecord]] = {}
+        self.replies: list[Reply] = []
         self.stores: dict[str, Store] = {
             name: stores[name] if name in stores else MemoryStore() for name in sub.stores
         }
@@ -143,6 +149,17 @@ class Assembly:
     def state(self, node: Node) -> Any:
         return self.states[node.name]
 
+    def replier(self, node: Node) -> Replier:
+        """What replies for this agent, if it is the one that was asked."""
+        mine = address(self.topology.app_id, node.name)
+
+        def answer(asked: Asked, value: Any, time_ms: int) -> None:
+            if asked.agent == mine:
+                encoded = None if value is None else node.value_serde.encode(value)
+                self.replies.append(reply(asked, encoded, time_ms))
+
+        return answer
+
     def view(self, node: Node) -> TableView:
         """How a table is read here."""
         assert isinstance(node, TableNode)
@@ -165,7 +182,7 @@ class Assembly:
     def _build(self) -> None:
         for node in self.sub.nodes:
             if isinstance(node, AgentNode) and node.shape != "plain":
-                self.agents[node.name] = AgentPort(node, self.tables)
+                self.agents[node.name] = AgentPort(node, self.tables, self.replier(node))
         for node in self.sub.nodes:
             if node.name in self.agents or (isinstance(node, Stateful) and node.computes):
                 self.pushes[node.name] = self._compile_push(node)

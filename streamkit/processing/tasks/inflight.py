@@ -146,19 +146,20 @@ class InFlight:
 
 
 class Lane:
-    """The queue of one loop. The head is the record in hand while `in_hand`."""
+    """The queue of one loop. The head is the record in hand while `in_hand`. `answered`: who asked knows."""
 
-    __slots__ = ("in_hand", "queue")
+    __slots__ = ("answered", "in_hand", "queue")
 
     def __init__(self) -> None:
         self.queue: deque[Item] = deque()
         self.in_hand = False
+        self.answered = False
 
     def next(self) -> Item | None:
         """The loop asks for another record: the one in hand is finished."""
         if self.in_hand:
             self.queue.popleft()
-        self.in_hand = bool(self.queue)
+        self.in_hand, self.answered = bool(self.queue), False
         return self.queue[0] if self.in_hand else None
 
 

@@ -12,9 +12,10 @@ import msgspec
 
 from streamkit.processing.error_policy import DeadLetter, ErrorPolicy, Fail, Skip, dead_letter_headers
 from streamkit.processing.record import RawRecord
+from streamkit.processing.replies import address, error_reply, without_request
 from streamkit.processing.tasks.assembly import Assembly, Chain
 from streamkit.processing.tasks.inflight import Place
-from streamkit.processing.topology import Node
+from streamkit.processing.topology import Node, lineage
 
 Letter = tuple[bytes | None, bytes | None, int]  # value, key, event time
 
@@ -66,8 +67,9 @@ class Settlement:
         return retry.pause_ms(attempt)
 
     def last_resort(self, operator: Node, error: Exception, record: RawRecord | None, letter: Letter) -> None:
-        """What follows the last try."""
+        """What follows the last try. Who asked is told in any case."""
         counts = self._assembly.counts(operator)
+        answered = record is not None and self._answered(operator, error, record)
         match self.policy(operator).then:
             case DeadLetter(topic):
                 counts.dead_letters += 1
@@ -76,8 +78,24 @@ class Settlement:
                 self._assembly.outlet(topic).append((*letter, headers, None))
             case Skip():
                 counts.skipped += 1
+            case Fail() if answered:  # whoever asked knows, and nobody else waits for this record
+                counts.failed += 1
             case Fail():
                 counts.failed += 1
                 place = None if record is None else (record.topic(), record.partition())
                 offset = None if record is None else record.offset()
                 self.failure = TaskFailure(operator.name, error, place, offset)
+
+    def _answered(self, operator: Node, error: Exception, record: RawRecord) -> bool:
+        """Tell the error to whoever asked, if it arose before, in or behind the agent that was asked."""
+        _, asked = without_request(record.headers())
+        if asked is None:
+            return False
+        topology = self._assembly.topology
+        for node in topology.nodes:
+            if asked.agent == address(topology.app_id, node.name):
+                concerned = operator in lineage(node) or node in lineage(operator)
+                if concerned:
+                    self._assembly.replies.append(error_reply(asked, error, record.timestamp()[1]))
+                return concerned
+        return False

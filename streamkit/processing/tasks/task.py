@@ -32,6 +32,7 @@ import orjson
 
 from streamkit.processing.operators.tables import Lookup
 from streamkit.processing.record import RawRecord
+from streamkit.processing.replies import Reply, without_request
 from streamkit.processing.serde import UNDECLARED_KEY
 from streamkit.processing.state.operator_state import Computed
 from streamkit.processing.state.rows import Rows, VersionedRows
@@ -59,6 +60,7 @@ class TaskOutput(msgspec.Struct):
     """What a call produced. Produce `sinks` in order within each topic, before anything later."""
 
     sinks: dict[str, list[SinkRecord]]
+    replies: list[Reply] = []  # to those who asked agents; they belong to no commit
     consumed: int = 0  # how many records of the batch are done with; offer the rest again
     wake_at_ms: int | None = None  # call again by then: a retry or timer is due, or an input becomes idle
     failure: TaskFailure | None = None
@@ -173,17 +175,21 @@ class Task:
 
     # -- agents -------------------------------------------------------------------------------------
 
-    def emit(self, port: AgentPort, item: Item, value: Any) -> None:
-        """An agent's result for a record: down the graph with the record's key, time and headers."""
-        if value is None:
-            return
+    def emit(self, port: AgentPort, item: Item, value: Any, *, answers: bool = True) -> None:
+        """An agent's result for a record: down the graph with the record's key, time and headers. `answers`:
+        it is also the reply, if the record is a request.
+        """
         raw, headers = item[RAW], item[HEADERS]
         if headers is None and raw is not None:
             headers = raw.headers()
-        with self._lent():
-            push = self._parts.pushes[port.node.name].function
-            push(value, item[KEY], item[TIME], item[STREAM_TIME], headers, raw)
-            self._admit_inboxes()
+        headers, asked = without_request(headers)
+        if value is not None:
+            with self._lent():
+                push = self._parts.pushes[port.node.name].function
+                push(value, item[KEY], item[TIME], item[STREAM_TIME], headers, raw)
+                self._admit_inboxes()
+        if asked is not None and answers:
+            port.answer(asked, value, item[TIME])
 
     def fail(self, port: AgentPort, item: Item, error: Exception, attempt: int) -> int | None:
         """An agent raised at its `attempt`-th try (from 1). Returns the pause before the next try in ms;
@@ -378,7 +384,9 @@ class Task:
         dues = [self.retry_at_ms, self.clock.idle_at_ms()]
         dues += [state.due_ms() for state in self._parts.states.values()]
         due = min((at for at in dues if at is not None), default=None)
-        return TaskOutput(sinks, consumed, due, self.failure)
+        replies = self._parts.replies[:]
+        self._parts.replies.clear()
+        return TaskOutput(sinks, replies, consumed, due, self.failure)
 
 
 class _Lent:

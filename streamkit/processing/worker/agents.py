@@ -95,7 +95,10 @@ class Feed:
         lane, scope, breath = self._lane, self._scope, Breath()
         event = self._runner.event(self._port)
         while True:
-            finishing, item = lane.in_hand, lane.next()
+            finishing = lane.in_hand
+            if finishing and not lane.answered:
+                self._runner.task.emit(self._port, lane.queue[0], None)
+            item = lane.next()
             if item is None:
                 if finishing:
                     self._runner.on_output()
@@ -210,9 +213,7 @@ class AgentRunner:
         """A result goes to the functions among the sinks, then down the graph. What cannot go down there is
         not tried again: the result would be the same.
         """
-        if value is None:
-            return
-        for sink in port.node.sinks:
+        for sink in port.node.sinks if value is not None else ():
             if not await self._sink(port, item, value, sink, scope):
                 return
         try:
@@ -266,7 +267,8 @@ class AgentRunner:
                 if value is not None:
                     for sink in port.node.sinks:
                         await _called(sink, lane.queue[0], value)
-                    self.task.emit(port, lane.queue[0], value)
+                self.task.emit(port, lane.queue[0], value, answers=not lane.answered)
+                lane.answered = True
         raise RuntimeError(f"the agent {port.node.name} returned: its loop over the stream must not end")
 
     async def _settle(self, port: AgentPort, lane: Lane, item: Item, error: Exception, attempt: int) -> None:

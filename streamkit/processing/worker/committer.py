@@ -24,6 +24,7 @@ import msgspec
 from streamkit.processing.tasks.checkpoint import Checkpoint, CommitMetadata
 from streamkit.processing.tasks.inflight import Place
 from streamkit.processing.worker.metrics import CommitMetrics
+from streamkit.processing.worker.replies import NoReplies, Replies
 from streamkit.processing.worker.sink import Sink
 from streamkit.processing.worker.source import Position, Source
 from streamkit.processing.worker.task_runner import TaskRunner
@@ -47,8 +48,17 @@ class Committer:
     a predecessor's, says.
     """
 
-    def __init__(self, source: Source, sink: Sink, clock: Clock, metrics: CommitMetrics) -> None:
+    def __init__(
+        self,
+        source: Source,
+        sink: Sink,
+        clock: Clock,
+        metrics: CommitMetrics,
+        *,
+        replies: Replies | None = None,
+    ) -> None:
         self.positions: dict[Place, int] = {}
+        self._replies = replies or NoReplies()
         self._source = source
         self._sink = sink
         self._clock = clock
@@ -115,6 +125,7 @@ class Committer:
             return
         wanted = [(topic, r.task.partition) for r in fresh for topic in self._pending[r].checkpoint.changelog]
         await self._sink.flush()
+        await self._replies.flush()
         ends = await self._source.ends(wanted)
         while len(ends) < len(wanted):
             await asyncio.sleep(ENDS_PAUSE_S)

@@ -41,6 +41,7 @@ from streamkit.processing.topology import Plan, Timer
 from streamkit.processing.worker.committer import Committer
 from streamkit.processing.worker.metrics import LoopLag, WorkerMetrics
 from streamkit.processing.worker.progress import Progress, standard_error
+from streamkit.processing.worker.replies import NoReplies, Replies, RepliesAfterCommit
 from streamkit.processing.worker.restore import ChangelogReader, restore
 from streamkit.processing.worker.sink import Sink, TransactionalSink
 from streamkit.processing.worker.source import Arrival, Partition, Position, Source
@@ -80,6 +81,7 @@ class Member:
         make_stores: Callable[[int, int], Mapping[str, Store]] | None = None,
         transactions: TransactionalSink | None = None,
         standbys: Standbys | None = None,
+        replies: Replies | None = None,
     ) -> None:
         self._plan = plan
         self._source = source
@@ -107,11 +109,18 @@ class Member:
         self._transactions = transactions  # the sink, under exactly-once
         self._began: dict[Place, int] = {}  # where reading began without a commit: a rollback goes back there
         self._committer: Committer | TransactionalCommitter
+        self._replies = replies or NoReplies()
         if transactions is None:
-            self._committer = Committer(source, sink, clock, self.metrics.commits)
+            self._committer = Committer(source, sink, clock, self.metrics.commits, replies=self._replies)
         else:
+            self._replies = after_commit = RepliesAfterCommit(self._replies)
             self._committer = TransactionalCommitter(
-                source, transactions, clock, self.metrics.commits, self._runners.values
+                source,
+                transactions,
+                clock,
+                self.metrics.commits,
+                self._runners.values,
+                replies=after_commit,
             )
 
     # -- life -----------------------------------------------------------------------------------------
@@ -210,7 +219,7 @@ class Member:
 
     def _make_runner(self, index: int, partition: int, stores: Mapping[str, Store]) -> TaskRunner:
         task = Task(self._plan, self._plan.subtopologies[index], partition, stores)
-        runner = TaskRunner(task, self._sink, self._wake)
+        runner = TaskRunner(task, self._sink, self._wake, self._replies)
         self._runners[task.id] = runner
         self._by_place.update((place, runner) for place in task.places)
         return runner
@@ -319,6 +328,7 @@ class Member:
                 await runner.close()
             await self._source.halt([place for runner in anew for place in runner.task.places])
             await self._transactions.abort()
+            self._committer.replies.drop()
             log.warning("rolled back to the last commit", tasks=[runner.task.id for runner in former])
             aborted.set()
 
@@ -361,6 +371,7 @@ class Member:
         finally:
             await self._close(list(self._runners.values()))
             await self._sink.close()
+            await self._replies.close()
 
     # -- the loop -----------------------------------------------------------------------------------------
 

@@ -29,13 +29,13 @@ log = structlog.get_logger("worker")
 def prepare(topology: Topology, topics: Topics, commit_interval_ms: int) -> Plan:
     """The plan for the cluster as it is, after making what was missing. Blocks."""
     plan = topology.plan(found := topics.partition_counts())
-    existing = _create([topic for topic in plan.topics if not topic.internal], topics, found)
+    existing = create_missing([topic for topic in plan.topics if not topic.internal], topics, found)
     plan = topology.plan(existing)
     for sub in plan.subtopologies:
         check_room(map(sub.changelog, sub.stores))
     internal = [_lagging(topic, commit_interval_ms) for topic in plan.topics if topic.internal]
     _check_internal(internal, existing)
-    _create(internal, topics, existing)
+    create_missing(internal, topics, existing)
     return plan
 
 
@@ -50,11 +50,13 @@ def create_declared(specs: Iterable[TopicSpec[Any, Any]], topics: Topics) -> Non
             f"declare partitions={existing.get(spec.name)}",
         )
     plans = [TopicPlan(name=s.name, partitions=s.partitions, config=s.config, internal=False) for s in specs]
-    _create(plans, topics, existing)
+    create_missing(plans, topics, existing)
 
 
-def _create(plans: Sequence[TopicPlan], topics: Topics, existing: Mapping[str, int]) -> Mapping[str, int]:
-    """Create and wait until clients see them."""
+def create_missing(
+    plans: Sequence[TopicPlan], topics: Topics, existing: Mapping[str, int]
+) -> Mapping[str, int]:
+    """Create what does not exist, and wait until clients see it. Blocks."""
     created = topics.create(plans, existing)
     if not created:
         return existing

@@ -18,6 +18,7 @@ from streamkit.processing.tasks.inflight import Place
 from streamkit.processing.tasks.intake import Intake
 from streamkit.processing.tasks.task import Batch, Task, TaskOutput
 from streamkit.processing.worker.agents import AgentRunner
+from streamkit.processing.worker.replies import NoReplies, Replies
 from streamkit.processing.worker.sink import Sink
 from streamkit.processing.worker.source import Arrival
 
@@ -30,13 +31,16 @@ AGENT_BACKLOG_RECORDS = (64, 10_000)
 class TaskRunner:
     """`wake()` is called whenever the task may have become able to go on."""
 
-    def __init__(self, task: Task, sink: Sink, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, task: Task, sink: Sink, wake: Callable[[], None], replies: Replies | None = None
+    ) -> None:
         self.task = task
         self.ready = False  # restored and opened
         self.intake_open = True  # false: the task is leaving, records are dropped
         self.at_barrier = False  # a commit waits for what is in flight; no new records
         self.batch_seconds = 0.0
         self._sink = sink
+        self._replies = replies or NoReplies()
         self._wake = wake
         self._agents = AgentRunner(task, self._agents_moved)
         self._intake = Intake(task.places, task.places_looked_up)
@@ -157,6 +161,8 @@ class TaskRunner:
     def _take(self, output: TaskOutput) -> None:
         for topic, records in output.sinks.items():
             self._sink.send(topic, records)
+        if output.replies:
+            self._replies.send(output.replies)
         self.wake_at_ms = output.wake_at_ms
 
     def _reached_end(self, arrival: Arrival) -> None:

@@ -4,7 +4,7 @@
     2  hold        what is produced from now on belongs to the next transaction
     3  deliver     outputs and changelog acknowledged; where the changelogs end is asked for
     4  commit      source offsets, with those ends in their metadata, in the same transaction
-    5  write       the stores take their changes
+    5  write       the stores take their changes; replies to those who asked agents leave
 
 One producer serves the worker, so its tasks commit together. A step that does not succeed dooms the
 transaction; the member then aborts it and takes every task back to the last commit.
@@ -20,6 +20,7 @@ from streamkit.processing.tasks.checkpoint import Checkpoint, CommitMetadata
 from streamkit.processing.tasks.inflight import Place
 from streamkit.processing.worker.committer import ENDS_PAUSE_S, REPEAT_MS, changelogs_of, offsets_of
 from streamkit.processing.worker.metrics import CommitMetrics
+from streamkit.processing.worker.replies import RepliesAfterCommit
 from streamkit.processing.worker.sink import TransactionalSink
 from streamkit.processing.worker.source import Source
 from streamkit.processing.worker.task_runner import TaskRunner
@@ -38,7 +39,10 @@ class TransactionalCommitter:
         clock: Clock,
         metrics: CommitMetrics,
         runners: Callable[[], Iterable[TaskRunner]],
+        *,
+        replies: RepliesAfterCommit,
     ) -> None:
+        self.replies = replies
         self.positions: dict[Place, int] = {}
         self.turn = asyncio.Lock()
         self._source = source
@@ -82,6 +86,7 @@ class TransactionalCommitter:
         if done:
             for runner in list(self._pending):
                 self._finish(runner)
+            self.replies.release()
         self._pending.clear()
         self._metrics.ended("ok" if done else "aborted", perf_counter() - began, self._clock.now_ms())
         return done
@@ -102,6 +107,7 @@ class TransactionalCommitter:
                 self._sink.send(topic, records)
             self._metrics.changelog_records.value += sum(map(len, checkpoint.changelog.values()))
         self._sink.hold()
+        self.replies.seal()
         return True
 
     def _news(self, runner: TaskRunner, checkpoint: Checkpoint) -> bool:

@@ -2,7 +2,7 @@
 
 run(app)         what `app.run()` does: `python app.py` is a worker
 work(...)        the same for `streamkit worker`, with the command's options
-connect(app)     no worker, only `await topic.send(...)`, from any asyncio program
+connect(app)     no worker, only `await topic.send(...)` and `agent.ask(...)`, from any asyncio program
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import structlog
 from streamkit import __version__
 from streamkit.errors import StreamkitError, UsageError
 from streamkit.processing.app import App
+from streamkit.processing.kafka.asking import KafkaAsking, KafkaReplies
 from streamkit.processing.kafka.changelog_reader import KafkaChangelogReader
 from streamkit.processing.kafka.roster import KafkaRoster
 from streamkit.processing.kafka.sender import KafkaSender
@@ -46,6 +47,7 @@ from streamkit.telemetry.instruments import Registry
 DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
 INTERRUPTED = 130
 GC_THRESHOLDS = (100_000, 50, 100)
+NO_ASKING = "a reply leaves after a commit, and the commit would wait for whoever waits for the reply"
 
 Http = tuple[str, int] | socket.socket | None  # an address, or a socket that a parent listens with
 
@@ -107,7 +109,8 @@ async def assembled(
     make_stores = None if state is None else partial(_stores, plan, state)
     reader, roster = KafkaChangelogReader(address, kafka), KafkaRoster(address, app.id, kafka)
     sender = KafkaSender(address, kafka)
-    app.producer = sender
+    asking = KafkaAsking(address, kafka, app.id, sender, NO_ASKING if transactions else "")
+    app.producer, app.caller = sender, asking
     try:
         yield Member(
             plan,
@@ -128,17 +131,19 @@ async def assembled(
             standbys=Standbys(plan, app.standby_replicas, roster, reader, make_stores)
             if app.standby_replicas
             else None,
+            replies=KafkaReplies(address, kafka),
         )
     finally:
         await roster.close()
         if state is not None:
             state.close()
-        app.producer = None
+        app.producer = app.caller = None
+        await asking.close()
         await sender.close()
 
 
 def connect(app: App) -> AbstractAsyncContextManager[None]:
-    """`async with app:`: makes missing topics, and lets `topic.send` through."""
+    """`async with app:`: makes missing topics, and lets `topic.send` and `agent.ask` through."""
     return _connected(app)
 
 
@@ -146,12 +151,14 @@ def connect(app: App) -> AbstractAsyncContextManager[None]:
 async def _connected(app: App) -> AsyncIterator[None]:
     address, kafka = bootstrap_of(app, None), kafka_of(app)
     await asyncio.to_thread(create_declared, app.topics, Topics(address, kafka))
-    before, sender = app.producer, KafkaSender(address, kafka)
-    app.producer = sender
+    before, sender = (app.producer, app.caller), KafkaSender(address, kafka)
+    asking = KafkaAsking(address, kafka, app.id, sender)
+    app.producer, app.caller = sender, asking
     try:
         yield
     finally:
-        app.producer = before
+        app.producer, app.caller = before
+        await asking.close()
         await sender.close()
 
 
