@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import msgspec
@@ -9,6 +10,7 @@ import pytest
 
 from streamkit.simulation import corpus
 from streamkit.simulation.draw import draw_tape
+from streamkit.simulation.loop import VirtualLoop
 from streamkit.simulation.run import play
 from streamkit.simulation.runner import play_seeds, sum_up
 from streamkit.simulation.shrink import ddmin, fails_alike, shrink
@@ -41,6 +43,16 @@ def test_a_trace_tells_what_happened() -> None:
     assert traced.hash == play(draw_tape(3, SHORT_MS, nodes=1)).hash, "looking must not change anything"
     assert any("is ready" in line for line in lines)
     assert any(line.split()[1] == "fault" for line in lines)
+
+
+def test_a_run_leaves_nothing_behind() -> None:
+    def loops() -> int:
+        gc.collect()
+        return sum(type(one) is VirtualLoop for one in gc.get_objects())
+
+    before = loops()
+    assert play(draw_tape(3, 3000, nodes=3)).violations == []
+    assert loops() == before
 
 
 def with_a_loss_of_power() -> Tape:

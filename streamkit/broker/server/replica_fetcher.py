@@ -89,7 +89,7 @@ NOT_DIVERGING: Final = EpochEndOffset()
 Key = tuple[bytes, int]
 
 
-class Followed(msgspec.Struct, gc=False):
+class Followed(msgspec.Struct):
     """A partition of a fetcher: what the leader was last told, and until when it is left alone."""
 
     actor: PartitionActor
