@@ -12,8 +12,9 @@ from confluent_kafka import KafkaError, Message, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
 from streamkit.cli.admin import Cluster, explained, in_our_words
-from streamkit.cli.offsets import OffsetRange, Position
+from streamkit.cli.offsets import OffsetRange
 from streamkit.cli.output import print_json
+from streamkit.cli.places import resolved
 from streamkit.errors import UsageError
 from streamkit.telemetry.printable import printable
 
@@ -33,8 +34,8 @@ class Reader:
         places = [(topic, partition) for partition in self._choose(partitions)]
         low = cluster.offsets(places, OffsetSpec.earliest())
         high = cluster.offsets(places, OffsetSpec.latest())
-        start = self._resolve(wanted.start, low, high)
-        end = self._resolve(wanted.end, low, high) if wanted.end else {}
+        start = resolved(cluster, wanted.start, low, high)
+        end = resolved(cluster, wanted.end, low, high) if wanted.end else {}
         self._left: dict[int, int | None] = {
             place[1]: end.get(place) for place in places if place not in end or start[place] < end[place]
         }
@@ -50,21 +51,6 @@ class Reader:
                     hint=f"streamkit topic describe {self._topic}",
                 )
         return sorted(set(partitions) or found)
-
-    def _resolve(
-        self, position: Position, low: dict[tuple[str, int], int], high: dict[tuple[str, int], int]
-    ) -> dict[tuple[str, int], int]:
-        """The position in each partition, moved into what the log holds."""
-        if position.kind == "time":
-            found = self._cluster.offsets(low, OffsetSpec.for_timestamp(position.value))
-            return {place: offset if offset >= 0 else high[place] for place, offset in found.items()}
-        value = position.value
-        by_kind: dict[str, Callable[[tuple[str, int]], int]] = {
-            "offset": lambda place: value,
-            "start": lambda place: low[place] + value,
-            "end": lambda place: high[place] - value,
-        }
-        return {place: min(max(by_kind[position.kind](place), low[place]), high[place]) for place in low}
 
     def __iter__(self) -> Iterator[Message]:
         while self._left:

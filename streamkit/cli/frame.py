@@ -37,7 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "topic": ("streamkit.cli.topic:topic", "Create, read and write topics."),
     "partition": ("streamkit.cli.partition:partition", "Look at partitions, move and elect them."),
     "dlq": ("streamkit.cli.dlq:dlq", "Look at dead letters, and redrive them."),
-    "group": ("streamkit.cli.group:group", "Look at consumer groups."),
+    "group": ("streamkit.cli.group:group", "Look at groups of consumers, move and delete them."),
     "sim": ("streamkit.cli.sim:sim", "Run clusters in a deterministic simulation."),
 }
 

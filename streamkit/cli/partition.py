@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamkit.cli.options import bootstrap_option, json_option
+from streamkit.cli.places import parse_place
 from streamkit.cli.sizes import Size, parse_size, shown_size
 from streamkit.errors import DeadlineError, NotFoundError, UsageError
 
@@ -273,7 +274,7 @@ async def _chosen(node: Node, places: Sequence[str]) -> list[Partition]:
 
     if not places:
         return await client.partitions(node)
-    wanted = [_parse_place(word) for word in places]
+    wanted = [parse_place(word) for word in places]
     found = await client.partitions(node, dict.fromkeys(topic for topic, _ in wanted))
     chosen = [one for one in found if (one.topic, None) in wanted or (one.topic, one.partition) in wanted]
     known = {one.place for one in found}
@@ -347,15 +348,6 @@ def _lift_if_nothing_moves(bootstrap: str) -> None:
 
 def _shown_rate(rate: int | None) -> str:
     return "" if rate is None else f"{shown_size(rate)}/s"
-
-
-def _parse_place(word: str) -> tuple[str, int | None]:
-    topic, colon, index = word.rpartition(":")
-    if not colon:
-        return word, None
-    if not topic or not index.isdecimal():
-        raise UsageError(f"{word!r} is not TOPIC or TOPIC:PARTITION", hint="for example orders:0")
-    return topic, int(index)
 
 
 def _parse_ids(text: str, option: str) -> list[int]:

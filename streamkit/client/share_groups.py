@@ -1,33 +1,32 @@
-"""What an operator asks of share groups: which there are, who is in one, and how far its queue has come."""
+"""What an operator asks of share groups: who is in one, how far it has come, and that it begins elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 
 import msgspec
 
-from streamkit.client.cluster import members as cluster_members
-from streamkit.client.node import AnsweredError, Node, check
+from streamkit.client.groups import coordinator, refuse_members
+from streamkit.client.node import Node, check
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode
+from streamkit.protocol.messages.alter_share_group_offsets import (
+    AlterShareGroupOffsetsRequest,
+    AlterShareGroupOffsetsRequestPartition,
+    AlterShareGroupOffsetsRequestTopic,
+)
+from streamkit.protocol.messages.delete_share_group_offsets import (
+    DeleteShareGroupOffsetsRequest,
+    DeleteShareGroupOffsetsRequestTopic,
+)
 from streamkit.protocol.messages.describe_share_group_offsets import (
     DescribeShareGroupOffsetsRequest,
     DescribeShareGroupOffsetsRequestGroup,
 )
-from streamkit.protocol.messages.find_coordinator import FindCoordinatorRequest
-from streamkit.protocol.messages.list_groups import ListGroupsRequest
 from streamkit.protocol.messages.share_group_describe import DescribedGroup, ShareGroupDescribeRequest
 from streamkit.protocol.messages.share_group_describe import Member as DescribedMember
 
-SHARE = "share"
-GROUP_KEY = 0
 NOT_KNOWN = -1
-
-
-class ListedGroup(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
-    state: str
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,33 +56,16 @@ class ShareGroup(msgspec.Struct, frozen=True, kw_only=True):
     partitions: list[SharePartition]
 
 
-async def listed(node: Node) -> list[ListedGroup]:
-    """The share groups of the cluster: each broker knows those that it coordinates."""
-    found = []
-    for broker in (await cluster_members(node)).brokers:
-        if broker.is_fenced:
-            continue
-        async with node.other(broker.host, broker.port) as one:
-            answer = await one.ask(ListGroupsRequest(types_filter=[SHARE]))
-        check(answer.error_code)
-        found += [
-            ListedGroup(name=group.group_id, state=group.group_state)
-            for group in answer.groups
-            if group.group_type.lower() == SHARE
-        ]
-    return sorted(found, key=lambda group: group.name)
-
-
 async def described(node: Node, name: str) -> ShareGroup | None:
     """The share group of that name; None if there is none."""
     if not node.serves(ApiKey.SHARE_GROUP_DESCRIBE):
         return None
-    async with _coordinator(node, name) as coordinator:
-        (group,) = (await coordinator.ask(ShareGroupDescribeRequest(group_ids=[name]))).groups
+    async with coordinator(node, name) as one:
+        (group,) = (await one.ask(ShareGroupDescribeRequest(group_ids=[name]))).groups
         if group.error_code == ErrorCode.GROUP_ID_NOT_FOUND:
             return None
         check(group.error_code, group.error_message)
-        partitions = await _partitions(coordinator, name)
+        partitions = await _partitions(one, name)
     return _described(group, partitions)
 
 
@@ -110,9 +92,9 @@ def _member(member: DescribedMember) -> Member:
     )
 
 
-async def _partitions(coordinator: Node, name: str) -> list[SharePartition]:
+async def _partitions(node: Node, name: str) -> list[SharePartition]:
     everything = DescribeShareGroupOffsetsRequestGroup(group_id=name, topics=None)
-    (group,) = (await coordinator.ask(DescribeShareGroupOffsetsRequest(groups=[everything]))).groups
+    (group,) = (await node.ask(DescribeShareGroupOffsetsRequest(groups=[everything]))).groups
     check(group.error_code, group.error_message)
     found = [
         SharePartition(
@@ -127,13 +109,36 @@ async def _partitions(coordinator: Node, name: str) -> list[SharePartition]:
     return sorted(found, key=lambda one: (one.topic, one.partition))
 
 
-@asynccontextmanager
-async def _coordinator(node: Node, name: str) -> AsyncIterator[Node]:
-    """A connection to the broker that coordinates the group; raises AnsweredError."""
-    answer = await node.ask(FindCoordinatorRequest(key=name, key_type=GROUP_KEY, coordinator_keys=[name]))
-    if not answer.coordinators:
-        raise AnsweredError(answer.error_code, answer.error_message)
-    (found,) = answer.coordinators
-    check(found.error_code, found.error_message)
-    async with node.other(found.host, found.port) as coordinator:
-        yield coordinator
+async def reset(node: Node, name: str, offsets: Mapping[tuple[str, int], int]) -> None:
+    """Begin delivery of these partitions at these offsets. Raises RefusedError, AnsweredError."""
+    topics: dict[str, list[AlterShareGroupOffsetsRequestPartition]] = {}
+    for (topic, number), offset in offsets.items():
+        part = AlterShareGroupOffsetsRequestPartition(partition_index=number, start_offset=offset)
+        topics.setdefault(topic, []).append(part)
+    request = AlterShareGroupOffsetsRequest(
+        group_id=name,
+        topics=[
+            AlterShareGroupOffsetsRequestTopic(topic_name=topic, partitions=parts)
+            for topic, parts in topics.items()
+        ],
+    )
+    async with coordinator(node, name) as one:
+        answer = await one.ask(request)
+    refuse_members(name, answer.error_code)
+    check(answer.error_code, answer.error_message)
+    for result in answer.responses:
+        for part in result.partitions:
+            check(part.error_code, part.error_message)
+
+
+async def forget(node: Node, name: str, topic: str) -> None:
+    """Forget how far a topic has been delivered. Raises RefusedError, AnsweredError."""
+    request = DeleteShareGroupOffsetsRequest(
+        group_id=name, topics=[DeleteShareGroupOffsetsRequestTopic(topic_name=topic)]
+    )
+    async with coordinator(node, name) as one:
+        answer = await one.ask(request)
+    refuse_members(name, answer.error_code)
+    check(answer.error_code, answer.error_message)
+    for result in answer.responses:
+        check(result.error_code, result.error_message)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+from contextlib import redirect_stderr, redirect_stdout
+from io import BytesIO, TextIOWrapper
 from typing import Any
+from unittest.mock import patch
 
+from streamkit.cli.frame import run
 from tests.support.broker_process import environment, streamkit
 
 
@@ -45,3 +50,24 @@ class Cli:
         assert len(lines) <= 3
         assert lines[-1].startswith("next:  ")
         return lines[0]
+
+
+class CliHere(Cli):
+    """The same without a process for each command: for those that read nothing and wait for no signal."""
+
+    def run(self, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        assert not stdin
+        out, error = TextIOWrapper(BytesIO(), "utf-8"), TextIOWrapper(BytesIO(), "utf-8")
+        with (
+            patch.dict(os.environ, environment(STREAMKIT_BOOTSTRAP=self.bootstrap)),
+            redirect_stdout(out),
+            redirect_stderr(error),
+        ):
+            code = run(words)
+        return subprocess.CompletedProcess(words, code, _written(out), _written(error))
+
+
+def _written(stream: TextIOWrapper) -> bytes:
+    stream.flush()
+    assert isinstance(stream.buffer, BytesIO)
+    return stream.buffer.getvalue()

@@ -1,17 +1,14 @@
-"""`topic` and `group` as processes on a real broker: success, failure, exit codes, --json."""
+"""`topic` as processes on a real broker: success, failure, exit codes, --json."""
 
 from __future__ import annotations
 
 import json
 import signal
 import subprocess
-import time
 
 import pytest
-from confluent_kafka import Consumer, Producer, ShareConsumer, TopicPartition
+from confluent_kafka import Producer
 
-from streamkit.cli.asking import ask
-from streamkit.client import share_groups
 from tests.support.broker_process import BrokerProcess, environment, streamkit
 from tests.support.command_line import Cli
 
@@ -97,74 +94,12 @@ def test_following_a_topic_until_interrupted(cli: Cli, name: str) -> None:
         assert following.wait(20) == 130
 
 
-@pytest.mark.parametrize(("protocol", "assignor"), [("classic", "range"), ("consumer", "uniform")])
-def test_a_group_its_members_and_its_lag(cli: Cli, name: str, protocol: str, assignor: str) -> None:
-    cli.out("topic", "create", name, "-p", "2")
-    cli.out("topic", "produce", name, "-p", "0", "-v", "a", "-v", "b")
-    settings = {"bootstrap.servers": cli.bootstrap, "group.id": name, "group.protocol": protocol}
-    member = Consumer(
-        {**settings, "auto.offset.reset": "earliest", "client.id": "test-member", "enable.auto.commit": False}
-    )
-    try:
-        member.subscribe([name])
-        deadline = time.monotonic() + 30
-        while len(member.assignment()) < 2 and time.monotonic() < deadline:
-            member.poll(0.1)
-        member.commit(offsets=[TopicPartition(name, 0, 1)], asynchronous=False)
-        listed = {"name": name, "state": "Stable", "type": protocol.capitalize()}
-        assert listed in cli.json("group", "list")
-        described = cli.json("group", "describe", name)
-    finally:
-        member.close()
-    assert (described["state"], described["lag"]) == ("Stable", 1)
-    assert (described["type"], described["assignor"]) == (protocol.capitalize(), assignor)
-    assert [(m["client"], m["partitions"]) for m in described["members"]] == [("test-member", 2)]
-    owner = described["members"][0]["member"]
-    assert described["partitions"] == [
-        {"topic": name, "partition": 0, "committed": 1, "end": 2, "lag": 1, "member": owner},
-        {"topic": name, "partition": 1, "committed": None, "end": 0, "lag": None, "member": owner},
-    ]
-    lines = cli.out("group", "describe", name).splitlines()
-    assert lines[0].startswith(f"group {name}: Empty, {protocol.capitalize()}")
-    assert lines[0].endswith("0 members")
-    assert lines[2].split() == [name, "0", "1", "2", "1", "-"]
-
-
-def has_partitions(cli: Cli, name: str) -> bool:
-    found = ask(cli.bootstrap, lambda node: share_groups.described(node, name))
-    return found is not None and any(member.partitions for member in found.members)
-
-
-def test_a_share_group_and_its_members(cli: Cli, name: str) -> None:
-    cli.out("topic", "create", name, "-p", "2")
-    settings = {"bootstrap.servers": cli.bootstrap, "group.id": name, "client.id": "test-member"}
-    member = ShareConsumer({**settings, "log_level": 0})
-    try:
-        member.subscribe([name])
-        deadline = time.monotonic() + 30
-        while not has_partitions(cli, name) and time.monotonic() < deadline:
-            member.poll(0.1)
-        assert {"name": name, "state": "Stable", "type": "Share"} in cli.json("group", "list")
-        described = cli.json("group", "describe", name)
-    finally:
-        member.close()
-    assert (described["state"], described["type"], described["assignor"]) == ("Stable", "Share", "simple")
-    assert [m["client"] for m in described["members"]] == ["test-member"]
-    holder = described["members"][0]["member"]
-    assert [(row["topic"], row["partition"]) for row in described["partitions"]] == [(name, 0), (name, 1)]
-    assert all(row["members"] == [holder] for row in described["partitions"])
-    lines = cli.out("group", "describe", name).splitlines()
-    assert lines[0] == f"group {name}: Empty, Share (simple), 0 members"
-    assert lines[1].split() == ["topic", "partition", "start", "lag", "members"]
-
-
 @pytest.mark.parametrize(
     ("code", "words", "says"),
     [
         (4, ["topic", "describe", "no-such"], "error: there is no topic 'no-such'"),
         (4, ["topic", "delete", "no-such"], "error: there is no topic 'no-such'"),
         (4, ["topic", "consume", "no-such"], "error: there is no topic 'no-such'"),
-        (4, ["group", "describe", "no-such"], "error: there is no group 'no-such'"),
         (2, ["topic", "create", "a b"], "error: "),
         (2, ["topic", "create", "x", "-c", "no.such.setting=1"], "error: "),
         (2, ["topic", "create", "x", "-c", "nothing"], "error: --config 'nothing' needs the form KEY=VALUE"),
@@ -174,7 +109,6 @@ def test_a_share_group_and_its_members(cli: Cli, name: str) -> None:
         (2, ["topic", "list", "--nonsense"], "error: No such option"),
         (2, ["topic", "list", "--bootstrap", "nonsense"], "error: 'nonsense' is not an address"),
         (3, ["topic", "list", "--bootstrap", "127.0.0.1:1"], "error: no broker answers at 127.0.0.1:1"),
-        (3, ["group", "list", "--bootstrap", "127.0.0.1:1"], "error: no broker answers at 127.0.0.1:1"),
     ],
 )  # fmt: skip
 def test_failures_are_short_and_have_their_codes(cli: Cli, code: int, words: list[str], says: str) -> None:

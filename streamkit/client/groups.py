@@ -1,0 +1,124 @@
+"""What an operator asks of groups, whatever kind they are: which there are, and that they go away."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Iterable
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from streamkit.client.cluster import members as cluster_members
+from streamkit.client.node import AnsweredError, Node, check
+from streamkit.errors import NotFoundError, RefusedError
+from streamkit.protocol.error_codes import ErrorCode
+from streamkit.protocol.messages.delete_groups import DeleteGroupsRequest
+from streamkit.protocol.messages.find_coordinator import FindCoordinatorRequest
+from streamkit.protocol.messages.list_groups import ListedGroup as Answered
+from streamkit.protocol.messages.list_groups import ListGroupsRequest
+from streamkit.protocol.messages.offset_delete import (
+    OffsetDeleteRequest,
+    OffsetDeleteRequestPartition,
+    OffsetDeleteRequestTopic,
+)
+
+GROUP_KEY = 0
+CLASSIC, CONSUMER, SHARE, STREAMS = TYPES = ("classic", "consumer", "share", "streams")
+
+
+class ListedGroup(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    state: str
+    type: str
+    """Of TYPES."""
+
+
+async def listed(
+    node: Node, *, types: Collection[str] = (), states: Collection[str] = ()
+) -> list[ListedGroup]:
+    """The groups of the cluster: each broker knows those that it coordinates."""
+    found = []
+    request = ListGroupsRequest(states_filter=list(states), types_filter=list(types))
+    for broker in (await cluster_members(node)).brokers:
+        if broker.is_fenced:
+            continue
+        async with node.other(broker.host, broker.port) as one:
+            answer = await one.ask(request)
+        check(answer.error_code)
+        found += [_listed(group) for group in answer.groups]
+    return sorted(found, key=lambda group: group.name)
+
+
+async def find(node: Node, name: str) -> ListedGroup:
+    """The group of that name. Raises NotFoundError."""
+    async with coordinator(node, name) as one:
+        answer = await one.ask(ListGroupsRequest())
+    check(answer.error_code)
+    for group in answer.groups:
+        if group.group_id == name:
+            return _listed(group)
+    raise no_such_group(name, node.address)
+
+
+def _listed(group: Answered) -> ListedGroup:
+    """Brokers before KIP-848 tell no types, and have but one."""
+    return ListedGroup(name=group.group_id, state=group.group_state, type=group.group_type.lower() or CLASSIC)
+
+
+async def delete(node: Node, name: str) -> None:
+    """Delete a group without members, with all its offsets. Raises RefusedError, NotFoundError."""
+    async with coordinator(node, name) as one:
+        (result,) = (await one.ask(DeleteGroupsRequest(groups_names=[name]))).results
+    if result.error_code == ErrorCode.GROUP_ID_NOT_FOUND:
+        raise no_such_group(name, node.address)
+    refuse_members(name, result.error_code)
+    check(result.error_code)
+
+
+async def delete_offsets(node: Node, name: str, places: Iterable[tuple[str, int]]) -> None:
+    """Forget what the group committed in these partitions; raises RefusedError while it reads the topic."""
+    topics: dict[str, list[OffsetDeleteRequestPartition]] = {}
+    for topic, number in places:
+        topics.setdefault(topic, []).append(OffsetDeleteRequestPartition(partition_index=number))
+    request = OffsetDeleteRequest(
+        group_id=name,
+        topics=[
+            OffsetDeleteRequestTopic(name=topic, partitions=numbers) for topic, numbers in topics.items()
+        ],
+    )
+    async with coordinator(node, name) as one:
+        answer = await one.ask(request)
+    refuse_members(name, answer.error_code)
+    check(answer.error_code)
+    for topic in answer.topics:
+        for partition in topic.partitions:
+            if partition.error_code == ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC:
+                raise has_members(name)
+            check(partition.error_code)
+
+
+@asynccontextmanager
+async def coordinator(node: Node, name: str) -> AsyncIterator[Node]:
+    """A connection to the broker that coordinates the group; raises AnsweredError."""
+    answer = await node.ask(FindCoordinatorRequest(key=name, key_type=GROUP_KEY, coordinator_keys=[name]))
+    if not answer.coordinators:
+        raise AnsweredError(answer.error_code, answer.error_message)
+    (found,) = answer.coordinators
+    check(found.error_code, found.error_message)
+    async with node.other(found.host, found.port) as one:
+        yield one
+
+
+def refuse_members(name: str, code: int) -> None:
+    """Raise RefusedError if that is what a broker answered."""
+    if code == ErrorCode.NON_EMPTY_GROUP:
+        raise has_members(name)
+
+
+def has_members(name: str) -> RefusedError:
+    return RefusedError(
+        f"group {name!r} has members; stop them first", hint=f"streamkit group describe {name}"
+    )
+
+
+def no_such_group(name: str, address: str) -> NotFoundError:
+    return NotFoundError(f"there is no group {name!r} at {address}", hint="streamkit group list")
