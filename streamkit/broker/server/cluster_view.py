@@ -7,7 +7,7 @@ Everything here is derived from the image and one listener's name; whoever keeps
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 from streamkit.broker.controller.image import (
@@ -55,12 +55,20 @@ class ClusterView:
             if endpoint is not None:
                 yield broker, endpoint
 
-    def metadata_brokers(self) -> list[MetadataResponseBroker]:
+    def metadata_brokers(self, departed: Collection[int] = ()) -> list[MetadataResponseBroker]:
+        """The live brokers and `departed` ones, as Metadata tells them."""
+        told = self.brokers()
+        if departed:
+            told = (
+                (broker, endpoint)
+                for broker, endpoint in self.all_brokers()
+                if broker.broker_id in self._reachable or broker.broker_id in departed
+            )
         return [
             MetadataResponseBroker(
                 node_id=broker.broker_id, host=endpoint.host, port=endpoint.port, rack=broker.rack
             )
-            for broker, endpoint in self.brokers()
+            for broker, endpoint in told
         ]
 
     def metadata_topic(self, topic: TopicImage, version: int, *, operations: bool) -> MetadataResponseTopic:

@@ -10,22 +10,16 @@ controller asks the same about the node that decided before it.
 
 from __future__ import annotations
 
-import asyncio
-
 from streamkit.broker.config import BrokerConfig
 from streamkit.broker.server.active_controller import ActiveController, NotControllerError
+from streamkit.broker.server.knocking import nobody_listens
 from streamkit.broker.server.timers import Timers
 from streamkit.errors import StreamkitError
-from streamkit.net.peer import Peer, PeerError, PeerRefusedError
 from streamkit.runtime.contracts.clock import Clock
 from streamkit.runtime.contracts.network import Network
 from streamkit.runtime.contracts.spawn import Spawn, TaskHandle
 
 LOOKS_PER_SESSION = 20
-LOOKS_S = (0.0, 0.02, 0.05, 0.1)
-"""Pauses before each look at a broker's address: a killed process loses its sockets one after another, the
-one that it listens on perhaps last.
-"""
 
 
 class ControllerDuties:
@@ -86,19 +80,9 @@ class ControllerDuties:
         endpoint = None if broker is None else broker.endpoint(self._listener)
         if endpoint is None:
             return
-        for pause_s in LOOKS_S:
-            await asyncio.sleep(pause_s)
-            try:
-                peer = await Peer.connect(
-                    self._network, endpoint.host, endpoint.port, client_id="", timeout_ms=self._patience_ms
-                )
-            except PeerRefusedError:
-                self._controller.gone(broker_id, broker_epoch)
-                await self._fence_the_silent()
-                return
-            except PeerError:
-                return
-            peer.close()
+        if await nobody_listens(self._network, endpoint.host, endpoint.port, timeout_ms=self._patience_ms):
+            self._controller.gone(broker_id, broker_epoch)
+            await self._fence_the_silent()
 
     async def _fence_the_silent(self) -> None:
         try:

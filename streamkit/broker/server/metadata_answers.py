@@ -34,12 +34,22 @@ class Question(NamedTuple):
 class MetadataAnswers:
     """The answers to known topics' questions, at the image's present offset."""
 
-    def __init__(self, image: MetadataImage, *, cluster_id: str, leader_id: Callable[[], int | None]) -> None:
-        """`leader_id` is the node that decides, as far as it is known."""
+    def __init__(
+        self,
+        image: MetadataImage,
+        *,
+        cluster_id: str,
+        leader_id: Callable[[], int | None],
+        departed: Callable[[], tuple[int, ...]] = tuple,
+    ) -> None:
+        """`leader_id` is the node that decides, as far as it is known; `departed` are brokers that are still
+        told although they are gone.
+        """
         self._image = image
         self._cluster_id = cluster_id
         self._leader_id = leader_id
-        self._epoch = -1, -1
+        self._departed = departed
+        self._epoch: tuple[int, int, tuple[int, ...]] = -1, -1, ()
         self._kept: dict[Question, bytes] = {}
         self._kept_bytes = 0
 
@@ -55,7 +65,7 @@ class MetadataAnswers:
 
     def encoded(self, question: Question) -> bytes:
         """The body of the response to a question that names existing topics only."""
-        epoch = self._image.offset, self.controller_id
+        epoch = self._image.offset, self.controller_id, self._departed()
         if self._epoch != epoch or self._kept_bytes > MAX_KEPT_BYTES:
             self._kept.clear()
             self._kept_bytes = 0
@@ -70,7 +80,7 @@ class MetadataAnswers:
         """The response that tells the question's existing topics, and `refused` behind them."""
         view = ClusterView(self._image, question.listener)
         return MetadataResponse(
-            brokers=view.metadata_brokers(),
+            brokers=view.metadata_brokers(self._departed()),
             cluster_id=self._cluster_id,
             controller_id=self.controller_id,
             topics=[

@@ -35,6 +35,7 @@ from streamkit.broker.server.controller_channel import ControllerChannel, NoCont
 from streamkit.broker.server.controller_client import ControllerClient
 from streamkit.broker.server.controller_duties import ControllerDuties
 from streamkit.broker.server.damaged_replicas import ATTEND_MS, DamagedReplicas
+from streamkit.broker.server.departed_brokers import DepartedBrokers
 from streamkit.broker.server.dispatch import Dispatcher, Metrics
 from streamkit.broker.server.dynamic_config import DynamicConfig
 from streamkit.broker.server.fetch_sessions import FetchSessions
@@ -43,6 +44,7 @@ from streamkit.broker.server.group_gauges import GroupGauges
 from streamkit.broker.server.group_host import GroupHost
 from streamkit.broker.server.handlers.cluster import CONTROLLERS
 from streamkit.broker.server.isr_changes import IsrChanges
+from streamkit.broker.server.lost_leaders import LostLeaders
 from streamkit.broker.server.marker_sender import MarkerSender
 from streamkit.broker.server.marker_writer import MarkerWriter
 from streamkit.broker.server.metadata_answers import MetadataAnswers
@@ -104,8 +106,10 @@ class Broker:
     controller: ActiveController
     channel: ControllerChannel
     controller_client: ControllerClient
+    departed: DepartedBrokers
     metadata_answers: MetadataAnswers
     throttles: ReplicationThrottles
+    lost_leaders: LostLeaders
     fetchers: ReplicaFetchers
     partitions: Partitions
     damaged: DamagedReplicas
@@ -225,13 +229,19 @@ class Broker:
         self.controller_client = ControllerClient(self.channel, self.publisher, self.config.node_id)
         await self._accept(for_controllers=True)
         await self._join()
+        self.departed = DepartedBrokers(self.metadata, self.clock)
         self.metadata_answers = MetadataAnswers(
-            self.metadata, cluster_id=self.directory.cluster_id, leader_id=lambda: self.quorum.leader_id
+            self.metadata,
+            cluster_id=self.directory.cluster_id,
+            leader_id=lambda: self.quorum.leader_id,
+            departed=self.departed.still_told,
         )
         self.throttles = ReplicationThrottles(self.config, clock=self.clock, metrics=self.metrics)
+        self.lost_leaders = LostLeaders(lambda: self.metadata, self.clock)
         self.fetchers = ReplicaFetchers(
             self.config,
             throttle=self.throttles.follower,
+            lost_leaders=self.lost_leaders,
             network=self._ports.network,
             spawn=self.spawn,
             flusher=self.directory.flusher,
@@ -474,6 +484,7 @@ class Broker:
         self.dynamic.begin(image)
         self.fetchers.per_leader = self.dynamic.now.num_replica_fetchers
         self.client_telemetry.begin(image)
+        self.departed.begin()
         await self.partitions.open_all(image)
         self.groups.refresh()
         self.transactions.refresh()
@@ -482,9 +493,11 @@ class Broker:
     async def _metadata_changed(self, image: MetadataImage, changes: MetadataChanges) -> None:
         self.dynamic.apply(image, changes)
         self.client_telemetry.apply(image, changes)
+        self.departed.changed(changes.brokers)
         if self.dynamic.now.num_replica_fetchers != self.fetchers.per_leader:
             await self.partitions.fetch_over(self.dynamic.now.num_replica_fetchers)
         await self.partitions.apply(image, changes)
+        self.lost_leaders.metadata_changed()
         self.throttles.apply(changes)
         self.groups.refresh(
             deleted_topics=[topic.name for topic in changes.deleted],

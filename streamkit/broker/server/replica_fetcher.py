@@ -44,9 +44,11 @@ from streamkit.broker.replication.follower import (
     out_of_range,
 )
 from streamkit.broker.replication.throttle import Throttle
+from streamkit.broker.server.knocking import nobody_listens
+from streamkit.broker.server.lost_leaders import LostLeaders
 from streamkit.broker.server.partition_actor import PartitionActor
 from streamkit.broker.storage.errors import LogOfflineError
-from streamkit.net.peer import Link, PeerError
+from streamkit.net.peer import Link, PeerError, PeerLostError, PeerRefusedError
 from streamkit.protocol.api import APIS, ApiKey
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.fetch import (
@@ -174,7 +176,18 @@ class ReplicaFetcher:
                 self._end_session()
                 if not self._changed.is_set():
                     log_line.info("leader cannot be reached", leader=self.leader_id, reason=str(error))
-                    await self._wait(self._shared.config.replica_fetch_backoff_ms / 1000)
+                    await self._look_for_leader(error)
+
+    async def _look_for_leader(self, error: PeerError) -> None:
+        """Say so if it seems to be gone, and leave it alone for a while."""
+        lost_leaders, link = self._shared.lost_leaders, self._link
+        if link is not None and isinstance(error, PeerLostError | PeerRefusedError):
+            lost_leaders.lost(self.leader_id)
+            if isinstance(error, PeerLostError) and not await nobody_listens(
+                self._shared.network, link.host, link.port, timeout_ms=self._timeout_ms
+            ):
+                lost_leaders.heard(self.leader_id)  # of its listener, at least
+        await self._wait(self._shared.config.replica_fetch_backoff_ms / 1000)
 
     async def _wait(self, seconds: float) -> None:
         """Until something changes, for at most so long."""
@@ -205,6 +218,7 @@ class ReplicaFetcher:
             if self._interruption is not None:
                 self._interruption.cancel()
                 self._interruption = None
+        self._shared.lost_leaders.heard(self.leader_id)
         if response.error_code != ErrorCode.NONE:
             self._end_session(keep_link=True)
             if response.error_code not in SESSION_ERRORS:
@@ -394,6 +408,7 @@ class ReplicaFetchers:
         config: BrokerConfig,
         *,
         throttle: Throttle,
+        lost_leaders: LostLeaders,
         network: Network,
         spawn: Spawn,
         flusher: Flusher,
@@ -403,6 +418,7 @@ class ReplicaFetchers:
     ) -> None:
         self.config = config
         self.throttle = throttle
+        self.lost_leaders = lost_leaders
         self.network = network
         self.spawn = spawn
         self.flusher = flusher

@@ -26,6 +26,7 @@ from streamkit.broker.controller.records import (
     TopicRecord,
 )
 from streamkit.broker.server.isr_changes import IsrChanges
+from streamkit.broker.server.lost_leaders import LostLeaders
 from streamkit.broker.server.node import Broker
 from streamkit.broker.server.partition_actor import PartitionActor
 from streamkit.broker.server.partitions import Partitions
@@ -63,8 +64,10 @@ class Node(Broker):
         self.publisher = SimpleNamespace(image=self.image)  # type: ignore[assignment]
         self.controller_client = SimpleNamespace(broker_epoch=epoch)  # type: ignore[assignment]
         self.throttles = ReplicationThrottles(self.config, clock=self.clock, metrics=self.metrics)
+        self.lost_leaders = LostLeaders(lambda: self.image, self.clock)
         self.fetchers = ReplicaFetchers(
-            self.config, throttle=self.throttles.follower, network=self._ports.network, spawn=self.spawn,
+            self.config, throttle=self.throttles.follower, lost_leaders=self.lost_leaders,
+            network=self._ports.network, spawn=self.spawn,
             flusher=self.directory.flusher, metrics=self.metrics, image=lambda: self.image,
             broker_epoch=lambda: epoch,
         )  # fmt: skip
@@ -88,6 +91,7 @@ class Node(Broker):
             self.image.replay(record, self.image.offset + 1, changes)
         self.dynamic.apply(self.image, changes)
         await self.partitions.apply(self.image, changes)
+        self.lost_leaders.metadata_changed()
         self.throttles.apply(changes)
 
     async def crash(self) -> None:

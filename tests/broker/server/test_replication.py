@@ -385,3 +385,27 @@ async def test_a_topic_made_again_is_not_served_from_the_log_of_the_one_before(t
             answer = (await wire.ask(request, 13)).responses[0].partitions[0]
             assert answer.error_code == UNKNOWN_TOPIC_ID
             assert not answer.records
+
+
+async def test_a_follower_knows_at_once_that_its_leader_is_gone(tmp_path: Path) -> None:
+    async with three(tmp_path, replica_fetch_backoff_ms="60000") as cluster:
+        await cluster.create(1, 2, 3)
+        await cluster.in_sync(1, 2, 3)
+        await cluster.crash(1)
+        for node_id in (2, 3):
+            lost_leaders = cluster.nodes[node_id].lost_leaders
+            await cluster.until(lambda lost=lost_leaders: lost.are_missed(["t"]), "the leader is missed")
+        await cluster.fence(1)
+        await cluster.elect(2, isr=(2, 3))
+        assert not cluster.nodes[2].lost_leaders.are_missed(["t"])
+
+
+async def test_a_leader_that_closed_a_connection_and_still_listens_is_not_missed(tmp_path: Path) -> None:
+    async with three(tmp_path) as cluster:
+        await cluster.create(1, 2)
+        await cluster.in_sync(1, 2)
+        for connection in tuple(cluster.nodes[1].listeners["PLAINTEXT"].connections):
+            connection.close("test")
+        async with connected(cluster.nodes[1]) as wire:
+            assert (await wire.produce(batch(b"after"))).error_code == 0
+        assert not cluster.nodes[2].lost_leaders.are_missed(["t"])

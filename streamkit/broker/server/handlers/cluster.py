@@ -46,9 +46,13 @@ def metadata(
 
     Before it there may be writes that wait for a follower that just died. They are answered when the cluster
     has given it up; a client that were then told who led before would ask again only after its next backoff.
+    Without such writes the answer itself waits a moment for the successors of a leader that just died.
     """
     if request.is_behind:
         return _metadata_in_turn(broker, request, message)
+    if broker.lost_leaders.are_missed(_topics(broker, request, message)):
+        request.pipelined = True
+        return _metadata_with_leaders(broker, request, message)
     return _metadata(broker, request, message)
 
 
@@ -58,8 +62,21 @@ async def _metadata_in_turn(
     turn = asyncio.Event()
     request.on_turn = request.on_abandoned = turn.set
     await turn.wait()
+    return await _metadata_with_leaders(broker, request, message)
+
+
+async def _metadata_with_leaders(
+    broker: Broker, request: RequestContext, message: MetadataRequest
+) -> MetadataResponse | Encoded:
+    """The answer once the cluster has others in place of leaders that this broker has just lost sight of."""
+    await broker.lost_leaders.settled(_topics(broker, request, message))
     answer = _metadata(broker, request, message)
     return await answer if isinstance(answer, Awaitable) else answer
+
+
+def _topics(broker: Broker, request: RequestContext, message: MetadataRequest) -> list[str] | None:
+    """The names that the answer will tell of; None for all."""
+    return None if _asks_for_all(request, message) else _names(broker, message.topics or ())[0]
 
 
 def _metadata(

@@ -11,6 +11,7 @@ from streamkit.broker.controller.controller import Controller
 from streamkit.broker.controller.decision import Decision
 from streamkit.broker.controller.effective_config import topic_config
 from streamkit.broker.server.dispatch import Encoded
+from streamkit.broker.server.lost_leaders import LostLeaders
 from streamkit.broker.server.metadata_answers import MetadataAnswers
 from streamkit.broker.storage.errors import OffsetOutOfRangeError
 from streamkit.protocol.api import APIS
@@ -84,6 +85,7 @@ class StubBroker:
         self.directory = StubDirectory()
         self.failures: list[int] = []
         self.partitions = StubPartitions(self)
+        self.lost_leaders = LostLeaders(lambda: cluster.image, cluster.clock)
         self.metadata_answers = MetadataAnswers(cluster.image, cluster_id="a-cluster", leader_id=lambda: 1)
 
     def count_failure(self, api: int, code: int) -> None:
@@ -100,7 +102,7 @@ class StubRequest:
     def __init__(self, version: int, listener: str) -> None:
         self.version = version
         self.listener = listener
-        self.is_behind = False
+        self.is_behind = self.pipelined = False
 
 
 Handle = Callable[[Any, Any, Any], Message | Awaitable[Message] | object]
