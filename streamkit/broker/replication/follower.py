@@ -64,11 +64,22 @@ class Wait(msgspec.Struct, frozen=True):
     """Fetch nothing of this partition for a while."""
 
 
+class WaitForLeader(msgspec.Struct, frozen=True):
+    """Ask again soon: the leader has yet to hear what we know already, and commits nothing without us."""
+
+
 class WaitForMetadata(msgspec.Struct, frozen=True):
     """Fetch nothing of this partition until its metadata has changed."""
 
 
-Step = Truncate | RestartAt | FetchOn | AskBounds | Wait | WaitForMetadata
+Step = Truncate | RestartAt | FetchOn | AskBounds | Wait | WaitForLeader | WaitForMetadata
+
+
+NOT_HEARD_YET = (
+    ErrorCode.NOT_LEADER_OR_FOLLOWER,
+    ErrorCode.UNKNOWN_LEADER_EPOCH,
+    ErrorCode.UNKNOWN_TOPIC_ID,
+)
 
 
 class PartitionFollower:
@@ -124,7 +135,7 @@ def failed(error: ErrorCode) -> Step:
         return AskBounds()
     if error is ErrorCode.FENCED_LEADER_EPOCH:
         return WaitForMetadata()
-    return Wait()
+    return WaitForLeader() if error in NOT_HEARD_YET else Wait()
 
 
 def followed_high_watermark(*, leaders: int, own: int, log_end_offset: int) -> int:

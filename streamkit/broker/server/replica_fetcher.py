@@ -5,9 +5,10 @@ follower fetches from says what it has on disk, and needs no acknowledgement of 
 from more fetchers (`num.replica.fetchers`).
 
 Fetches are incremental (KIP-227): a session with the leader remembers what is followed, and a request names
-only what changed: an offset, an epoch, the high watermark that is known here. A partition that failed is left
-out for a while. What an answer asks of a log is decided by `replication.follower`; an answer to another
-leader epoch, or for another place in the log than the present one, is void.
+only what changed: an offset, an epoch, the high watermark that is known here. A partition that failed is
+left out for a while; for a moment only if its leader has yet to hear that it leads. What an answer asks of
+a log is decided by `replication.follower`; an answer to another leader epoch, or for another place in the
+log than the present one, is void.
 
 A leader holds a fetch that finds nothing for up to half a second. When partitions are added meanwhile the
 connection is given up for a new one: after a failover their new leader commits nothing before they fetch.
@@ -15,8 +16,8 @@ connection is given up for a new one: after a failover their new leader commits 
 While replication is throttled (`replication.throttle`), the throttled partitions that are not in sync here
 are left out of the fetches.
 
-A log that is fetched is written here and nowhere else. `let_go` waits for what is under way, so that whoever
-gives a log another role finds it at rest.
+A log that is fetched is written here and nowhere else. `let_go` waits for what is under way, so that
+whoever gives a log another role finds it at rest.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from streamkit.broker.replication.follower import (
     RestartAt,
     Step,
     Truncate,
+    WaitForLeader,
     WaitForMetadata,
     diverged,
     failed,
@@ -84,6 +86,8 @@ LIST_OFFSETS_VERSION: Final = 7
 LATEST, EARLIEST = -1, -2
 ADDED_WITHIN_S: Final = 0.02
 """How long a fetch that was under way when a partition was added is let be."""
+ASK_AGAIN_S: Final = 0.01
+"""Metadata comes to all nodes within a few milliseconds; twice as long after each time in vain."""
 FOR_EVER_S: Final = float("inf")
 UNTOLD: Final = 2**63 - 1
 NOT_DIVERGING: Final = EpochEndOffset()
@@ -97,6 +101,8 @@ class Followed(msgspec.Struct):
     actor: PartitionActor
     told: FetchPosition | None = None
     not_before_s: float = 0
+    refusals: int = 0
+    """How often in a row the leader did not know yet that it leads."""
     leaders_high_watermark: int = UNTOLD
     """As of the last answer."""
 
@@ -166,9 +172,10 @@ class ReplicaFetcher:
             throttled_ms = self._shared.throttle.wait_ms()
             ready = [one for one in due if not self._is_held_back(one)] if throttled_ms else due
             held_back_s = throttled_ms / 1000 if len(ready) < len(due) else FOR_EVER_S
+            later_s = (one.not_before_s - now_s for one in alive if one.not_before_s > now_s)
+            held_back_s = min(held_back_s, min(later_s, default=FOR_EVER_S))
             if not ready:
-                later_s = (one.not_before_s - now_s for one in alive if one.not_before_s > now_s)
-                await self._wait(min(held_back_s, min(later_s, default=FOR_EVER_S)))
+                await self._wait(held_back_s)
                 continue
             try:
                 await self._round(ready, held_back_s)
@@ -342,6 +349,10 @@ class ReplicaFetcher:
         try:
             match step:
                 case FetchOn():
+                    followed.refusals = 0
+                    return
+                case WaitForLeader():
+                    self._ask_again_soon(followed)
                     return
                 case Truncate(offset):
                     log_line.info("truncates", log=log.name, end=log.log_end_offset, to=offset)
@@ -360,6 +371,12 @@ class ReplicaFetcher:
     def _leave_alone(self, followed: Followed) -> None:
         backoff_s = self._shared.config.replica_fetch_backoff_ms / 1000
         followed.not_before_s = asyncio.get_running_loop().time() + backoff_s
+
+    def _ask_again_soon(self, followed: Followed) -> None:
+        backoff_s = self._shared.config.replica_fetch_backoff_ms / 1000
+        wait_s = min(ASK_AGAIN_S * 2 ** min(followed.refusals, 16), backoff_s)
+        followed.refusals += 1
+        followed.not_before_s = asyncio.get_running_loop().time() + wait_s
 
     async def _fit_into_bounds(self, followed: Followed) -> None:
         start, end = await self._bound(followed, EARLIEST), await self._bound(followed, LATEST)

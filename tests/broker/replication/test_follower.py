@@ -13,6 +13,7 @@ from streamkit.broker.replication.follower import (
     RestartAt,
     Truncate,
     Wait,
+    WaitForLeader,
     WaitForMetadata,
     diverged,
     failed,
@@ -125,10 +126,10 @@ def test_bounds_of_the_leader(start: int, end: int, step: object) -> None:
         (ErrorCode.NONE, FetchOn()),
         (ErrorCode.OFFSET_OUT_OF_RANGE, AskBounds()),
         (ErrorCode.FENCED_LEADER_EPOCH, WaitForMetadata()),
-        (ErrorCode.UNKNOWN_LEADER_EPOCH, Wait()),
-        (ErrorCode.NOT_LEADER_OR_FOLLOWER, Wait()),
+        (ErrorCode.UNKNOWN_LEADER_EPOCH, WaitForLeader()),
+        (ErrorCode.NOT_LEADER_OR_FOLLOWER, WaitForLeader()),
         (ErrorCode.KAFKA_STORAGE_ERROR, Wait()),
-        (ErrorCode.UNKNOWN_TOPIC_ID, Wait()),
+        (ErrorCode.UNKNOWN_TOPIC_ID, WaitForLeader()),
     ],
 )
 def test_errors(error: ErrorCode, step: object) -> None:

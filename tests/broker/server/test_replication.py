@@ -409,3 +409,20 @@ async def test_a_leader_that_closed_a_connection_and_still_listens_is_not_missed
         async with connected(cluster.nodes[1]) as wire:
             assert (await wire.produce(batch(b"after"))).error_code == 0
         assert not cluster.nodes[2].lost_leaders.are_missed(["t"])
+
+
+async def test_a_follower_that_hears_first_who_leads_asks_again_soon(tmp_path: Path) -> None:
+    """The new leader commits nothing before it is fetched from; the backoff after errors is far too long."""
+    async with three(tmp_path, replica_fetch_backoff_ms="60000") as cluster:
+        await cluster.create(1, 2, 3)
+        await cluster.in_sync(1, 2, 3)
+        await cluster.crash(1)
+        cluster.deaf = {2}
+        await cluster.fence(1)
+        await cluster.elect(2, isr=(2, 3))
+        fetcher = cluster.nodes[3].fetchers._homes[TOPIC_ID, 0]
+        await cluster.until(lambda: fetcher.leader_id == 2 and fetcher._followed[TOPIC_ID, 0].refusals > 1)
+        cluster.deaf = set()
+        await cluster.catch_up()
+        async with connected(cluster.nodes[2]) as wire, asyncio.timeout(5):
+            assert (await wire.produce(batch(b"a"))).error_code == 0
