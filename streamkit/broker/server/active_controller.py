@@ -97,6 +97,8 @@ class ActiveController:
         self._rng = rng
         self._spawn = spawn
         self._cluster_id = cluster_id
+        self.on_begun: Callable[[], None] = lambda: None
+        """Called when this node decides for the first time in an epoch."""
         self._controller: Controller | None = None
         self._epoch = -1
         """The epoch for which `_controller` was made."""
@@ -118,6 +120,7 @@ class ActiveController:
     async def _begin(self) -> None:
         with suppress(NotControllerError):
             await self.submit(lambda controller: Decision([], None))
+            self.on_begun()
 
     async def submit(self, decide: Callable[[Controller], Decision[Reply]]) -> Reply:
         """What `decide` answers, once it is committed and replayed here.

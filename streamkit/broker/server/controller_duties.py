@@ -37,12 +37,12 @@ class ControllerDuties:
         self._network = network
         self._listener = config.endpoints()[0].name
         self._patience_ms = config.broker_session_timeout_ms
-        self._was_active = False
         self._clock = clock
         self._spawn = spawn
         self._period_ms = max(1, config.broker_session_timeout_ms // LOOKS_PER_SESSION)
         self._due_ms = clock.monotonic_ms() + self._period_ms
         self._running: TaskHandle | None = None
+        controller.on_begun = self._ask_about_former_leader
         timers.every(self._period_ms, self._look)
         if config.auto_leader_rebalance_enable:
             timers.every(config.leader_imbalance_check_interval_seconds * 1000, self._balance)
@@ -53,11 +53,7 @@ class ControllerDuties:
         self._due_ms = now_ms + self._period_ms
         if late_ms > self._period_ms:
             self._controller.stalled(late_ms)
-        is_active = self._controller.is_active
-        if is_active and not self._was_active:
-            self._ask_about_former_leader()
-        self._was_active = is_active
-        if is_active and (self._running is None or self._running.done()):
+        if self._controller.is_active and (self._running is None or self._running.done()):
             self._running = self._spawn.start(self._fence_the_silent(), name="fence silent brokers")
 
     def hung_up(self, broker_id: int, broker_epoch: int) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from streamkit.broker.controller.controller import Controller
-from streamkit.broker.controller.image import MetadataImage
+from streamkit.broker.controller.image import BrokerRegistration, MetadataImage
 from streamkit.broker.server.broker_lifecycle import BrokerLifecycle
 from streamkit.broker.server.controller_duties import ControllerDuties
 from streamkit.broker.server.timers import Timers
@@ -255,7 +255,8 @@ class Deciding:
     def __init__(self, made: Cluster) -> None:
         self.cluster = made
         self.is_active = True
-        self.former_leader = None
+        self.former_leader: int | None = None
+        self.on_begun: Callable[[], None] = lambda: None
 
     async def submit(self, decide: Any) -> Any:
         controller: Controller = self.cluster.controller
@@ -263,6 +264,19 @@ class Deciding:
 
     def stalled(self, late_ms: int) -> None:
         self.cluster.controller.sessions.extend(late_ms)
+
+    def broker(self, broker_id: int) -> BrokerRegistration | None:
+        return self.cluster.image.brokers.get(broker_id)
+
+    def gone(self, broker_id: int, broker_epoch: int) -> None:
+        self.cluster.controller.gone(broker_id, broker_epoch)
+
+
+class NobodyListens:
+    """A network in which every process has just been killed."""
+
+    async def connect(self, host: str, port: int, make_protocol: object) -> object:
+        raise ConnectionRefusedError
 
 
 @pytest.mark.parametrize(("stalls", "fenced"), [(False, [1, 2]), (True, [])])
@@ -282,5 +296,22 @@ async def test_a_stall_of_the_controller_is_not_held_against_the_brokers(
         duties._look()
         await asyncio.sleep(0)
     assert [one.broker_id for one in made.image.brokers.values() if one.fenced] == fenced
+    timers.close()
+    await spawn.close()
+
+
+async def test_a_new_controller_looks_at_once_whether_the_one_before_it_is_gone() -> None:
+    made = Cluster(brokers=2)
+    spawn = TaskSpawn(lambda name, error: None)
+    timers = Timers(made.clock)
+    controller: Any = Deciding(made)
+    controller.former_leader = 1
+    network: Any = NobodyListens()
+    ControllerDuties(controller, made.config, clock=made.clock, timers=timers, spawn=spawn, network=network)
+    controller.on_begun()
+    async with asyncio.timeout(5):
+        while not made.image.brokers[1].fenced:
+            await asyncio.sleep(0.001)
+    assert made.image.is_live(2)
     timers.close()
     await spawn.close()
