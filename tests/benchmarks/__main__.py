@@ -17,11 +17,14 @@ import msgspec
 
 from tests.benchmarks import bare, machine, requests, restore, worker
 from tests.benchmarks import broker as brokers
+from tests.benchmarks import cluster as clusters
 from tests.benchmarks.processes import Rate, apart, middle
 from tests.benchmarks.report import Figure, Section, table
 
 MEBIBYTE = 1 << 20
 KEPT = bare.Kept(segment_bytes=64 * MEBIBYTE, retained_bytes=256 * MEBIBYTE)
+IDLE_S = 5.0
+"""For each second of effort: a hundredth of a core is ten ticks of the processor's clock in ten seconds."""
 RELAXED = ("--set", "streamkit.flush.mode=relaxed")
 
 
@@ -128,6 +131,25 @@ def footprint(effort: Effort) -> Iterator[Figure]:
     yield Figure(name="idle memory, each partition", value=each / 1024, unit="KiB", at_most=6)
 
 
+def cluster_of_three(effort: Effort) -> Iterator[Figure]:
+    """What nobody waits for and everybody pays: a start, and three nodes that idle."""
+    with clusters.three() as cluster:
+        start_s = clusters.start_s(cluster)
+        yield Figure(name="start from empty", value=start_s, unit="s", at_most=2.0)
+        idle = clusters.idle(cluster, IDLE_S * effort.seconds)
+        yield Figure(
+            name="idle memory, largest node", value=idle.resident_bytes / MEBIBYTE, unit="MiB", at_most=70
+        )
+        yield Figure(name="idle, busiest node", value=100 * idle.cores, unit="% of a core", at_most=1.0)
+        create_s = clusters.create_s(cluster, "many", 1_000)
+        yield Figure(name="create 1,000 partitions x 3 replicas", value=create_s, unit="s", at_most=10.0)
+        idle = clusters.idle(cluster, IDLE_S * effort.seconds)
+        yield Figure(
+            name="idle with 1,000 partitions, busiest node",
+            value=100 * idle.cores, unit="% of a core", at_most=5.0,
+        )  # fmt: skip
+
+
 def workers(effort: Effort) -> Iterator[Figure]:
     """One worker process, and the loops that it replaces, on the same four partitions."""
     records = effort.records
@@ -187,6 +209,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Effort], Iterator[Figure]]]] = {
     "records": ("Broker: records", librdkafka),
     "requests": ("Broker: small requests", small_requests),
     "footprint": ("Broker: start and memory", footprint),
+    "cluster": ("Cluster of three", cluster_of_three),
     "restore": ("Worker: state from a changelog", restores),
     "worker": ("Worker: one process, input of four partitions", workers),
 }
