@@ -18,7 +18,9 @@ from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPa
 
 PARTITIONS = 3
 KEYS = 8
+"""In each partition."""
 
+LINGER_MS = 5
 SOCKET_TIMEOUT_MS = 60_000
 """After how long clients give up on a broker that keeps its connections open and says nothing (librdkafka's
 default). Until then what they sent there is under way, and an idempotent producer sends nothing behind it."""
@@ -26,6 +28,8 @@ default). Until then what they sent there is under way, and an idempotent produc
 
 class Acknowledgements:
     """What a producer was told: where each value is, and when that was."""
+
+    client: str
 
     def __init__(self) -> None:
         self.acknowledged: dict[bytes, tuple[int, int]] = {}
@@ -45,17 +49,26 @@ class Acknowledgements:
 
 
 class Load(Acknowledgements):
-    """One idempotent producer of librdkafka, about 2,000 records a second."""
+    """One idempotent producer of librdkafka, about 2,000 records a second over all partitions."""
 
-    def __init__(self, bootstrap: str, topic: str, socket_timeout_ms: int = SOCKET_TIMEOUT_MS) -> None:
+    client = "librdkafka"
+
+    def __init__(
+        self,
+        bootstrap: str,
+        topic: str,
+        socket_timeout_ms: int = SOCKET_TIMEOUT_MS,
+        partitions: int = PARTITIONS,
+    ) -> None:
         super().__init__()
         self.topic = topic
+        self._partitions = partitions
         self.stopping = threading.Event()
         self.producer = Producer(
             {
                 "bootstrap.servers": bootstrap,
                 "enable.idempotence": True,
-                "linger.ms": 2,
+                "linger.ms": LINGER_MS,
                 "message.timeout.ms": 120_000,
                 "reconnect.backoff.max.ms": 200,
                 "socket.timeout.ms": socket_timeout_ms,
@@ -75,11 +88,15 @@ class Load(Acknowledgements):
         for number in count():
             if self.stopping.is_set():
                 break
-            key = b"k%d" % (number % KEYS)
+            key, partition = b"k%d" % (number % (KEYS * self._partitions)), number % self._partitions
             while True:
                 try:
                     self.producer.produce(
-                        self.topic, key=key, value=b"%d" % number, on_delivery=self._delivered
+                        self.topic,
+                        key=key,
+                        value=b"%d" % number,
+                        partition=partition,
+                        on_delivery=self._delivered,
                     )
                     break
                 except BufferError:
@@ -98,10 +115,19 @@ class Load(Acknowledgements):
 class AiokafkaLoad(Acknowledgements):
     """One idempotent producer of aiokafka, a few hundred records a second, in a thread of its own."""
 
-    def __init__(self, bootstrap: str, topic: str, socket_timeout_ms: int = SOCKET_TIMEOUT_MS) -> None:
+    client = "aiokafka"
+
+    def __init__(
+        self,
+        bootstrap: str,
+        topic: str,
+        socket_timeout_ms: int = SOCKET_TIMEOUT_MS,
+        partitions: int = PARTITIONS,
+    ) -> None:
         super().__init__()
         self.topic = topic
         self.stopping = threading.Event()
+        self._partitions = partitions
         self._bootstrap = bootstrap
         self._request_timeout_ms = socket_timeout_ms
         self.thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
@@ -118,7 +144,8 @@ class AiokafkaLoad(Acknowledgements):
             if self.stopping.is_set():
                 break
             value = b"a%d" % number
-            answer = await producer.send(self.topic, value, key=b"a%d" % (number % KEYS))
+            key, partition = b"a%d" % (number % (KEYS * self._partitions)), number % self._partitions
+            answer = await producer.send(self.topic, value, key=key, partition=partition)
             answer.add_done_callback(lambda done, value=value: self._answered(value, done))
             sent.append(answer)
             await asyncio.sleep(0.005)
@@ -186,11 +213,11 @@ class Group:
         self.thread.join()
 
 
-def read_all(bootstrap: str, topic: str) -> dict[int, list[Message]]:
+def read_all(bootstrap: str, topic: str, partitions: int = PARTITIONS) -> dict[int, list[Message]]:
     """Every record of every partition, as a client that was not there sees them."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "judge", "enable.auto.commit": False})
     found: dict[int, list[Message]] = {}
-    for partition in range(PARTITIONS):
+    for partition in range(partitions):
         place = TopicPartition(topic, partition, 0)
         low, high = consumer.get_watermark_offsets(place, timeout=30)
         assert low == 0
