@@ -154,8 +154,9 @@ def timed(records: bytes, *, timeout_ms: int) -> ProduceRequest:
 
 
 async def test_a_proposal_under_way_holds_the_high_watermark(tmp_path: Path) -> None:
-    async with three(tmp_path, replica_lag_time_max_ms="100") as cluster:
+    async with three(tmp_path, replica_lag_time_max_ms="1000") as cluster:
         await cluster.create(1, 2, 3)
+        await cluster.in_sync(1, 2, 3)
         async with connected(cluster.nodes[1]) as wire:
             await wire.produce(batch(b"a"))
             cluster.answers_alter_partition = False
