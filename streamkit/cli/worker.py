@@ -24,7 +24,9 @@ EMBEDDED_DIR = Path(".streamkit")
     envvar="STREAMKIT_BOOTSTRAP",
     help="Where the cluster answers.  [default: what the app says, else 127.0.0.1:9092]",
 )
-@click.option("--http", metavar="HOST:PORT", help="Serve /metrics, /healthz, /readyz; worker i at PORT + i.")
+@click.option(
+    "--http", metavar="HOST:PORT", help="Serve /metrics, /healthz, /readyz, /tables; worker i at PORT + i."
+)
 @click.option("--http-fd", type=int, hidden=True)  # a socket that a parent process listens with
 @click.option("--embedded", is_flag=True, help="Start a broker for as long as the workers run.")
 @click.option(
@@ -57,6 +59,7 @@ EMBEDDED_DIR = Path(".streamkit")
     type=click.IntRange(0),
     help="How many other workers keep a warm copy of each task's state.  [default: what the app says]",
 )
+@click.option("--serve-tables", is_flag=True, help="Answer /tables on other addresses than loopback, too.")
 def worker(
     *,
     app_path: str,
@@ -70,6 +73,7 @@ def worker(
     slot: int,
     state_dir: str | None,
     standby_replicas: int | None,
+    serve_tables: bool,
 ) -> int:
     """Run the workers of APP: a module or file, with the app's name if there are several (shop:app, shop.py).
 
@@ -85,7 +89,13 @@ def worker(
     address: Http = None if http is None else parse_address(http, "--http")
     if http_fd is not None:
         address = inherited(http_fd)
-    choices = Choices(guarantee=guarantee, slot=slot, state_dir=state_dir, standby_replicas=standby_replicas)
+    choices = Choices(
+        guarantee=guarantee,
+        slot=slot,
+        state_dir=state_dir,
+        standby_replicas=standby_replicas,
+        serve_tables=serve_tables,
+    )
     if not embedded:
         return run_workers(app_path, workers, bootstrap, address, choices)
     from streamkit.cli.embedding import embedded_broker
@@ -103,6 +113,7 @@ class Choices(NamedTuple):
     slot: int = 0
     state_dir: str | None = None
     standby_replicas: int | None = None
+    serve_tables: bool = False
 
     def apply(self, app: App) -> None:
         """The command line wins."""
@@ -113,6 +124,7 @@ class Choices(NamedTuple):
         app.state_dir = self.state_dir or app.state_dir
         if self.standby_replicas is not None:
             app.standby_replicas = self.standby_replicas
+        app.serve_tables = self.serve_tables or app.serve_tables
 
     def words(self, index: int) -> list[str]:
         """The same for the index-th of several worker processes."""
@@ -120,7 +132,8 @@ class Choices(NamedTuple):
         state = [] if self.state_dir is None else ["--state-dir", self.state_dir]
         replicas = self.standby_replicas
         standbys = [] if replicas is None else ["--standby-replicas", str(replicas)]
-        return [*guarantee, *state, *standbys, "--slot", str(self.slot + index)]
+        tables = ["--serve-tables"] if self.serve_tables else []
+        return [*guarantee, *state, *standbys, *tables, "--slot", str(self.slot + index)]
 
 
 def run_workers(

@@ -67,6 +67,7 @@ class App:
     `on_lost_records`: what a worker does whose next records were deleted by retention: end and say so
     ("fail"), or say so and go on at what is left ("continue").
     `standby_replicas`: how many other workers keep a warm copy of each task's state, to take over at once.
+    `serve_tables`: whether workers show rows of tables over HTTP beyond the loopback interface, too.
     `state_dir`: where a worker keeps its stores (RocksDB); None: in memory, restored wholly at each start.
     """
 
@@ -84,6 +85,7 @@ class App:
         state_dir: str | None = None,
         on_lost_records: OnLostRecords = "fail",
         standby_replicas: int = 0,
+        serve_tables: bool = False,
     ) -> None:
         self.id = _checked_name("app", id)
         self.bootstrap = bootstrap
@@ -99,6 +101,7 @@ class App:
         if standby_replicas < 0:
             raise UsageError(f"standby_replicas is at least 0, got {standby_replicas}")
         self.standby_replicas = standby_replicas
+        self.serve_tables = serve_tables
         self.guarantee = checked_guarantee(guarantee)
         self.lease = Lease()
         self.producer: Producer | None = None  # these two are set while the app runs

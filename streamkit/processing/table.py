@@ -102,6 +102,14 @@ class TableState:
                 self._touched[key] = None
         return value
 
+    def row(self, key: Any) -> Any:
+        """The value for somebody who only looks, or None."""
+        value = self._cache.get(key, self)
+        if value is self:
+            data = self.store.get(self._key.encode(key))
+            return None if data is None else self._value.decode(data)
+        return None if value is _MISSING else value
+
     def put(self, key: Any, value: Any) -> None:
         self._cache[key] = value
         self._touched[key] = None

@@ -1,4 +1,4 @@
-"""What a process shows to the outside over HTTP: /metrics, /healthz, /readyz.
+"""What a process shows to the outside over HTTP: /metrics, /healthz, /readyz, and rooms of its own.
 
 The server runs in threads of its own, so that rendering thousands of series never delays the event loop.
 The loop is asked only for what it alone can know: `Registry.on_scrape` callbacks and readiness run on it,
@@ -12,7 +12,7 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import accumulate
@@ -38,7 +38,8 @@ TEXT = "text/plain; charset=utf-8"
 JSON = "application/json"
 
 T = TypeVar("T")
-Reply = tuple[int, str, bytes]
+Reply = tuple[int, str, bytes]  # status, content type, body
+Room = Callable[[str, Mapping[str, str]], Reply]  # of what was asked for and with which headers
 
 
 class RegistryCollector(Collector):
@@ -82,7 +83,8 @@ class TelemetryServer:
 
     Make it on the running event loop. `readiness` runs on that loop and answers why this process cannot
     do its work yet, a sentence each; nothing = ready. `listening`: a socket that a parent process holds
-    for us at that address.
+    for us at that address. `rooms` answer all below their paths, in threads of the server; `readiness` and
+    rooms may change while it serves.
     """
 
     def __init__(
@@ -95,7 +97,8 @@ class TelemetryServer:
         listening: socket.socket | None = None,
     ) -> None:
         self._registry = registry
-        self._readiness = readiness
+        self.readiness = readiness
+        self.rooms: dict[str, Room] = {}
         self._loop = asyncio.get_running_loop()
         self._collectors = CollectorRegistry()
         self._collectors.register(RegistryCollector(registry))
@@ -130,11 +133,15 @@ class TelemetryServer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def reply(self, path: str, accept: str) -> Reply:
-        """(status, content type, body) for a GET of `path`."""
+    def reply(self, target: str, headers: Mapping[str, str]) -> Reply:
+        """The answer to a GET."""
+        path = target.partition("?")[0]
         try:
+            for prefix, room in self.rooms.items():
+                if path.startswith(prefix):
+                    return room(target, headers)
             if path == "/metrics":
-                return self._metrics(accept)
+                return self._metrics(headers.get("Accept", ""))
             if path == "/healthz":
                 self._on_loop(lambda: None)
                 return 200, TEXT, b"ok\n"
@@ -142,7 +149,8 @@ class TelemetryServer:
                 return self._ready()
         except TimeoutError:
             return 503, TEXT, b"the event loop does not answer\n"
-        return 404, TEXT, b"/metrics /healthz /readyz\n"
+        known = " ".join(["/metrics", "/healthz", "/readyz", *self.rooms])
+        return 404, TEXT, known.encode() + b"\n"
 
     def _metrics(self, accept: str) -> Reply:
         self._on_loop(self._prepare)
@@ -154,7 +162,7 @@ class TelemetryServer:
             callback()
 
     def _ready(self) -> Reply:
-        reasons = self._on_loop(lambda: list(self._readiness()))
+        reasons = self._on_loop(lambda: list(self.readiness()))
         body = json.dumps({"ready": not reasons, "reasons": reasons}).encode() + b"\n"
         return 503 if reasons else 200, JSON, body
 
@@ -208,13 +216,13 @@ def _handler_for(server: TelemetryServer) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             try:
-                status, content_type, body = server.reply(
-                    self.path.partition("?")[0], self.headers.get("Accept", "")
-                )
+                status, content_type, body = server.reply(self.path, dict(self.headers))
             except Exception as error:  # a failing on_scrape callback must be visible to the scraper
                 status, content_type, body = 500, TEXT, f"{type(error).__name__}: {error}\n".encode()
             self.send_response(status)
             self.send_header("Content-Type", content_type)
+            if status == 503:
+                self.send_header("Retry-After", "1")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             if self.command == "GET":

@@ -35,6 +35,7 @@ from confluent_kafka import (
 from streamkit.errors import BrokerUnreachableError, RefusedError, StreamkitError
 from streamkit.processing.kafka.client_thread import ClientThread
 from streamkit.processing.kafka.settings import KafkaSettings, consumer_settings
+from streamkit.processing.worker.roster import client_id
 from streamkit.processing.worker.source import Arrival, Listener, Partition, Position
 
 ROUNDS = 2
@@ -83,7 +84,9 @@ log = logging.getLogger("worker.source")
 
 
 class KafkaSource:
-    """The `Source` port. `companions[leader topic]` = (other topic, its partition count) pairs."""
+    """The `Source` port. `companions[leader topic]` = (other topic, its partition count) pairs. `address`:
+    where this worker is asked for rows, for the others to know.
+    """
 
     def __init__(
         self,
@@ -93,8 +96,10 @@ class KafkaSource:
         user: KafkaSettings,
         *,
         pass_over_lost: bool = False,
+        address: str | None = None,
     ) -> None:
         conf = consumer_settings(bootstrap, group, user)
+        conf["client.id"] = client_id(conf["client.id"], address)
         self._first = OFFSET_END if conf["auto.offset.reset"] in LATEST else OFFSET_BEGINNING
         # the policy is for partitions without a commit; for the others librdkafka would apply it in silence
         self._conf = {**conf, "auto.offset.reset": "error"}

@@ -252,6 +252,13 @@ class Task:
         """The offset of the next record to offer."""
         return max(0, min(chain.position for chain in self._chains[place[0]]))
 
+    def row(self, table: str, key: Any) -> Any:
+        """The row of a table of this task as it is now, or None."""
+        if table in self._parts.tables:
+            return self._parts.tables[table].row(key)
+        node = next(node for node in self.sub.nodes if node.name == table)
+        return self._parts.view(node).get(key)
+
     # -- what can be seen from outside ----------------------------------------------------------------
 
     @property

@@ -161,6 +161,10 @@ class Member:
             return ["no assignment yet"]
         return [f"task {runner.task.id} is restoring" for runner in self._opening]
 
+    def runner_of(self, task: str) -> TaskRunner | None:
+        """The task of this id, if it is at work here; it may still be restoring."""
+        return self._runners.get(task)
+
     # -- `source.Listener` ------------------------------------------------------------------------------
 
     async def assigned(self, positions: Sequence[Position]) -> None:

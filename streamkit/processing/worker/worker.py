@@ -37,6 +37,7 @@ from streamkit.processing.state.store import Store
 from streamkit.processing.topology import Plan
 from streamkit.processing.worker.member import Member
 from streamkit.processing.worker.preparation import create_declared, prepare
+from streamkit.processing.worker.queries import TableQueries, is_loopback, not_served, reached_at
 from streamkit.processing.worker.rocksdb import StateDirectory
 from streamkit.processing.worker.standby import Standbys
 from streamkit.runtime.os.clock import SystemClock
@@ -72,31 +73,35 @@ def run(app: App) -> None:
 async def work(app: App, *, bootstrap: str | None = None, http: Http = None, slot: int = 0) -> int:
     """Join the app's group and process until a signal; the exit code. Raises StreamkitError on failure.
 
-    `http`: where /metrics, /healthz and /readyz are served. `slot`: which worker of the app this is; no two
-    that run at one time have the same.
+    `http`: where /metrics, /healthz, /readyz and /tables are served. `slot`: which worker of the app this is;
+    no two that run at one time have the same.
     """
     registry = Registry()
     registry.gauge("build_info", "1; the version is the label", ["version"]).labels(__version__).value = 1
-    async with assembled(app, registry, bootstrap, slot) as member:
-        server = _serve_telemetry(registry, http, member.not_ready)
-        ending = Ending(member.stop)
-        _settle_memory()
-        try:
+    server = _serve_telemetry(registry, http)
+    try:
+        async with assembled(app, registry, bootstrap, slot, server) as member:
+            ending = Ending(member.stop)
+            _settle_memory()
             with ending:
                 log.info("worker started", app=app.id, pid=os.getpid())
                 await member.run()
-        finally:
-            if server is not None:
-                server.close()
+    finally:
+        if server is not None:
+            server.close()
     log.info("worker stopped", app=app.id)
     return ending.exit_code
 
 
 @asynccontextmanager
 async def assembled(
-    app: App, registry: Registry, bootstrap: str | None = None, slot: int = 0
+    app: App,
+    registry: Registry,
+    bootstrap: str | None = None,
+    slot: int = 0,
+    server: TelemetryServer | None = None,
 ) -> AsyncIterator[Member]:
-    """The app's member on its cluster, all topics in place, not running yet."""
+    """The app's member on its cluster, all topics in place, not running yet. `server` shows its tables."""
     address, kafka = bootstrap_of(app, bootstrap), kafka_of(app)
     clock, topics = SystemClock(), Topics(address, kafka)
     state = StateDirectory(Path(app.state_dir), app.id, slot) if app.state_dir else None
@@ -112,7 +117,8 @@ async def assembled(
     asking = KafkaAsking(address, kafka, app.id, sender, NO_ASKING if transactions else "")
     app.producer, app.caller = sender, asking
     try:
-        yield Member(
+        shown = server is not None and (app.serve_tables or is_loopback(server.host))
+        member = Member(
             plan,
             KafkaSource(
                 address,
@@ -120,6 +126,7 @@ async def assembled(
                 leaders(plan),
                 kafka,
                 pass_over_lost=app.on_lost_records == "continue",
+                address=reached_at(server.host, server.port) if server and shown else None,
             ),
             transactions or KafkaSink(producer_settings(address, kafka), clock, retention_ms),
             reader,
@@ -133,6 +140,11 @@ async def assembled(
             else None,
             replies=KafkaReplies(address, kafka),
         )
+        if server is not None:
+            server.readiness = member.not_ready
+            queries = TableQueries(plan, list(leaders(plan)), roster, member.runner_of)
+            server.rooms["/tables/"] = queries.reply if shown else not_served
+        yield member
     finally:
         await roster.close()
         if state is not None:
@@ -232,16 +244,18 @@ class Ending:
         self._stop()
 
 
-def _serve_telemetry(
-    registry: Registry, http: Http, not_ready: Callable[[], Sequence[str]]
-) -> TelemetryServer | None:
+def _serve_telemetry(registry: Registry, http: Http) -> TelemetryServer | None:
     if http is None:
         return None
     listening = http if isinstance(http, socket.socket) else None
     host, port = http.getsockname() if isinstance(http, socket.socket) else http
-    server = TelemetryServer(registry, host=host, port=port, readiness=not_ready, listening=listening)
+    server = TelemetryServer(registry, host=host, port=port, readiness=_starting, listening=listening)
     log.info("telemetry", url=server.url)
     return server
+
+
+def _starting() -> Sequence[str]:
+    return ["the worker is starting"]
 
 
 def _sink_topics(plan: Plan) -> set[str]:
