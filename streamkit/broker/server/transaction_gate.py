@@ -3,11 +3,17 @@
 KIP-890: whoever leads a partition admits the first batch of a transaction only after its coordinator has
 said that the partition belongs to that transaction. Older clients have added it before (`verify`), newer ones
 leave that to this very question (`add`).
+
+A client sends on before its first batch is answered, and the questions about several of its requests may be
+answered in any order. So requests take *turns*: batches of one producer go on to their partition in the order
+they came. A later one that went first would be out of order; told so after the first was written, Kafka's
+producer takes it for the end.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import cast
 
 from streamkit.broker.coordination.shard import Decision, Refusal, Token
@@ -19,6 +25,7 @@ from streamkit.broker.coordination.transaction.coordinator import (
 )
 from streamkit.broker.coordination.transaction.records import TopicPartition
 from streamkit.broker.server.broker_links import BrokerLinks
+from streamkit.broker.server.partition_actor import PartitionActor
 from streamkit.broker.server.transaction_host import TransactionHost
 from streamkit.net.peer import PeerError
 from streamkit.protocol.error_codes import ErrorCode
@@ -36,6 +43,31 @@ PATIENCE_S = 0.1
 RETRY_S = 0.01
 
 Codes = dict[TopicPartition, ErrorCode]
+Line = dict[tuple[PartitionActor, int], "Turn"]
+"""Who waits at the gate: for each partition and producer the newest request."""
+
+
+class Turn:
+    """A request's place in the line, for all its partitions at once."""
+
+    __slots__ = ("_before", "_is_over", "_line", "_places")
+
+    def __init__(self, line: Line, places: Sequence[tuple[PartitionActor, int]]) -> None:
+        self._before = list(dict.fromkeys(line[place] for place in places if place in line))
+        self._is_over = asyncio.Event()
+        self._line = line
+        self._places = places
+        line.update(dict.fromkeys(places, self))
+
+    async def comes(self) -> None:
+        while self._before:
+            await self._before.pop()._is_over.wait()
+
+    def ends(self) -> None:
+        for place in self._places:
+            if self._line.get(place) is self:
+                del self._line[place]
+        self._is_over.set()
 
 
 class TransactionGate:
@@ -43,6 +75,7 @@ class TransactionGate:
         self._transactions = transactions
         self._links = links
         self._node_id = node_id
+        self.line: Line = {}
 
     async def verify(self, call: PartitionsCall) -> Codes:
         """Whether each partition is in the transaction."""

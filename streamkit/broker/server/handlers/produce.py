@@ -17,6 +17,7 @@ from streamkit.broker.log.transactions import Verification
 from streamkit.broker.server.dispatch import LATER, Later, RequestContext, Route
 from streamkit.broker.server.partition_actor import PartitionActor
 from streamkit.broker.server.produce_answers import appended
+from streamkit.broker.server.transaction_gate import Codes, Turn
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.produce import (
@@ -143,13 +144,16 @@ class LoneBatch:
 
 
 class Unadmitted(NamedTuple):
-    """A batch that would open a transaction in its partition."""
+    """A batch that would open a transaction in its partition, or one that came after such a batch.
+
+    Nothing is asked about the second, whose transaction is open: it has no verification.
+    """
 
     place: int
     actor: PartitionActor
     records: memoryview
     producer: Producer
-    verification: Verification
+    verification: Verification | None
 
 
 class PendingProduce:
@@ -194,7 +198,9 @@ class PendingProduce:
         if not place:
             self._finish()
         if self._unadmitted:
-            self._broker.spawn.start(self._admit(self._unadmitted), name="admit")
+            places = [(one.actor, one.producer.producer_id) for one in self._unadmitted]
+            turn = Turn(self._broker.gate.line, places)
+            self._broker.spawn.start(self._admit(self._unadmitted, turn), name="admit")
 
     def _produce_in_transaction(self, actor: PartitionActor, records: memoryview, place: int) -> None:
         """Hand the batch over if its transaction is open there; else the coordinator is asked first."""
@@ -204,54 +210,68 @@ class PendingProduce:
         if not self._message.transactional_id:
             self.done(place, AppendResult(ErrorCode.INVALID_REQUEST, message="an empty transactional id"))
             return
-        header, log = parse_header(records), actor.log
+        header, transactions = parse_header(records), actor.log.transactions
         producer = Producer(header.producer_id, header.producer_epoch)
-        if not log.transactions.needs_verification(log.producers.get(producer.producer_id), producer.epoch):
+        verification = None
+        if transactions.needs_verification(actor.log.producers.get(producer.producer_id), producer.epoch):
+            verification = transactions.verify(*producer, header.base_sequence)
+        elif (actor, producer.producer_id) not in self._broker.gate.line:
             actor.produce(records, self._message.acks, self, place)
             return
-        verification = log.transactions.verify(*producer, header.base_sequence)
         self._unadmitted.append(Unadmitted(place, actor, records, producer, verification))
 
-    async def _admit(self, waiting: list[Unadmitted]) -> None:
+    async def _admit(self, waiting: list[Unadmitted], turn: Turn) -> None:
         """Hand over what may be written.
 
         The end of a transaction is told before its markers are written. One that comes while the coordinator
         is asked about the next transaction makes that answer worthless, so it is asked again.
         """
-        for _ in range(ASKED_AT_MOST):
-            waiting = await self._ask_about(waiting)
-        reason = "the transaction ended while the batch was on its way"
-        for one in waiting:
-            self.done(one.place, AppendResult(ErrorCode.INVALID_TXN_STATE, message=reason))
+        try:
+            for _ in range(ASKED_AT_MOST):
+                waiting = await self._ask_about(waiting, turn)
+            reason = "the transaction ended while the batch was on its way"
+            for one in waiting:
+                self.done(one.place, AppendResult(ErrorCode.INVALID_TXN_STATE, message=reason))
+        finally:
+            turn.ends()
 
-    async def _ask_about(self, waiting: list[Unadmitted]) -> list[Unadmitted]:
+    async def _ask_about(self, waiting: list[Unadmitted], turn: Turn) -> list[Unadmitted]:
         """Ask about all partitions of one producer together; what is to be asked about again."""
         again: list[Unadmitted] = []
         by_producer: dict[Producer, list[Unadmitted]] = {}
         for one in waiting:
             by_producer.setdefault(one.producer, []).append(one)
         for producer, batches in by_producer.items():
-            places = [(one.actor.log.topic, one.actor.log.partition) for one in batches]
-            call = PartitionsCall(self._message.transactional_id or "", producer, places)
-            gate, adds = self._broker.gate, self._request.version >= FIRST_VERSION_THAT_ADDS
-            codes = await (gate.add(call) if adds else gate.verify(call))
-            for one, asked in zip(batches, places, strict=True):
-                if not self._is_settled(one, codes[asked]):
+            codes = await self._ask_coordinator(producer, batches)
+            await turn.comes()
+            for one in batches:
+                code = codes.get((one.actor.log.topic, one.actor.log.partition), ErrorCode.NONE)
+                if not self._is_settled(one, code):
                     sequence = parse_header(one.records).base_sequence
                     verification = one.actor.log.transactions.verify(*producer, sequence)
                     again.append(one._replace(verification=verification))
         return again
 
+    async def _ask_coordinator(self, producer: Producer, batches: list[Unadmitted]) -> Codes:
+        logs = [one.actor.log for one in batches if one.verification is not None]
+        if not logs:
+            return {}
+        places = [(log.topic, log.partition) for log in logs]
+        call = PartitionsCall(self._message.transactional_id or "", producer, places)
+        gate, adds = self._broker.gate, self._request.version >= FIRST_VERSION_THAT_ADDS
+        return await (gate.add(call) if adds else gate.verify(call))
+
     def _is_settled(self, one: Unadmitted, code: ErrorCode) -> bool:
         """The batch is handed over or refused; False if the answer came too late."""
         log, transactions = one.actor.log, one.actor.log.transactions
+        (producer_id, epoch), verification = one.producer, one.verification
         if code is not ErrorCode.NONE:
-            if code not in RETRIABLE_IN_THE_COORDINATOR:
-                transactions.refuse(one.producer.producer_id, one.verification)
+            if code not in RETRIABLE_IN_THE_COORDINATOR and verification is not None:
+                transactions.refuse(producer_id, verification)
             self.done(one.place, not_admitted(code, self._request.version))
-        elif transactions.grant(*one.producer, one.verification) or not transactions.needs_verification(
-            log.producers.get(one.producer.producer_id), one.producer.epoch
-        ):
+        elif (
+            verification is not None and transactions.grant(producer_id, epoch, verification)
+        ) or not transactions.needs_verification(log.producers.get(producer_id), epoch):
             one.actor.produce(one.records, self._message.acks, self, one.place)
         else:
             return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,7 @@ from streamkit.protocol.messages.offset_fetch import (
     OffsetFetchRequestGroup,
     OffsetFetchRequestTopics,
 )
+from streamkit.protocol.messages.produce import ProduceRequest, ProduceResponse
 from streamkit.protocol.messages.txn_offset_commit import (
     TxnOffsetCommitRequest,
     TxnOffsetCommitRequestPartition,
@@ -62,6 +63,10 @@ async def init(wire: Wire) -> Producer:
 
 
 async def write(wire: Wire, producer: Producer, sequence: int = 0, version: int = 12) -> int:
+    return code_in(await wire.ask(writing(producer, sequence), version))
+
+
+def writing(producer: Producer, sequence: int) -> ProduceRequest:
     data = batch(
         b"v",
         producer_id=producer.producer_id,
@@ -69,9 +74,11 @@ async def write(wire: Wire, producer: Producer, sequence: int = 0, version: int 
         base_sequence=sequence,
         transactional=True,
     )
-    answer = await wire.ask(produce_request(data, transactional_id="x"), version)
-    code: int = answer.responses[0].partition_responses[0].error_code
-    return code
+    return produce_request(data, transactional_id="x")
+
+
+def code_in(answer: ProduceResponse) -> int:
+    return answer.responses[0].partition_responses[0].error_code
 
 
 async def end(wire: Wire, producer: Producer, *, committed: bool = True) -> EndTxnResponse:
@@ -117,6 +124,61 @@ async def test_kip_890_a_batch_that_overtakes_the_marker_of_the_transaction_befo
         monkeypatch.setattr(broker.gate, "add", marker_first)
         assert await write(wire, producer._replace(epoch=producer.epoch + 1)) == 0
         assert broker.partitions.by_name["t", 0].log.log_end_offset == 3
+
+
+@pytest.mark.parametrize("version", [10, 12])
+async def test_batches_of_one_producer_pass_the_gate_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    """A client sends on before its first batch is answered; the coordinator's answers may come in any order.
+
+    To be told that the second is out of order, after the first was written, is the end for Kafka's producer.
+    """
+    async with running(tmp_path) as broker, connected(broker) as wire:
+        await topic(broker)
+        await wire.ask(FindCoordinatorRequest(coordinator_keys=["x"], key_type=1), 4)
+        producer = await init(wire)
+        await add_older(wire, producer)
+        asked: list[asyncio.Event] = []
+        for name in ("add", "verify"):
+            monkeypatch.setattr(broker.gate, name, last_answered_first(getattr(broker.gate, name), asked))
+        for sequence in range(3):
+            wire.send(writing(producer, sequence), version)
+        answers = [(await wire.receive(ProduceResponse, version))[1] for _ in range(3)]
+        assert [code_in(answer) for answer in answers] == [0, 0, 0]
+        assert asked
+
+
+def last_answered_first(
+    ask: Callable[[PartitionsCall], Awaitable[Codes]], asked: list[asyncio.Event]
+) -> Callable[[PartitionsCall], Awaitable[Codes]]:
+    """The answer to one question is held back until later ones, if there are any, have been answered."""
+
+    async def held_back(call: PartitionsCall) -> Codes:
+        answered = asyncio.Event()
+        asked.append(answered)
+        place = len(asked)
+        codes = await ask(call)
+        for _ in range(1_000):  # turns of the loop
+            await asyncio.sleep(0)
+        for later in asked[place:]:
+            await later.wait()
+        answered.set()
+        return codes
+
+    return held_back
+
+
+async def add_older(wire: Wire, producer: Producer) -> None:
+    """As clients add their partition whose produce requests do not."""
+    request = AddPartitionsToTxnRequest(
+        v3_and_below_transactional_id="x",
+        v3_and_below_producer_id=producer.producer_id,
+        v3_and_below_producer_epoch=producer.epoch,
+        v3_and_below_topics=[AddPartitionsToTxnTopic(name="t", partitions=[0])],
+    )
+    answer = await wire.ask(request, 3)
+    assert not answer.results_by_topic_v3_and_below[0].results_by_partition[0].partition_error_code
 
 
 async def test_kip_890_an_older_produce_must_have_added_the_partition(wire: Wire) -> None:
