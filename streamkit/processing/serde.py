@@ -70,10 +70,6 @@ def _as_is(data: bytes) -> bytes:
     return data
 
 
-def _utf8(data: bytes) -> str:
-    return data.decode()
-
-
 def _any_key(key: Any) -> bytes:
     if isinstance(key, str):
         return key.encode()
@@ -83,7 +79,7 @@ def _any_key(key: Any) -> bytes:
 JSON: Serde[Any] = Serde("json", _plain_json, orjson.loads, nullable=True, encode_not_null=_encode_json)
 JSON_KEY: Serde[Any] = Serde("json-key", _encode_json, _json_key)
 BYTES: Serde[bytes] = Serde("bytes", _as_is, _as_is, nullable=True)
-STR: Serde[str] = Serde("str", str.encode, _utf8)
+STR: Serde[str] = Serde("str", str.encode, bytes.decode)
 # Keys of topics that declare no key type: bytes when read; text as UTF-8 and the rest as JSON when written.
 UNDECLARED_KEY: Serde[Any] = Serde("key", _any_key, _as_is)
 

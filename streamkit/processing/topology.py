@@ -15,6 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from streamkit.errors import UsageError
@@ -87,7 +88,7 @@ class Node(ABC):
         """How values of this stream are written where the user names no type."""
         return self.parents[0].value_serde
 
-    @property
+    @cached_property
     def input_delay_ms(self) -> int:
         """How far this operator's input may lie behind the task's watermark."""
         return max((parent.delay_ms for parent in self.parents), default=0)

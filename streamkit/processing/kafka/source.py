@@ -106,6 +106,8 @@ class KafkaSource:
         self._pass_over_lost = pass_over_lost
         self._overtaken: list[Partition] = []
         self._companions = companions
+        topics = [*companions, *(topic for following in companions.values() for topic, _ in following)]
+        self._only_topic = topics[0] if len(topics) == 1 else None
         self._max_poll_s = int(self._conf.get("max.poll.interval.ms", 300_000)) / 1000
         self._sent = 0  # written by the client thread only
         self._taken = 0  # written by the loop only
@@ -204,7 +206,7 @@ class KafkaSource:
             messages += self._consumer.consume(limit - 1, 0)
         if self._callback_error is not None:
             raise self._callback_error
-        arrivals = by_partition(messages, self._judge)
+        arrivals = by_partition(messages, self._judge, self._only_topic)
         if arrivals:
             self._sent += 1
             self._thread.post(self._listener.received, arrivals)
@@ -374,11 +376,16 @@ def _judge(event: Message) -> None:
     log.warning("reading %s: %s", event.topic() or "records", error.str())
 
 
-def by_partition(messages: list[Any], judge: Callable[[Message], None] = _judge) -> list[Arrival]:
-    """The records in runs of one partition each, with events (end of partition, errors) taken out."""
+def by_partition(
+    messages: list[Any], judge: Callable[[Message], None] = _judge, topic: str | None = None
+) -> list[Arrival]:
+    """The records in runs of one partition each, with events (end of partition, errors) taken out.
+
+    `topic`: where all of them are from, if that is known.
+    """
     arrivals: list[Arrival] = []
     for same_number in _runs(messages, Message.partition):
-        for run in _runs(same_number, Message.topic):
+        for run in _runs(same_number, Message.topic) if topic is None else (same_number,):
             last, end_offset, records = run[-1], None, run
             if any(map(Message.error, run)):
                 for message in run:
@@ -386,5 +393,5 @@ def by_partition(messages: list[Any], judge: Callable[[Message], None] = _judge)
                 end_offset = last.offset() if _is_end(last) else None
                 records = [message for message in run if message.error() is None]
             if records or end_offset is not None:
-                arrivals.append(Arrival(last.topic(), last.partition(), records, end_offset))
+                arrivals.append(Arrival(topic or last.topic(), last.partition(), records, end_offset))
     return arrivals

@@ -148,9 +148,13 @@ class Window(Stateful):
         code.follow(self, at)
 
     def _tumbling(self, code: Code, at: At, window: Tumbling) -> None:
-        start = code.variable("start")
-        code.line(f"{start} = {at.time} - {at.time} % {window.size_ms}")
-        with code.block(f"if {start} + {window.span_ms} <= {self._reached(code, at)}:"):
+        """The window is computed where it is another than the last record's."""
+        start, end, closing = (code.variable(hint) for hint in ("start", "end", "closing"))
+        code.once(f"{start} = {end} = 0")
+        with code.block(f"if not {start} <= {at.time} < {end}:"):
+            code.line(f"{start} = {at.time} - {at.time} % {window.size_ms}")
+            code.line(f"{end}, {closing} = {start} + {window.size_ms}, {start} + {window.span_ms}")
+        with code.block(f"if {closing} <= {self._reached(code, at)}:"):
             self._late(code, at)
         with code.block("else:"):
             self._update(code, at, start)
