@@ -208,6 +208,7 @@ class App:
         key: type[K] | Serde[K],
         value: type[V] | Serde[V] | None = None,
         partitions: int | None = None,
+        ttl: Duration | None = None,
     ) -> Table[K, V]: ...
     @overload
     def table(
@@ -217,6 +218,7 @@ class App:
         default: Callable[[], V],
         value: type[V] | Serde[V] | None = None,
         partitions: int | None = None,
+        ttl: Duration | None = None,
     ) -> Table[Any, V]: ...
     @overload
     def table(
@@ -226,13 +228,21 @@ class App:
         key: type[K] | Serde[K],
         value: type[V] | Serde[V],
         partitions: int | None = None,
+        ttl: Duration | None = None,
     ) -> Table[K, V]: ...
     @overload
     def table(
-        self, name: str, *, value: type[V] | Serde[V], partitions: int | None = None
+        self,
+        name: str,
+        *,
+        value: type[V] | Serde[V],
+        partitions: int | None = None,
+        ttl: Duration | None = None,
     ) -> Table[Any, V]: ...
     @overload
-    def table(self, name: str, *, partitions: int | None = None) -> Table[Any, Any]: ...
+    def table(
+        self, name: str, *, partitions: int | None = None, ttl: Duration | None = None
+    ) -> Table[Any, Any]: ...
     def table(
         self,
         name: str,
@@ -241,15 +251,19 @@ class App:
         key: Any = Any,
         value: Any = None,
         partitions: int | None = None,
+        ttl: Duration | None = None,
     ) -> Table[Any, Any]:
         """State by key, with the changelog `{app}-{name}-changelog`; see `Table` for who may write it.
 
         `default` makes the value of a missing key. The value's type is `value`, or `default` where that is
-        a type (`default=float`), or plain JSON.
+        a type (`default=float`), or plain JSON. `ttl`: an entry expires when stream time is so far past its
+        last write.
         """
         _checked_name("table", name)
         if name in self._tables or name in self._nodes:
             raise UsageError(f"the name {name} is taken", hint="stores and operators need distinct names")
+        if ttl is not None and duration_ms(ttl) == 0:
+            raise UsageError(f"a ttl of {ttl!r} leaves nothing", hint="drop it, or choose a longer one")
         if value is None:
             value = default if isinstance(default, type) else Any
         table: Table[Any, Any] = Table(
@@ -259,6 +273,7 @@ class App:
             default=default,
             partitions=partitions,
             lease=self.lease,
+            ttl_ms=None if ttl is None else duration_ms(ttl),
         )
         self._tables[name] = table
         return table

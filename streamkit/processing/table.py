@@ -31,7 +31,7 @@ V = TypeVar("V")
 
 IMMUTABLE = (str, bytes, int, float, bool, type(None))
 CACHED = 100_000  # clean entries kept decoded; beyond it they are read from the store again
-_MISSING: Any = object()
+MISSING: Any = object()
 
 
 def _references(cache: dict[Any, Any], key: Any) -> int:
@@ -48,11 +48,12 @@ class Scope:
     `writable` is false while writes could not be committed with the record: concurrent agents, timers.
     """
 
-    __slots__ = ("key", "open", "refusal", "states")
+    __slots__ = ("key", "open", "refusal", "states", "time_ms")
 
     def __init__(self, states: Mapping[str, TableState], refusal: str = "") -> None:
         self.states = states
         self.key: Any = None
+        self.time_ms = -(1 << 62)  # stream time at the record in hand, where tables need it
         self.refusal = refusal
         self.open = True
 
@@ -70,7 +71,7 @@ class TableState:
     """One partition of a table: a cache of decoded values over the store.
 
     Invariant: an entry of the cache that is not in `_touched` equals the store's, byte for byte, once the
-    last `changes` are written. A deleted entry is cached as _MISSING until then.
+    last `changes` are written. A deleted entry is cached as MISSING until then.
     """
 
     def __init__(self, key: Serde[Any], value: Serde[Any], default: Callable[[], Any] | None, store: Store):
@@ -82,25 +83,27 @@ class TableState:
         self._touched: dict[Any, None] = {}
 
     def get(self, key: Any) -> Any:
-        """The value, or `_MISSING`. One that can change in place counts as touched from here on."""
-        value = self._cache.get(key, self)  # `self`: not cached; _MISSING: deleted
+        """The value, or `MISSING`. One that can change in place counts as touched from here on."""
+        value = self._cache.get(key, self)  # `self`: not cached; MISSING: deleted
         if value is self:
             data = self.store.get(self._key.encode(key))
             if data is None:
-                return _MISSING
+                return MISSING
             value = self._cache[key] = self._value.decode(data)
-        if value is not _MISSING and value.__class__ not in IMMUTABLE:
+        if value is not MISSING and value.__class__ not in IMMUTABLE:
             self._touched[key] = None
         return value
 
     def get_or_default(self, key: Any) -> Any:
         value = self.get(key)
-        if value is _MISSING and self._default is not None:
+        if value is MISSING and self._default is not None:
             value = self._default()
             if value.__class__ not in IMMUTABLE:
-                self._cache[key] = value
-                self._touched[key] = None
+                self.put(key, value)
         return value
+
+    def reach(self, stream_time_ms: int) -> None:
+        """Stream time has come so far; it matters where entries expire."""
 
     def row(self, key: Any) -> Any:
         """The value for somebody who only looks, or None."""
@@ -108,14 +111,14 @@ class TableState:
         if value is self:
             data = self.store.get(self._key.encode(key))
             return None if data is None else self._value.decode(data)
-        return None if value is _MISSING else value
+        return None if value is MISSING else value
 
     def put(self, key: Any, value: Any) -> None:
         self._cache[key] = value
         self._touched[key] = None
 
     def delete(self, key: Any) -> None:
-        self.put(key, _MISSING)
+        self.put(key, MISSING)
 
     @property
     def cached(self) -> int:
@@ -128,10 +131,10 @@ class TableState:
             key = self._key.decode(data)
             seen.add(key)
             value = self.get(key)
-            if value is not _MISSING:
+            if value is not MISSING:
                 yield key, value
-        for key, value in list(self._cache.items()):
-            if key not in seen and value is not _MISSING:
+        for key in list(self._cache):
+            if key not in seen and (value := self.get(key)) is not MISSING:
                 yield key, value
 
     def changes(self) -> list[Change]:
@@ -141,25 +144,28 @@ class TableState:
         for key in self._touched:
             name = self._key.encode(key)
             before = self.store.get(name)
-            value = self._cache.get(key, _MISSING)
-            after = None if value is _MISSING else self._value.encode(value)
+            value = self._cache.get(key, MISSING)
+            after = None if value is MISSING else self._value.encode(value)
             if before is None and after is not None and self._is_unwritten_default(value, after):
                 after = None
             if after != before:
                 changed.append((name, after))
-            mutable = value is not _MISSING and value.__class__ not in IMMUTABLE
-            # somebody outside still holds this object and may change it later: compare it again next time
-            if mutable and _references(self._cache, key) > UNHELD + 1:  # 1: `value` here
-                held[key] = None
+            if value is not MISSING and self._is_held(key):
+                held[key] = None  # compare it again next time
         self._touched = held
         return changed
+
+    def _is_held(self, key: Any) -> bool:
+        """Does somebody beside the caller hold this object, who may change it later?"""
+        changeable = self._cache[key].__class__ not in IMMUTABLE
+        return changeable and _references(self._cache, key) > UNHELD + 1  # 1: the caller
 
     def written(self) -> None:
         """The last `changes` are in the store now: clean entries may go."""
         if len(self._cache) > CACHED:
             self._cache = {key: self._cache[key] for key in self._touched}
         else:
-            deleted = [k for k, v in self._cache.items() if v is _MISSING and k not in self._touched]
+            deleted = [k for k, v in self._cache.items() if v is MISSING and k not in self._touched]
             for key in deleted:
                 del self._cache[key]
 
@@ -187,8 +193,10 @@ class Table(MutableMapping[K, V], Generic[K, V]):
         default: Callable[[], V] | None,
         partitions: int | None,
         lease: Lease,
+        ttl_ms: int | None = None,
     ) -> None:
         self.name = name
+        self.ttl_ms = ttl_ms
         self.key = key
         self.value = value
         self.default = default
@@ -201,7 +209,7 @@ class Table(MutableMapping[K, V], Generic[K, V]):
     def __getitem__(self, key: K) -> V:
         for state in self._readable():
             value = state.get_or_default(key) if self._lease.scope else state.get(key)
-            if value is not _MISSING:
+            if value is not MISSING:
                 return cast(V, value)
         if self.default is not None:
             return self.default()
@@ -212,17 +220,17 @@ class Table(MutableMapping[K, V], Generic[K, V]):
 
     def __delitem__(self, key: K) -> None:
         state = self._writable(key)
-        if state.get(key) is _MISSING:
+        if state.get(key) is MISSING:
             raise KeyError(key)
         state.delete(key)
 
-    def pop(self, key: K, default: Any = _MISSING) -> Any:
+    def pop(self, key: K, default: Any = MISSING) -> Any:
         """Remove the entry and return its value; as in a `defaultdict`, the table's default is no entry."""
         if key in self:
             value = self[key]
             del self[key]
             return value
-        if default is _MISSING:
+        if default is MISSING:
             raise KeyError(key)
         return default
 
@@ -233,7 +241,7 @@ class Table(MutableMapping[K, V], Generic[K, V]):
         return self[key]
 
     def __contains__(self, key: object) -> bool:
-        return any(state.get(key) is not _MISSING for state in self._readable())
+        return any(state.get(key) is not MISSING for state in self._readable())
 
     def __iter__(self) -> Iterator[K]:
         for state in self._readable():
@@ -247,7 +255,7 @@ class Table(MutableMapping[K, V], Generic[K, V]):
         """The value, or `default` (not the table's default) when there is none."""
         for state in self._readable():
             value = state.get(key)
-            if value is not _MISSING:
+            if value is not MISSING:
                 return value
         return default
 
@@ -287,6 +295,8 @@ class Table(MutableMapping[K, V], Generic[K, V]):
                 f"the table {self.name} is not part of this task",
                 hint=f"name it where the agent is declared: @app.agent(..., tables=[{self.name}])",
             )
+        if self.ttl_ms is not None:
+            state.reach(scope.time_ms)
         return state
 
     def _writable(self, key: K) -> TableState:

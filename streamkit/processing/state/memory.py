@@ -22,6 +22,12 @@ class MemoryStore:
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         return iter(self._entries.items())
 
+    def scan(self, cursor: object, limit: int) -> tuple[list[tuple[bytes, bytes]], object]:
+        keys = cursor if isinstance(cursor, list) else list(self._entries)
+        entries = [(key, self._entries[key]) for key in keys[-limit:] if key in self._entries]
+        del keys[-limit:]
+        return entries, keys or None
+
     def write(self, changes: Iterable[Change], position: int) -> None:
         latest = dict(changes)
         deleted = [key for key, value in latest.items() if value is None] if None in latest.values() else ()

@@ -35,6 +35,12 @@ class Store(Protocol):
         """All entries, in no particular order; no writes while iterating."""
         ...
 
+    def scan(self, cursor: object, limit: int) -> tuple[list[tuple[bytes, bytes]], object]:
+        """Up to `limit` entries from the cursor on (None: the beginning), and the cursor behind them, None at
+        the end. Writes in between are allowed: what they touch may be seen or not.
+        """
+        ...
+
     def write(self, changes: Iterable[Change], position: int) -> None:
         """Apply all changes and the position, or nothing."""
         ...

@@ -19,11 +19,12 @@ from typing import Any
 from streamkit.processing.operators.agent import AgentNode
 from streamkit.processing.record import RawRecord
 from streamkit.processing.replies import Asked, Reply, address, reply
+from streamkit.processing.state.expiring import ExpiringState
 from streamkit.processing.state.memory import MemoryStore
 from streamkit.processing.state.operator_state import OperatorState
 from streamkit.processing.state.store import Store
 from streamkit.processing.state.views import TableView
-from streamkit.processing.table import Scope, TableState
+from streamkit.processing.table import Scope, Table, TableState
 from streamkit.processing.tasks.fuse import At, Code, Compiled, Counts, SinkRecord, compile_loop, compile_push
 from streamkit.processing.tasks.inflight import InFlight, Item, Lanes, Place
 from streamkit.processing.tasks.watermark import NEVER, Input, Mark, TaskClock
@@ -49,6 +50,7 @@ class Chain:
         self.retry_at_ms: int | None = None
         self.stopped = False
         self.records = 0
+        self.expiring: list[ExpiringState] = []  # tables whose entries expire by this chain's stream time
 
     def reach(self, offset: int) -> None:
         """Everything below this offset is settled."""
@@ -60,6 +62,13 @@ class Chain:
         """A watermark record came by."""
         if self.clock is not None:
             self.clock.heard(mark)
+
+
+def make_state(table: Table[Any, Any], store: Store) -> TableState:
+    """What a task keeps of a table."""
+    if table.ttl_ms is not None:
+        return ExpiringState(table.key, table.value, table.default, store, table.ttl_ms)
+    return TableState(table.key, table.value, table.default, store)
 
 
 class AgentPort:
@@ -120,10 +129,7 @@ class Assembly:
         self.stores: dict[str, Store] = {
             name: stores[name] if name in stores else MemoryStore() for name in sub.stores
         }
-        self.tables = {
-            table.name: TableState(table.key, table.value, table.default, self.stores[table.name])
-            for table in sub.tables
-        }
+        self.tables = {table.name: make_state(table, self.stores[table.name]) for table in sub.tables}
         self.states: dict[str, OperatorState] = {
             node.name: node.make_state(self.stores[node.name]) for node in sub.stateful
         }
@@ -174,6 +180,10 @@ class Assembly:
     def touches_tables(self, node: Node) -> bool:
         return bool(self.topology.claims.get(node.name))
 
+    def expires(self, node: Node) -> bool:
+        claimed = self.topology.claims.get(node.name, ())
+        return any(table.ttl_ms is not None and table.name in claimed for table in self.sub.tables)
+
     def scope(self) -> Scope:
         return self._scope
 
@@ -191,14 +201,19 @@ class Assembly:
 
     def _chain(self, entry: Entry) -> Chain:
         place = entry.reads, self.partition
-        tracked = any(node.needs_time for node in self._downstream(entry))
+        reached = list(self._downstream(entry))
+        tracked = any(node.needs_time or self.expires(node) for node in reached)
         clock = None
         if tracked and self.partition < self.plan.partition_counts[entry.reads]:
             upstreams = self._upstream_tasks(entry)
             clock = self.clock.inputs.setdefault(place, Input(upstreams))
         code = Code(self, tracks_time=tracked)
         code.enter(entry)
-        return Chain(entry, compile_loop(code, f"{self.topology.app_id}/{entry.name}"), clock)
+        chain = Chain(entry, compile_loop(code, f"{self.topology.app_id}/{entry.name}"), clock)
+        claimed = {table for node in reached for table in self.topology.claims.get(node.name, ())}
+        states = [state for name, state in self.tables.items() if name in claimed]
+        chain.expiring = [state for state in states if isinstance(state, ExpiringState)]
+        return chain
 
     def _upstream_tasks(self, entry: Entry) -> int:
         if not isinstance(entry, Border):

@@ -9,11 +9,12 @@ One checkpoint at a time: `committed` ends it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from streamkit.processing.record import RawRecord
 from streamkit.processing.state import changelog
 from streamkit.processing.state.operator_state import OperatorState
-from streamkit.processing.table import TableState
+from streamkit.processing.table import Table, TableState
 from streamkit.processing.tasks.assembly import Assembly
 from streamkit.processing.tasks.checkpoint import Checkpoint, CommitMetadata, check_fingerprints, fingerprint
 from streamkit.processing.tasks.fuse import SinkRecord
@@ -59,6 +60,10 @@ class Commits:
             parts.states[node.name].load(max(NEVER, parts.clock.watermark_ms - node.input_delay_ms))
         for table in parts.sub.tables:
             parts.tables[table.name].load()
+        for chain in parts.all_chains:
+            for state in chain.expiring:
+                state.reach(chain.stream_time)
+        for table in parts.sub.tables:
             table.hold(parts.tables[table.name])
 
     @property
@@ -130,9 +135,13 @@ class Commits:
 
     def _fingerprints(self) -> dict[str, str]:
         sub = self._assembly.sub
-        tables = {table.name: fingerprint(table.key.name, table.value.name) for table in sub.tables}
+        tables = {table.name: fingerprint(*_kinds(table)) for table in sub.tables}
         operators = {node.name: fingerprint(node.key_serde.name, node.state_name) for node in sub.stateful}
         return tables | operators
+
+
+def _kinds(table: Table[Any, Any]) -> list[str]:
+    return [table.key.name, table.value.name, *(["stamped"] if table.ttl_ms is not None else [])]
 
 
 def _resume_upstreams(clock: Input, marks: list[Mark]) -> None:

@@ -72,6 +72,7 @@ class Runtime(Protocol):
     def counts(self, node: Node) -> Counts: ...
     def children(self, node: Node, port: str = "") -> tuple[Node, ...]: ...
     def touches_tables(self, node: Node) -> bool: ...
+    def expires(self, node: Node) -> bool: ...
     def scope(self) -> Any: ...
 
 
@@ -215,15 +216,14 @@ class Code:
 
     def apply(self, node: Node, fn: Callable[..., Any], at: At, *arguments: str) -> str:
         """An expression that calls a user function with these values; `at` has the key."""
-        if self.runtime.touches_tables(node):
-            self.line(f"{self.bind(self.runtime.scope(), 'scope')}.key = {at.key}")
+        self._lend(node, at)
         return f"{self.bind(fn, 'fn')}({', '.join(arguments)})"
 
     def call(self, node: Node, fn: Callable[..., Any], at: At) -> tuple[str, At]:
         """An expression that calls a user function with the value, and the record if it asks for it."""
         if self.runtime.touches_tables(node):
             at = self.key(at)
-            self.line(f"{self.bind(self.runtime.scope(), 'scope')}.key = {at.key}")
+            self._lend(node, at)
         name = self.bind(fn, "fn")
         if not wants_record(fn):
             return f"{name}({at.value})", at
@@ -231,6 +231,14 @@ class Code:
         record = self.bind(Record, "Record")
         headers = f", {at.headers}" if at.headers else ""
         return f"{name}({at.value}, {record}(m, {at.key}, {at.time}{headers}))", at
+
+    def _lend(self, node: Node, at: At) -> None:
+        """Tell the tables that this operator touches which key it has in hand, and at what stream time."""
+        if self.runtime.touches_tables(node):
+            scope = self.bind(self.runtime.scope(), "scope")
+            self.line(f"{scope}.key = {at.key}")
+            if self.runtime.expires(node):
+                self.line(f"{scope}.time_ms = {at.stream_time or self.timestamp(at)}")
 
 
 def _passes_bytes(serde: Serde[Any]) -> bool:

@@ -139,6 +139,8 @@ class Task:
             limit: int | None = None
             for chain in chains:
                 self._run(chain, _between(batch.records, chain.position, limit), now_ms)
+                for state in chain.expiring:
+                    state.reach(chain.stream_time)
                 if chain.stopped:
                     limit = chain.position if limit is None else min(limit, chain.position)
             self._admit_inboxes()

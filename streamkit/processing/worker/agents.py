@@ -19,7 +19,7 @@ from typing import Any, cast
 from streamkit.processing.record import Record, wants_record
 from streamkit.processing.table import Lease, Scope
 from streamkit.processing.tasks.assembly import AgentPort
-from streamkit.processing.tasks.inflight import HEADERS, KEY, RAW, TIME, VALUE, Item, Lane
+from streamkit.processing.tasks.inflight import HEADERS, KEY, RAW, STREAM_TIME, TIME, VALUE, Item, Lane
 from streamkit.processing.tasks.task import Task
 
 SLICE_S = 0.001  # user code that never waits gives the loop back this often
@@ -105,7 +105,7 @@ class Feed:
                 event.clear()
                 await event.wait()
                 continue
-            scope.key = item[KEY]
+            scope.key, scope.time_ms = item[KEY], item[STREAM_TIME]
             yield item
             await breath.take()
 
@@ -186,7 +186,7 @@ class AgentRunner:
 
     async def _call(self, port: AgentPort, item: Item, scope: Scope, with_record: bool) -> Any:
         """What the user's function makes of a record; None also where its errors are settled."""
-        scope.key = item[KEY]
+        scope.key, scope.time_ms = item[KEY], item[STREAM_TIME]
         timeout_ms = port.node.timeout_ms
         attempt = 0
         while True:

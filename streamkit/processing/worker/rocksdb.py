@@ -18,6 +18,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,15 @@ class RocksStore:
                 yield key[1:], value
         except Exception as error:
             raise self._damaged(error) from error
+
+    def scan(self, cursor: object, limit: int) -> tuple[list[tuple[bytes, bytes]], object]:
+        start = cursor if isinstance(cursor, bytes) else ENTRY
+        try:
+            found: list[tuple[Any, Any]] = list(islice(self._db.items(from_key=start), limit + 1))
+        except Exception as error:
+            raise self._damaged(error) from error
+        rest = found[limit][0] if len(found) > limit else None
+        return [(key[1:], value) for key, value in found[:limit]], rest
 
     def write(self, changes: Iterable[Change], position: int) -> None:
         batch = WriteBatch(raw_mode=True)
