@@ -15,7 +15,7 @@ from statistics import median
 
 import msgspec
 
-from tests.benchmarks import bare, machine, requests, restore, worker
+from tests.benchmarks import bare, machine, requests, restore, state, worker
 from tests.benchmarks import broker as brokers
 from tests.benchmarks import cluster as clusters
 from tests.benchmarks.processes import Rate, apart, middle
@@ -200,6 +200,16 @@ def restores(effort: Effort) -> Iterator[Figure]:
             yield rate_figure(name, middle(rates), "records/s", at_least=300_000)
 
 
+def states(effort: Effort) -> Iterator[Figure]:
+    """A table on disk that outgrows the worker's memory."""
+    with brokers.running() as broker:
+        brokers.create(broker, state.TOPIC, worker.PARTITIONS)
+        apart(state.fill, broker.bootstrap, effort.keys)
+        rate, most, kept = state.run(broker, effort.keys)
+    yield rate_figure(f"a table of {kept / 1e9:.1f} GB in RocksDB grows", rate, "records/s")
+    yield Figure(name="its worker's memory, at most", value=most / MEBIBYTE, unit="MiB", at_most=1024)
+
+
 def rate_figure(name: str, rate: Rate, unit: str, at_least: float | None = None) -> Figure:
     return Figure(name=name, value=rate.per_second, unit=unit, per_cpu=rate.per_cpu_second, at_least=at_least)
 
@@ -211,6 +221,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Effort], Iterator[Figure]]]] = {
     "footprint": ("Broker: start and memory", footprint),
     "cluster": ("Cluster of three", cluster_of_three),
     "restore": ("Worker: state from a changelog", restores),
+    "state": ("Worker: state larger than memory", states),
     "worker": ("Worker: one process, input of four partitions", workers),
 }
 

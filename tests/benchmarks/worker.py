@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
 from itertools import count
 
 import orjson
@@ -58,10 +59,18 @@ def prepare(broker: BrokerProcess) -> None:
     create(broker, TOPIC, PARTITIONS)
 
 
-def run(broker: BrokerProcess, job: str, records: int) -> Rate:
-    """Input records/s."""
+def run(
+    broker: BrokerProcess, job: str, records: int, *options: str, look: Callable[[int], None] = lambda _: None
+) -> Rate:
+    """Input records/s. `look` is called with the worker's pid again and again."""
     command = streamkit(
-        "worker", "tests.benchmarks.jobs:app", "--bootstrap", broker.bootstrap, "--http", "127.0.0.1:0"
+        "worker",
+        "tests.benchmarks.jobs:app",
+        "--bootstrap",
+        broker.bootstrap,
+        "--http",
+        "127.0.0.1:0",
+        *options,
     )
     env = environment(BENCH_JOB=job, BENCH_RUN=f"{os.getpid()}-{next(RUNS)}")
     process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
@@ -69,7 +78,7 @@ def run(broker: BrokerProcess, job: str, records: int) -> Rate:
     address = _address(process, log)
     threading.Thread(target=_collect, args=(process, log), daemon=True).start()
     try:
-        marks = _observe(process, address, records, log)
+        marks = _observe(process, address, records, log, look)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
@@ -92,7 +101,11 @@ def _collect(process: subprocess.Popen[str], log: list[str]) -> None:
 
 
 def _observe(
-    process: subprocess.Popen[str], address: str, records: int, log: list[str]
+    process: subprocess.Popen[str],
+    address: str,
+    records: int,
+    log: list[str],
+    look: Callable[[int], None],
 ) -> list[tuple[int, float, float]]:
     """(records read, wall time, processor time) from a tenth to nine tenths of the input."""
     marks: list[tuple[int, float, float]] = []
@@ -101,6 +114,7 @@ def _observe(
         assert process.poll() is None, "the worker ended:\n" + "".join(log[-20:])
         assert time.monotonic() < deadline, "the worker is not getting on:\n" + "".join(log[-20:])
         seen = _records_read(address)
+        look(process.pid)
         if seen >= records * 0.1:
             marks.append((seen, time.perf_counter(), cpu_seconds(process.pid)))
         time.sleep(LOOK_S)

@@ -32,6 +32,7 @@ class KafkaRoster:
         }
         self._admin: AdminClient | None = None
         self._observer: Consumer | None = None
+        self._complained: set[str] = set()  # what the log knows of, until it is over
 
     async def peers(self) -> Sequence[Peer] | None:
         return await asyncio.to_thread(self._peers)
@@ -50,8 +51,9 @@ class KafkaRoster:
             answers = self._admin.describe_consumer_groups([self._group], request_timeout=REQUEST_S)
             group = answers[self._group].result()
         except KafkaException as error:
-            log.warning("the group is not known now: %s", error.args[0].str())
+            self._complain("the group", error)
             return None
+        self._complained.discard("the group")
         if group.state != ConsumerGroupState.STABLE:
             return None
         return [
@@ -68,6 +70,14 @@ class KafkaRoster:
         try:
             found = self._observer.committed([TopicPartition(*place) for place in partitions], REQUEST_S)
         except KafkaException as error:
-            log.warning("commits are not known now: %s", error.args[0].str())
+            self._complain("what the group has committed", error)
+            return None
+        self._complained.discard("what the group has committed")
+        if any(place.error is not None for place in found):
             return None
         return [Position(p.topic, p.partition, p.offset, p.metadata or "") for p in found if p.offset >= 0]
+
+    def _complain(self, what: str, error: KafkaException) -> None:
+        if what not in self._complained:
+            self._complained.add(what)
+            log.warning("%s is not known now: %s", what, error.args[0].str())
