@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from streamkit.broker.server.handlers.fetch import PendingFetch, Read
 from streamkit.broker.server.node import Broker
 from streamkit.protocol.messages.fetch import (
     FetchPartition,
@@ -76,6 +77,29 @@ async def test_trap_27_max_wait_ends_a_fetch_with_what_there_is(tmp_path: Path) 
         assert only(await wire.fetch(part(offset=1), max_wait_ms=30, min_bytes=1)).records == b""
         actor = broker.partitions.get("t", 0)
         assert actor is not None and not actor._readers
+
+
+@pytest.mark.parametrize(("written", "looks"), [(False, 1), (True, 2)])
+async def test_a_fetch_that_nothing_happened_to_looks_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bool, looks: int
+) -> None:
+    """With a thousand idle partitions each look costs; whoever waits is told when there is something."""
+    looked: list[PendingFetch] = []
+    look = PendingFetch._look
+
+    def counted(self: PendingFetch) -> list[Read]:
+        looked.append(self)
+        return look(self)
+
+    monkeypatch.setattr(PendingFetch, "_look", counted)
+    async with running(tmp_path) as broker, connected(broker) as reader, connected(broker) as writer:
+        await topic(broker)
+        waiting = asyncio.ensure_future(reader.fetch(part(), max_wait_ms=300, min_bytes=10_000))
+        await is_parked(broker)
+        if written:
+            await writer.produce(batch(b"x"))
+        one = only(await waiting)
+        assert (one.error_code, one.high_watermark, len(looked)) == (0, int(written), looks)
 
 
 async def test_trap_27_an_error_answers_at_once(tmp_path: Path) -> None:

@@ -158,6 +158,8 @@ class PendingFetch:
         self._watched: list[PartitionActor] = []
         self._timer: Timer | None = None
         self._seen_bytes = 0
+        self._found: list[Read] | None = None
+        """What the first look found, while it is nothing and nothing has happened since."""
 
     def start(self) -> FetchResponse | Awaitable[FetchResponse] | Later:
         if self._is_follower:
@@ -194,6 +196,8 @@ class PendingFetch:
         wait_ms = self._max_wait_ms
         if any(read.is_held_back for read in reads):
             wait_ms = min(wait_ms, max(1, self._broker.throttles.leader.wait_ms()))
+        elif not self._seen_bytes:
+            self._found = reads
         self._timer = self._broker.timers.after(wait_ms, self._time_is_over)
         self._request.on_abandoned = self._unpark
 
@@ -207,12 +211,14 @@ class PendingFetch:
 
     def more(self, bytes_: int) -> None:
         """A watched partition has more to read; about so many bytes, which a second look makes exact."""
+        self._found = None
         self._seen_bytes += bytes_
         if self._seen_bytes >= self._min_bytes or self._is_follower:
             self._look_again(at_last=False)
 
     def ended(self) -> None:
         """A watched partition serves nobody any more."""
+        self._found = None
         self._look_again(at_last=True)
 
     def _time_is_over(self) -> None:
@@ -221,7 +227,7 @@ class PendingFetch:
     def _look_again(self, *, at_last: bool) -> None:
         """Answer if there is enough now, or whatever there is; no error of ours reaches who woke us up."""
         try:
-            reads = self._look()
+            reads = self._look() if self._found is None else self._found
             if at_last or self._is_enough(reads):
                 self._unpark()
                 self._reply(reads)
