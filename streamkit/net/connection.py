@@ -20,7 +20,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from struct import Struct
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 import structlog
@@ -112,6 +112,8 @@ class Connection(asyncio.BufferedProtocol):
         self.peer_port = 0
         self.state: object | None = None
         """Whatever the one who serves the frames wants to remember about this connection."""
+        self.likeness: Any = None
+        """… and about how its requests begin."""
         self._when_lost: dict[str, Callable[[], None]] | None = None
 
         self._chunk = memoryview(b"")

@@ -24,6 +24,7 @@ import msgspec
 import structlog
 
 from streamkit.broker.server.active_controller import NotControllerError
+from streamkit.broker.server.likeness import Likeness
 from streamkit.broker.server.refusals import refused
 from streamkit.net.connection import SIZE, Connection, Exchange, FrameError
 from streamkit.protocol.api import APIS, ApiKey
@@ -32,6 +33,7 @@ from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.errors import MalformedMessageError
 from streamkit.protocol.framing import RequestHeader, decode_request, encode_response
 from streamkit.protocol.messages.api_versions import ApiVersionsRequest
+from streamkit.protocol.messages.produce import ProduceRequest
 from streamkit.protocol.schema import Buffer, Message
 from streamkit.telemetry.instruments import Registry
 
@@ -97,7 +99,7 @@ class InnerRequest(msgspec.Struct, frozen=True, gc=False):
 class RequestContext(Exchange):
     """A request while it is served: its header, where it came from, and the way back."""
 
-    __slots__ = ("_handled_s", "_received_s", "_served", "header", "version")
+    __slots__ = ("_handled_s", "_received_s", "header", "served", "version")
 
     def __init__(self, connection: Connection, size: int, header: RequestHeader, served: ServedApi) -> None:
         super().__init__(connection, size)
@@ -105,7 +107,7 @@ class RequestContext(Exchange):
         self.version = header.api_version
         """The version of the answer."""
         self.pipelined = served.pipelined
-        self._served = served
+        self.served = served
         self._received_s = served.clock_s()
         self._handled_s = 0.0
 
@@ -133,7 +135,7 @@ class RequestContext(Exchange):
         if self.answer is not None:
             return
         self.send(frame)
-        served = self._served
+        served = self.served
         served.inflight.count -= 1
         now_s = served.clock_s()
         served.duration.observe(now_s - self._received_s)
@@ -142,17 +144,17 @@ class RequestContext(Exchange):
 
     def handled(self) -> None:
         """The handler has returned; if it has not answered, the request waits from here on."""
-        self._handled_s = now_s = self._served.clock_s()
-        self._served.handling.observe(now_s - self._received_s)
+        self._handled_s = now_s = self.served.clock_s()
+        self.served.handling.observe(now_s - self._received_s)
 
     def failed(self) -> None:
         """To be called on an exception that nobody expected: this connection pays for it, and no other."""
-        log.exception("request failed", api=self._served.route.api.name, peer=self.client_host)
+        log.exception("request failed", api=self.served.route.api.name, peer=self.client_host)
         self.close("internal_error")
 
     def abandon(self) -> None:
         super().abandon()
-        self._served.inflight.count -= 1
+        self.served.inflight.count -= 1
 
     def close(self, reason: str, detail: str = "") -> None:
         """Give up on the whole connection: the only way to tell a client that expects no answer."""
@@ -233,26 +235,19 @@ class Dispatcher:
 
     def serve(self, connection: Connection, frame: memoryview) -> RequestContext:
         try:
-            header, body = decode_request(frame)
-            served = self._served.get(header.api_key)
-            if served is None:
-                raise FrameError(f"API {header.api_key} is not served here", reason="unknown_api")
-            request = RequestContext(connection, len(frame) + SIZE.size, header, served)
-            if served.first <= header.api_version <= served.last:
-                message = decode(served.request, body, header.api_version, 0, MAX_ELEMENTS)
-            elif header.api_key == ApiKey.API_VERSIONS:
-                # The one request that is answered in a version that we do speak: 0, with error 35.
-                message, request.version = ApiVersionsRequest(), 0
+            likeness: Likeness | None = connection.likeness
+            known = None if likeness is None else likeness.read(frame)
+            if known is None:
+                request, message = self._decoded(connection, frame)
             else:
-                raise FrameError(
-                    f"{served.route.api.name} is not served in version {header.api_version}",
-                    reason="unsupported_version",
-                )
+                header, message = known
+                served = self._served[header.api_key]
+                request = RequestContext(connection, len(frame) + SIZE.size, header, served)
         except MalformedMessageError as error:
             raise FrameError(error.message) from None
         self._inflight.count += 1
         try:
-            answer = served.handle(self._broker, request, message)
+            answer = request.served.handle(self._broker, request, message)
         except NotControllerError as error:
             answer = refused(message, ErrorCode.NOT_CONTROLLER, error.message)
         except Exception:
@@ -262,6 +257,28 @@ class Dispatcher:
             self._answer(request, message, answer)
         request.handled()
         return request
+
+    def _decoded(self, connection: Connection, frame: memoryview) -> tuple[RequestContext, Message]:
+        header, body = decode_request(frame)
+        served = self._served.get(header.api_key)
+        if served is None:
+            raise FrameError(f"API {header.api_key} is not served here", reason="unknown_api")
+        request = RequestContext(connection, len(frame) + SIZE.size, header, served)
+        if served.first <= header.api_version <= served.last:
+            message = decode(served.request, body, header.api_version, 0, MAX_ELEMENTS)
+            if isinstance(message, ProduceRequest):
+                if connection.likeness is None:
+                    connection.likeness = Likeness()
+                connection.likeness.learn(frame, header, message)
+        elif header.api_key == ApiKey.API_VERSIONS:
+            # The one request that is answered in a version that we do speak: 0, with error 35.
+            message, request.version = ApiVersionsRequest(), 0
+        else:
+            raise FrameError(
+                f"{served.route.api.name} is not served in version {header.api_version}",
+                reason="unsupported_version",
+            )
+        return request, message
 
     async def perform(self, request: InnerRequest, message: Message) -> Message:
         """Serve a request that has no connection; raises what its handler raises."""
