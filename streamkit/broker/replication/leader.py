@@ -247,8 +247,7 @@ class PartitionLeader(Generic[Reply]):
         if offset <= self.flushed_offset:
             return []
         self.flushed_offset = offset
-        released_ = released(self._waiting_for_flush, offset) if self._waiting_for_flush else []
-        return released_ + self._advance()
+        return released(self._waiting_for_flush, offset) + self._advance()
 
     def _advance(self) -> list[Reply]:
         """Move the high watermark as far as the maximal ISR allows."""
@@ -329,10 +328,9 @@ class PartitionLeader(Generic[Reply]):
 
 def released(waiting: list[Waiting[Reply]], offset: int) -> list[Reply]:
     """Take from the front of the list whatever waits for an offset up to `offset`."""
-    if waiting and waiting[-1][0] <= offset:
-        count = len(waiting)
-    else:
-        count = bisect_right(waiting, offset, key=_offset)
+    if not waiting or waiting[0][0] > offset:
+        return []
+    count = bisect_right(waiting, offset, key=_offset)
     replies = [reply for _, reply in waiting[:count]]
     del waiting[:count]
     return replies

@@ -242,8 +242,9 @@ class PartitionActor:
 
     def _flushed(self) -> None:
         """The log is durable up to `flushed_offset`: answer who waited for that, wake who waits to read."""
-        if self.leader is not None:
-            self._release(self.leader.flushed(self.log.flushed_offset))
+        leader = self.leader
+        if leader is not None and leader.flushed_offset != self.log.flushed_offset:
+            self._release(leader.flushed(self.log.flushed_offset))
 
     def _release(self, answers: Sequence[Answer]) -> None:
         """Answer what a step of the leader has made safe, and tell everybody else who waited for that."""

@@ -52,9 +52,9 @@ class OsFile:
     def write(self, buffers: Sequence[Buffer], position: int) -> None:
         if len(buffers) <= BUFFERS_PER_WRITE:
             self._write_some(buffers, position)
-            return
-        for start in range(0, len(buffers), BUFFERS_PER_WRITE):
-            position += self._write_some(buffers[start : start + BUFFERS_PER_WRITE], position)
+        else:
+            for start in range(0, len(buffers), BUFFERS_PER_WRITE):
+                position += self._write_some(buffers[start : start + BUFFERS_PER_WRITE], position)
 
     def _write_some(self, buffers: Sequence[Buffer], position: int) -> int:
         total = sum(map(len, buffers))
