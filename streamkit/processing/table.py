@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast, overload
 
 from streamkit.errors import RefusedError
 from streamkit.processing.serde import Serde
@@ -28,6 +28,7 @@ from streamkit.processing.state.store import Change, Store
 
 K = TypeVar("K")
 V = TypeVar("V")
+T = TypeVar("T")
 
 IMMUTABLE = (str, bytes, int, float, bool, type(None))
 CACHED = 100_000  # clean entries kept decoded; beyond it they are read from the store again
@@ -251,6 +252,10 @@ class Table(MutableMapping[K, V], Generic[K, V]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    @overload
+    def get(self, key: K, default: None = None) -> V | None: ...
+    @overload
+    def get(self, key: K, default: V | T) -> V | T: ...
     def get(self, key: K, default: Any = None) -> Any:
         """The value, or `default` (not the table's default) when there is none."""
         for state in self._readable():

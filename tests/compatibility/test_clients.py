@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.compatibility.clients import CLIENTS
-from tests.compatibility.clients.toolchains import DRIVERS
+from tests.compatibility.clients.foreign import DRIVERS
 from tests.compatibility.contract import FEATURES, Client
 
 TOLD = (Path(__file__).parents[2] / "docs" / "clients.md").read_text()

@@ -19,7 +19,6 @@ from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any, ClassVar
 
-from tests.compatibility.clients.toolchains import Toolchain
 from tests.compatibility.contract import (
     DEADLINE_S,
     POLL_S,
@@ -30,6 +29,7 @@ from tests.compatibility.contract import (
     Refused,
     Row,
 )
+from tests.support.toolchains import Toolchain
 
 ANSWER_S = 2 * DEADLINE_S
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar
 
-from tests.compatibility.clients import toolchains
 from tests.compatibility.clients.driver import Driver
+from tests.support import toolchains
+
+DRIVERS = Path(__file__).parents[1] / "drivers"
 
 
 class Java(Driver):
@@ -14,7 +17,7 @@ class Java(Driver):
 
     name: ClassVar[str] = "java"
     lacks: ClassVar[Mapping[str, str]] = {}
-    toolchain = toolchains.java("java")
+    toolchain = toolchains.java(DRIVERS / "java")
 
 
 class KafkaJs(Driver):
@@ -27,7 +30,7 @@ class KafkaJs(Driver):
         "cooperative": "kafkajs has eager assignors alone",
         "consumer protocol": "kafkajs knows classic groups alone",
     }
-    toolchain = toolchains.node("kafkajs")
+    toolchain = toolchains.node(DRIVERS / "kafkajs")
 
 
 class FranzGo(Driver):
@@ -37,7 +40,7 @@ class FranzGo(Driver):
     lacks: ClassVar[Mapping[str, str]] = {
         "transaction offsets": "franz-go commits in a transaction what its own group session has polled",
     }
-    toolchain = toolchains.go("franz-go")
+    toolchain = toolchains.go(DRIVERS / "franz-go")
 
 
 class Sarama(Driver):
@@ -47,7 +50,7 @@ class Sarama(Driver):
     lacks: ClassVar[Mapping[str, str]] = {
         "consumer protocol": "sarama knows classic groups alone",
     }
-    toolchain = toolchains.go("sarama")
+    toolchain = toolchains.go(DRIVERS / "sarama")
 
 
 class Platformatic(Driver):
@@ -68,7 +71,7 @@ class Platformatic(Driver):
         "transaction timeout": "@platformatic/kafka has no setting for it",
         "transaction offsets": "@platformatic/kafka commits in a transaction what its own consumer read",
     }
-    toolchain = toolchains.node("platformatic")
+    toolchain = toolchains.node(DRIVERS / "platformatic")
 
 
 FOREIGN: tuple[type[Driver], ...] = (Java, KafkaJs, FranzGo, Sarama, Platformatic)

@@ -1,4 +1,5 @@
-"""How the drivers are built: once for each state of their sources and versions, into the user's cache.
+"""How programs of other languages are built: once for each state of their sources and versions, into the
+user's cache.
 
 The key of a build is what it was made of, so a second run starts at once, and a changed version builds anew.
 """
@@ -14,39 +15,37 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-DRIVERS = Path(__file__).parents[1] / "drivers"
 CACHE = Path.home() / ".cache" / "streamkit-tests"
 BUILD_S = 900
 
 
 @dataclass(frozen=True)
 class Toolchain:
-    """`tools` must be on the PATH; `build` makes of a copy of the sources what `start` runs."""
+    """`tools` must be on the PATH; `build` makes of a copy of the `sources` what `start` runs."""
 
-    driver: str
+    sources: Path
     tools: Sequence[str]
     build: Callable[[Path], None]
     start: Callable[[Path], Sequence[str]]
 
     def why_not(self) -> str | None:
         absent = [tool for tool in self.tools if shutil.which(tool) is None]
-        return f"{self.driver} needs {', '.join(absent)} on the PATH" if absent else None
+        return f"{self.sources.name} needs {', '.join(absent)} on the PATH" if absent else None
 
     def command(self) -> list[str]:
-        """What starts the driver, built if it is not yet."""
-        sources = DRIVERS / self.driver
+        """What starts the program, built if it is not yet."""
         digest = hashlib.sha256()
-        for path in sorted(sources.rglob("*")):
+        for path in sorted(self.sources.rglob("*")):
             if path.is_file():
-                digest.update(f"{path.relative_to(sources)}\n".encode() + path.read_bytes())
-        home = CACHE / self.driver / digest.hexdigest()[:16]
+                digest.update(f"{path.relative_to(self.sources)}\n".encode() + path.read_bytes())
+        home = CACHE / self.sources.name / digest.hexdigest()[:16]
         home.parent.mkdir(parents=True, exist_ok=True)
         with open(home.parent / "lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not home.exists():
                 unfinished = home.with_suffix(".unfinished")
                 shutil.rmtree(unfinished, ignore_errors=True)
-                shutil.copytree(sources, unfinished)
+                shutil.copytree(self.sources, unfinished)
                 self.build(unfinished)
                 unfinished.rename(home)
         return list(self.start(home))
@@ -81,10 +80,6 @@ def build_node(home: Path) -> None:
     run(home, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
 
 
-def start_node(home: Path) -> Sequence[str]:
-    return ("node", str(home / "driver.mjs"))
-
-
 def build_go(home: Path) -> None:
     run(home, "go", "build", "-o", "driver", ".", CGO_ENABLED="0", GOFLAGS="-mod=readonly")
 
@@ -93,13 +88,13 @@ def start_go(home: Path) -> Sequence[str]:
     return (str(home / "driver"),)
 
 
-def java(driver: str) -> Toolchain:
-    return Toolchain(driver, ("java", "javac", "mvn"), build_java, start_java)
+def java(sources: Path) -> Toolchain:
+    return Toolchain(sources, ("java", "javac", "mvn"), build_java, start_java)
 
 
-def node(driver: str) -> Toolchain:
-    return Toolchain(driver, ("node", "npm"), build_node, start_node)
+def node(sources: Path, program: str = "driver.mjs") -> Toolchain:
+    return Toolchain(sources, ("node", "npm"), build_node, lambda home: ("node", str(home / program)))
 
 
-def go(driver: str) -> Toolchain:
-    return Toolchain(driver, ("go",), build_go, start_go)
+def go(sources: Path) -> Toolchain:
+    return Toolchain(sources, ("go",), build_go, start_go)
