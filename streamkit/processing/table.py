@@ -31,7 +31,7 @@ V = TypeVar("V")
 T = TypeVar("T")
 
 IMMUTABLE = (str, bytes, int, float, bool, type(None))
-CACHED = 100_000  # clean entries kept decoded; beyond it they are read from the store again
+CACHED = 100_000  # clean entries kept decoded by all tasks of a worker; others are read from the store again
 MISSING: Any = object()
 
 
@@ -77,6 +77,7 @@ class TableState:
 
     def __init__(self, key: Serde[Any], value: Serde[Any], default: Callable[[], Any] | None, store: Store):
         self.store = store
+        self.cached_most = CACHED
         self._key = key
         self._value = value
         self._default = default
@@ -163,7 +164,7 @@ class TableState:
 
     def written(self) -> None:
         """The last `changes` are in the store now: clean entries may go."""
-        if len(self._cache) > CACHED:
+        if len(self._cache) > self.cached_most:
             self._cache = {key: self._cache[key] for key in self._touched}
         else:
             deleted = [k for k, v in self._cache.items() if v is MISSING and k not in self._touched]

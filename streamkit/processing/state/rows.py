@@ -17,8 +17,8 @@ import msgspec
 from streamkit.processing.serde import Serde
 from streamkit.processing.state.operator_state import Computed
 from streamkit.processing.state.store import Change, Store
+from streamkit.processing.table import CACHED
 
-CACHED = 100_000  # rows kept decoded between commits
 _UNREAD: Any = object()
 Version = tuple[int, Any]  # since when, row or None
 _pack = msgspec.msgpack.Encoder().encode
@@ -30,6 +30,7 @@ class _Cached(ABC):
 
     def __init__(self, key: Serde[Any], value: Serde[Any], store: Store) -> None:
         self.store = store
+        self.cached_most = CACHED
         self._key = key
         self._value = value
         self._cache: dict[Any, Any] = {}
@@ -59,7 +60,7 @@ class _Cached(ABC):
         return changed
 
     def written(self) -> None:
-        if len(self._cache) > CACHED:
+        if len(self._cache) > self.cached_most:
             self._cache = {key: self._cache[key] for key in self._touched}
 
     def load(self, watermark_ms: int) -> None:

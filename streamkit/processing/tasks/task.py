@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -37,7 +37,7 @@ from streamkit.processing.serde import UNDECLARED_KEY
 from streamkit.processing.state.operator_state import Computed
 from streamkit.processing.state.rows import Rows, VersionedRows
 from streamkit.processing.state.store import Store
-from streamkit.processing.table import Lease, Scope
+from streamkit.processing.table import CACHED, Lease, Scope, TableState
 from streamkit.processing.tasks.assembly import AgentPort, Assembly, Chain
 from streamkit.processing.tasks.checkpoint import Checkpoint, CommitMetadata
 from streamkit.processing.tasks.commits import Commits
@@ -46,6 +46,8 @@ from streamkit.processing.tasks.inflight import HEADERS, KEY, RAW, STREAM_TIME, 
 from streamkit.processing.tasks.settlement import Settlement, TaskFailure
 from streamkit.processing.tasks.watermark import NEVER
 from streamkit.processing.topology import Border, Node, Plan, Stateful, Subtopology, ancestors
+
+LEAST_CACHED = 5_000  # entries for each task, however many there are
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -84,6 +86,7 @@ class Task:
         self.agents = self._parts.agents
         self.clock = self._parts.clock
         self.stores = self._parts.stores
+        self._cached_most = CACHED
 
     # -- starting and ending ------------------------------------------------------------------------
 
@@ -286,8 +289,24 @@ class Task:
     @property
     def cached(self) -> int:
         """Entries of tables kept decoded, changed ones among them."""
-        states = (state for state in self._parts.states.values() if isinstance(state, Rows | VersionedRows))
-        return sum(state.cached for state in (*self._parts.tables.values(), *states))
+        return sum(state.cached for state in self._caches())
+
+    @property
+    def crowded(self) -> bool:
+        """So many entries are kept that a commit, which lets clean ones go, should come early."""
+        return self.cached > 2 * self._cached_most
+
+    def share_caches(self, tasks: int) -> None:
+        """So many tasks at one worker share what it keeps decoded."""
+        self._cached_most = max(LEAST_CACHED, CACHED // max(1, tasks))
+        for state in self._caches():
+            state.cached_most = self._cached_most
+
+    def _caches(self) -> Iterator[TableState | Rows | VersionedRows]:
+        yield from self._parts.tables.values()
+        for state in self._parts.states.values():
+            if isinstance(state, Rows | VersionedRows):
+                yield state
 
     @property
     def windows_open(self) -> int:

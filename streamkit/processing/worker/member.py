@@ -33,7 +33,6 @@ import structlog
 from streamkit.errors import StreamkitError
 from streamkit.processing.record import RawRecord
 from streamkit.processing.state.store import DamagedStoreError, Store
-from streamkit.processing.table import CACHED
 from streamkit.processing.tasks.inflight import Place
 from streamkit.processing.tasks.settlement import TaskFailure
 from streamkit.processing.tasks.task import Task
@@ -59,7 +58,6 @@ LONGEST_REST_S = 0.5
 DRAIN_SHARE = 0.7  # of a transaction's timeout: so long may its records be in flight
 FULL_POLL_S = 0.002
 QUEUED_RECORDS = 20_000
-MOST_CACHED = 2 * CACHED  # entries of one task's tables; beyond it a commit comes early, and makes room
 LEAST_INTERVAL_S = 0.02
 
 log = structlog.get_logger("worker")
@@ -225,6 +223,7 @@ class Member:
         task = Task(self._plan, self._plan.subtopologies[index], partition, stores)
         runner = TaskRunner(task, self._sink, self._wake, self._replies)
         self._runners[task.id] = runner
+        self._share_caches()
         self._by_place.update((place, runner) for place in task.places)
         return runner
 
@@ -303,8 +302,13 @@ class Member:
             self._committer.forget(runner)
             if self._runners.get(runner.task.id) is runner:
                 del self._runners[runner.task.id]
+                self._share_caches()
             await runner.close()
             self._let_go(runner.task)
+
+    def _share_caches(self) -> None:
+        for runner in self._runners.values():
+            runner.task.share_caches(len(self._runners))
 
     def _let_go(self, task: Task) -> None:
         """Its stores become a copy, or are closed."""
@@ -395,7 +399,7 @@ class Member:
                 began = perf_counter()
                 runner.run_slice(self._clock.now_ms())
                 self._took(perf_counter() - began)
-                if runner.task.cached > MOST_CACHED:
+                if runner.task.crowded:
                     self._commit_due.set()
                 self._heed_failure(runner)
                 await asyncio.sleep(0)
