@@ -15,7 +15,7 @@ from statistics import median
 
 import msgspec
 
-from tests.benchmarks import bare, machine, requests, restore, state, worker
+from tests.benchmarks import bare, machine, offsets, requests, restore, state, worker
 from tests.benchmarks import broker as brokers
 from tests.benchmarks import cluster as clusters
 from tests.benchmarks.processes import Rate, apart, middle
@@ -150,6 +150,17 @@ def cluster_of_three(effort: Effort) -> Iterator[Figure]:
         )  # fmt: skip
 
 
+def coordinators(effort: Effort) -> Iterator[Figure]:
+    """A broker that was killed, with a million commits in its log that no cleaner has seen."""
+    with brokers.running() as broker:
+        topic = brokers.create(broker, "committed", offsets.PARTITIONS)
+        offsets.prepare(broker, topic)
+        starts = sorted(offsets.restart_s(broker, topic) for _ in range(effort.rounds))
+    first_s, last_s = starts[len(starts) // 2]
+    yield Figure(name="restart over 1M commits to a group's offsets", value=first_s, unit="s", at_most=3)
+    yield Figure(name="restart over 1M commits to all groups' offsets", value=last_s, unit="s")
+
+
 def workers(effort: Effort) -> Iterator[Figure]:
     """One worker process, and the loops that it replaces, on the same four partitions."""
     records = effort.records
@@ -219,6 +230,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Effort], Iterator[Figure]]]] = {
     "records": ("Broker: records", librdkafka),
     "requests": ("Broker: small requests", small_requests),
     "footprint": ("Broker: start and memory", footprint),
+    "groups": ("Broker: restart of its groups", coordinators),
     "cluster": ("Cluster of three", cluster_of_three),
     "restore": ("Worker: state from a changelog", restores),
     "state": ("Worker: state larger than memory", states),

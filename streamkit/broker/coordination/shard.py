@@ -6,8 +6,9 @@ rebalance under way) is lost in a crash and rebuilt by the clients' next request
 
 A request is *decided*: the shard reads its state, may move soft state, and puts into a `Decision` the records
 to append and the replies to send. The shell appends the records in one batch and hands each to `replay`, the
-only place where hard state changes. Loading a shard is the same `replay` over the whole partition, so running
-and recovering cannot disagree. A shard decides nothing between a decision and the replay of its records.
+only place where hard state changes. Loading a shard is the same `replay` over its partition, so running and
+recovering cannot disagree; of a topic that is compacted, only the newest record of each key may be left.
+A shard decides nothing between a decision and the replay of its records.
 
 Replies leave in the order of their decisions, each when everything replayed before it is committed: nobody
 ever reads a state that a crash could take back. If an append fails, the shard holds state that the log does

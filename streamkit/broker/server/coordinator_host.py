@@ -20,7 +20,8 @@ from streamkit.broker.controller.image import MetadataImage
 from streamkit.broker.coordination.placement import partition_for
 from streamkit.broker.coordination.shard import CoordinatorRecord, Refusal
 from streamkit.broker.quorum_config import internal_replication_factor
-from streamkit.broker.server.hosted_shard import Decide, HostedShard, OwnLog, S, World
+from streamkit.broker.server.hosted_shard import Decide, HostedShard, OwnLog, World
+from streamkit.broker.server.shard_loading import S
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.create_topics import CreatableTopic
 from streamkit.protocol.schema import Message
@@ -111,6 +112,7 @@ class CoordinatorHost(ABC, Generic[S]):
             f"{self._topic.name}-{partition}",
             own_log,
             self._world,
+            is_compacted=self._topic.retention is COMPACTED,
             make=self.make_shard,
             carry_out=lambda shard, command: self.carry_out(partition, shard, command),
             stored=self.stored,

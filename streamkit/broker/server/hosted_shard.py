@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeAlias
 
 import structlog
 
@@ -24,17 +24,16 @@ from streamkit.broker.coordination.shard import (
     Instant,
     Producer,
     Refusal,
-    Shard,
     Token,
     TransactionEnd,
 )
+from streamkit.broker.server.shard_loading import S, ShardLoading
 from streamkit.broker.server.timers import Timer, Timers
 from streamkit.errors import StreamkitError
 from streamkit.protocol.error_codes import ErrorCode
-from streamkit.protocol.errors import MalformedMessageError
-from streamkit.protocol.records.batch import Buffer, parse_header
-from streamkit.protocol.records.control import TransactionMarker, decode_marker, marker_record
-from streamkit.protocol.records.record import Record, decode_records, encode_batch
+from streamkit.protocol.records.batch import Buffer
+from streamkit.protocol.records.control import TransactionMarker, marker_record
+from streamkit.protocol.records.record import Record, encode_batch
 from streamkit.protocol.schema import Message
 from streamkit.runtime.contracts.clock import Clock
 from streamkit.runtime.contracts.spawn import Spawn
@@ -48,7 +47,6 @@ RELOAD_DELAY_MS = 1000
 
 log = structlog.get_logger(__name__)
 
-S = TypeVar("S", bound=Shard)
 Decide: TypeAlias = Callable[[S, Token, Decision], None]
 
 
@@ -81,6 +79,9 @@ class World:
         self.timers = timers
         self.spawn = spawn
         self.metrics = metrics
+        self.replaying = asyncio.Lock()
+        self.slice_ends_s = 0.0
+        """When whoever replays lets others have a turn."""
 
     def now(self) -> Instant:
         return Instant(self.clock.now_ms(), self.clock.monotonic_ms())
@@ -118,12 +119,14 @@ class HostedShard(Generic[S]):
         own_log: OwnLog,
         world: World,
         *,
+        is_compacted: bool,
         make: Callable[[], S],
         carry_out: Callable[[HostedShard[S], object], None],
         stored: Callable[[S, CoordinatorRecord, int], None],
     ) -> None:
-        """`name` is the partition's; `make` gives an empty shard, `carry_out` does what a command says, and
-        `stored` is told at which offset each record is committed.
+        """`name` is the partition's; where it `is_compacted`, only the newest record of each key counts.
+        `make` gives an empty shard, `carry_out` does what a command says, and `stored` is told at which
+        offset each record is committed.
         """
         self.name = name
         self.leader_epoch = own_log.leader_epoch
@@ -133,6 +136,7 @@ class HostedShard(Generic[S]):
         """Set while requests can be decided, and when they never will be again."""
         self._log = own_log
         self._world = world
+        self._is_compacted = is_compacted
         self._make = make
         self._carry_out = carry_out
         self._stored = stored
@@ -321,39 +325,29 @@ class HostedShard(Generic[S]):
         self.ready.set()
 
     async def _replayed(self) -> S:
-        clock = self._world.clock
+        """One shard after the other is replayed, so that the first need not wait for the last."""
         coordinator = self._make()
-        slice_s = clock.monotonic_s()
-        async for batch in self._log.read_committed_batches(0):
-            self._replay(coordinator, batch)
-            if clock.monotonic_s() - slice_s > LOAD_SLICE_S:
-                await asyncio.sleep(0)
-                slice_s = clock.monotonic_s()
+        loading = ShardLoading(
+            coordinator, name=self.name, is_compacted=self._is_compacted, stored=self._stored
+        )
+        batches = self._log.read_committed_batches(0)
+        first = await anext(batches, None)  # comes when all that is there is committed
+        async with self._world.replaying:
+            if first is not None:
+                await self._in_slices(loading.take(first))
+            async for batch in batches:
+                if self._closed:
+                    break
+                await self._in_slices(loading.take(batch))
+            await self._in_slices(loading.rest())
         return coordinator
 
-    def _replay(self, coordinator: S, batch: Buffer) -> None:
-        header = parse_header(batch)
-        for record in decode_records(batch):
-            if header.is_control:
-                marker = decode_marker(record.key, record.value)
-                if marker is not None:
-                    coordinator.end_transaction(header.producer_id, committed=marker.committed)
-            else:
-                producer_id = header.producer_id if header.is_transactional else None
-                self._replay_record(coordinator, record, producer_id)
-
-    def _replay_record(self, coordinator: S, record: Record, producer_id: int | None) -> None:
-        """A record that nobody can read must not take all the others of a partition down."""
-        if record.key is None:
-            return
-        try:
-            if producer_id is None:
-                coordinator.replay(record.key, record.value)
-                self._stored(coordinator, CoordinatorRecord(record.key, record.value), record.offset)
-            else:
-                coordinator.replay_in_transaction(producer_id, record.key, record.value)
-        except MalformedMessageError as error:
-            log.error("unreadable record", partition=self.name, offset=record.offset, reason=error.message)
+    async def _in_slices(self, work: Iterator[None]) -> None:
+        clock = self._world.clock
+        for _ in work:
+            if clock.monotonic_s() > self._world.slice_ends_s:
+                await asyncio.sleep(0)
+                self._world.slice_ends_s = clock.monotonic_s() + LOAD_SLICE_S
 
     # ── small ────────────────────────────────────────────────────────────────────────────────────────────
 

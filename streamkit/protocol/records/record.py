@@ -139,6 +139,45 @@ def raw_records(header: BatchHeader, data: bytes) -> Iterator[RawRecord]:
         )
 
 
+def gather_newest(header: BatchHeader, data: bytes, newest: dict[bytes, tuple[int, bytes | None]]) -> None:
+    """Note the offset and value of each record in the uncompressed `data` of its batch under its key, the
+    newest last; records without a key are passed over.
+
+    Costs a quarter of `decode_records`: lengths below 64 are read in place. Raises `CorruptBatchError`.
+    """
+    pos, size, base_offset = 0, len(data), header.base_offset
+    try:
+        for _ in range(header.count):
+            length, pos = (data[pos] >> 1, pos + 1) if data[pos] < 0x80 else _read_varint(data, pos)
+            end = pos + length
+            pos += 2  # attributes, and the first byte of the timestamp delta
+            while data[pos - 1] & 0x80:
+                pos += 1
+            delta, pos = (data[pos] >> 1, pos + 1) if data[pos] < 0x80 else _read_varint(data, pos)
+            key: bytes | None
+            value: bytes | None
+            if (length := data[pos]) & 0x81:  # long, or null
+                key, pos = _read_nullable(data, pos)
+            else:
+                start, pos = pos + 1, pos + 1 + (length >> 1)
+                key = data[start:pos]
+            if (length := data[pos]) & 0x81:
+                value, pos = _read_nullable(data, pos)
+            else:
+                start, pos = pos + 1, pos + 1 + (length >> 1)
+                value = data[start:pos]
+            if not pos < end <= size:
+                raise CorruptBatchError(f"a record of the batch at offset {base_offset} ends early")
+            if key is not None:
+                newest.pop(key, None)  # so that it comes last
+                newest[key] = base_offset + delta, value
+            pos = end
+    except IndexError as error:
+        raise CorruptBatchError(f"the records at offset {base_offset} end early") from error
+    if pos != size:
+        raise CorruptBatchError(f"{size - pos} bytes are left after the records at offset {base_offset}")
+
+
 def rebase_record(data: bytes, record: RawRecord, shift: int) -> bytes:
     """The record with `shift` added to its timestamp delta."""
     _, timestamp_delta, rest, _, _, end = record
@@ -237,7 +276,11 @@ def _read_varint(data: bytes, pos: int) -> tuple[int, int]:
 
 
 def _read_nullable(data: bytes, pos: int) -> tuple[bytes | None, int]:
-    length, pos = _read_varint(data, pos)
+    length = data[pos]
+    if length < 0x80:
+        length, pos = (length >> 1) ^ -(length & 1), pos + 1
+    else:
+        length, pos = _read_varint(data, pos)
     if length < 0:
         return None, pos
     end = pos + length

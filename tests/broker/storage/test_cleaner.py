@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -286,3 +288,71 @@ async def test_the_throttle_holds_the_average(bench: Bench, monkeypatch: pytest.
     moved = 2 * sum(segment.size for segment in log.segments[:-1])
     await cleaner(bench, directory, rate=10_000).clean_dirtiest()
     assert sum(slept) == pytest.approx(moved / 10_000, rel=0.25)
+
+
+def bulk(log: PartitionLog, numbers: range, deleted: Callable[[int], bool] = lambda number: False) -> None:
+    """Updates of 10,000 keys, a thousand in a batch; then another segment begins."""
+    for first in range(numbers.start, numbers.stop, 1_000):
+        made = [
+            Record(
+                timestamp=NOW_MS,
+                key=b"key-%05d" % (number % 10_000),
+                value=None if deleted(number) else b"%d" % number * 5,
+            )
+            for number in range(first, first + 1_000)
+        ]
+        log.append([bytearray(encode_batch(made))], leader_epoch=0)
+    config, log.config = log.config, replace(log.config, segment_bytes=200)
+    log.append([bytearray(update(0))], leader_epoch=0)
+    log.config = config
+
+
+async def cleaned(bench: Bench, directory: LogDirectory, log: PartitionLog) -> set[bytes | None]:
+    """The keys whose tombstones a cleaning leaves."""
+    await directory.flusher.settle()
+    log.high_watermark = log.log_end_offset
+    assert await cleaner(bench, directory, buffer_bytes=8 << 20).clean_dirtiest()
+    return {record.key for record in await records(log) if record.value is None}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_a_million_updates_hold_the_loop_for_moments_only(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The newest of each key remain, tombstones until their horizon, and whoever waits for the loop waits for
+    milliseconds of processor time, however busy the machine is.
+    """
+    directory = await bench.directory()
+    log = await bench.log(directory, **COMPACT | {"segment_bytes": 8 << 20, "delete_retention_ms": 60_000})
+    bulk(log, range(1_000_000), lambda number: number >= 990_000 and not number % 100)
+    gaps_s: list[float] = []
+
+    async def wait_for_turns() -> None:
+        last_s = time.thread_time()
+        while True:
+            await asyncio.sleep(0)
+            gaps_s.append(time.thread_time() - last_s)
+            last_s = time.thread_time()
+
+    await directory.flusher.settle()
+    waiter = asyncio.create_task(wait_for_turns())
+    log.high_watermark = log.log_end_offset
+    assert await cleaner(bench, directory, buffer_bytes=8 << 20).clean_dirtiest()
+    waiter.cancel()
+    with capsys.disabled():
+        print(f"\nlongest of {len(gaps_s)} turns: {max(gaps_s) * 1000:.1f} ms of processor time")
+    found = await table(log)
+    assert found.pop(b"key-0") == b"v0" * 10
+    newest = {n % 10_000: None if not n % 100 else b"%d" % n * 5 for n in range(990_000, 1_000_000)}
+    assert found == {b"key-%05d" % key: value for key, value in newest.items()}
+    assert max(gaps_s) < 0.05
+    log.config = replace(log.config, min_cleanable_dirty_ratio=0.001)
+    dead = {b"key-%05d" % key for key in range(0, 10_000, 100)}
+    bench.clock.now += 59_000
+    bulk(log, range(5_001, 9_001))
+    dead -= {b"key-%05d" % key for key in range(5_001, 9_001)}
+    assert await cleaned(bench, directory, log) == dead, "before their horizon"
+    bench.clock.now += 2_000
+    bulk(log, range(5_001, 9_001))
+    assert await cleaned(bench, directory, log) == set(), "past their horizon"

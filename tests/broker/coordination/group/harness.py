@@ -187,10 +187,14 @@ class Coordinator:
         return len(decision.records)
 
     def crash(self) -> None:
-        """Only the log survives, and the clocks go on."""
+        """Only the log survives, as the cleaner leaves it and a load reads it, and the clocks go on."""
         self.shard = GroupCoordinator(self.config, self.cluster)
-        for record in self.log:
-            self.shard.replay(*record)
+        newest: dict[bytes, bytes | None] = {}
+        for key, value in self.log:
+            newest.pop(key, None)
+            newest[key] = value
+        for key, value in newest.items():
+            self.shard.replay(key, value)
         decision = Decision(self.at)
         self.shard.loaded(decision)
         self.settle(decision)
