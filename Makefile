@@ -55,7 +55,8 @@ compat-all: .venv
 compat-java: .venv
 	$(PYTEST) $(AGAIN) -m compat_java tests/compatibility/java
 
-# Stream engines that others wrote, over our broker and under kills: Kafka Streams. Needs a JDK and Maven.
+# Stream engines that others wrote, over our broker and under kills: Kafka Streams, Flink, and Spark with HDFS. Needs a
+# JDK and Maven; the first run fetches about 750 MB.
 compat-engines: .venv
 	$(PYTEST) -m compat_engines tests/compatibility/engines
 

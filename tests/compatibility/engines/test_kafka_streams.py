@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
 
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.streams_group_describe import (
@@ -23,7 +20,8 @@ from streamkit.protocol.messages.streams_group_describe import (
     Member,
     StreamsGroupDescribeRequest,
 )
-from tests.compatibility.engines.word_count import WordCount
+from tests.compatibility.engines.book import COUNTED_S, Book
+from tests.compatibility.engines.jobs import KafkaStreams
 from tests.compatibility.java.kafka_tools import run
 from tests.support.broker_cluster import BrokerCluster, Node
 from tests.support.broker_process import BrokerProcess
@@ -33,10 +31,8 @@ pytestmark = pytest.mark.compat_engines
 TOOL = "org.apache.kafka.tools.streams.StreamsGroupCommand"
 DUMP = "org.apache.kafka.tools.DumpLogSegments"
 STREAMS_GROUP_RECORDS = {"17", "19", "20", "21", "22", "23"}
-PARTITIONS = 3
 LINES = 300
 EXACTLY_ONCE, AT_LEAST_ONCE = "exactly_once_v2", "at_least_once"
-COUNTED_S = 90
 # A group that notices quickly what happens to its members.
 NIMBLE = tuple(
     word
@@ -52,65 +48,14 @@ NIMBLE = tuple(
 )
 
 
-class Book:
-    """The lines that were written, and the counts that were read."""
-
-    def __init__(self, bootstrap: str, name: str, replicas: int = 1) -> None:
-        self.topics = (f"{name}-lines", f"{name}-counts")
-        self._bootstrap = bootstrap
-        self._expected: Counter[str] = Counter()
-        self._found: defaultdict[str, list[int]] = defaultdict(list)
-        admin = AdminClient({"bootstrap.servers": bootstrap})
-        new = [NewTopic(topic, PARTITIONS, replicas) for topic in self.topics]
-        for made in admin.create_topics(new).values():
-            made.result(20)
-        self._producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True})
-        self._reader = Consumer(
-            {
-                "bootstrap.servers": bootstrap,
-                "group.id": f"{name}-judge",
-                "auto.offset.reset": "earliest",
-                "isolation.level": "read_committed",
-            }
-        )
-        self._reader.subscribe([self.topics[1]])
-
-    def write(self, lines: int) -> None:
-        for number in range(lines):
-            words = ["the", f"word{number % 7}", f"word{number % 3}"]
-            self._expected.update(words)
-            self._producer.produce(self.topics[0], value=" ".join(words), partition=number % PARTITIONS)
-        assert self._producer.flush(60) == 0
-
-    def say(self, line: str) -> None:
-        self._producer.produce(self.topics[0], value=line)
-        assert self._producer.flush(30) == 0
-
-    def read(self, counts: int | None = None) -> None:
-        """Until this many counts are there, or one for each word that was written."""
-        wanted = self._expected.total() if counts is None else counts
-        deadline = time.monotonic() + COUNTED_S
-        while sum(map(len, self._found.values())) < wanted:
-            assert time.monotonic() < deadline, (self._expected, self._found)
-            message = self._reader.poll(0.5)
-            if message is not None and message.error() is None:
-                self._found[message.key().decode()].append(int(message.value()))
-
-    def is_complete(self) -> bool:
-        return self._found == {word: list(range(1, count + 1)) for word, count in self._expected.items()}
-
-    def close(self) -> None:
-        self._reader.close()
-
-
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., WordCount]]:
+def start(tmp_path: Path) -> Iterator[Callable[..., KafkaStreams]]:
     """Start an instance; none outlives the test."""
-    made: list[WordCount] = []
+    made: list[KafkaStreams] = []
 
-    def make(bootstrap: str, application: str, book: Book, **settings: str) -> WordCount:
+    def make(bootstrap: str, application: str, book: Book, **settings: str) -> KafkaStreams:
         path = tmp_path / f"instance-{len(made)}"
-        made.append(WordCount(path, bootstrap, application, book.topics, **settings))
+        made.append(KafkaStreams(path, bootstrap, application, book.topics, **settings))
         return made[-1]
 
     yield make
@@ -121,7 +66,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., WordCount]]:
 @pytest.mark.parametrize("guarantee", [EXACTLY_ONCE, AT_LEAST_ONCE])
 @pytest.mark.parametrize("protocol", ["classic", "streams"])
 def test_word_count(
-    broker: BrokerProcess, name: str, start: Callable[..., WordCount], protocol: str, guarantee: str
+    broker: BrokerProcess, name: str, start: Callable[..., KafkaStreams], protocol: str, guarantee: str
 ) -> None:
     """On a broker that was told nothing of it."""
     book = Book(broker.bootstrap, name)
@@ -136,7 +81,7 @@ def test_word_count(
 
 
 def test_an_application_changes_its_protocol_between_two_runs(
-    broker: BrokerProcess, name: str, start: Callable[..., WordCount]
+    broker: BrokerProcess, name: str, start: Callable[..., KafkaStreams]
 ) -> None:
     """The offsets, the internal topics and the state of the one are those of the other."""
     book = Book(broker.bootstrap, name)
@@ -150,7 +95,7 @@ def test_an_application_changes_its_protocol_between_two_runs(
 
 
 def test_kafkas_tools_list_describe_read_and_delete(
-    new_broker: Callable[..., BrokerProcess], name: str, start: Callable[..., WordCount]
+    new_broker: Callable[..., BrokerProcess], name: str, start: Callable[..., KafkaStreams]
 ) -> None:
     broker = new_broker(*NIMBLE).start()
     book = Book(broker.bootstrap, name)
@@ -179,7 +124,7 @@ def test_kafkas_tools_list_describe_read_and_delete(
 
 
 def test_one_instance_ends_the_whole_application(
-    new_broker: Callable[..., BrokerProcess], name: str, start: Callable[..., WordCount]
+    new_broker: Callable[..., BrokerProcess], name: str, start: Callable[..., KafkaStreams]
 ) -> None:
     broker = new_broker(*NIMBLE).start()
     book = Book(broker.bootstrap, name)
@@ -193,7 +138,7 @@ def test_one_instance_ends_the_whole_application(
 
 
 async def test_an_instance_and_a_broker_are_killed(
-    new_cluster: Callable[..., BrokerCluster], name: str, start: Callable[..., WordCount]
+    new_cluster: Callable[..., BrokerCluster], name: str, start: Callable[..., KafkaStreams]
 ) -> None:
     """Exactly once: of all that was counted when they died, nothing is lost and nothing made twice."""
     cluster = new_cluster(3, *NIMBLE).start()

@@ -38,7 +38,7 @@ public class WordCount {
             .mapValues(count -> Long.toString(count))
             .to(words[1]);
         try (KafkaStreams streams = new KafkaStreams(builder.build(config), config)) {
-            streams.setStateListener((now, before) -> System.out.println("state " + now));
+            streams.setStateListener((now, before) -> System.out.println(now));
             streams.setUncaughtExceptionHandler(error -> StreamThreadExceptionResponse.SHUTDOWN_APPLICATION);
             streams.start();
             while (System.in.read() >= 0) {
