@@ -99,12 +99,13 @@ def until_there_are(lines: int, reader: HdfsReader) -> None:
 def records_in(reader: HdfsReader) -> list[Line]:
     """What is in the files that Spark's log says are whole; it lists them beside them, batch by batch."""
     try:
-        batches = reader.names(f"{DIRECTORY}/_spark_metadata")
+        names = reader.names(f"{DIRECTORY}/_spark_metadata")
     except HTTPError:
         return []
     entries = [
         json.loads(entry)
-        for batch in batches
+        for batch in names
+        if not batch.startswith(".")  # it is not whole yet
         for entry in reader.text(f"{DIRECTORY}/_spark_metadata/{batch}").splitlines()[1:]
     ]
     paths = {urlparse(entry["path"]).path for entry in entries if entry["action"] == "add"}
