@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from streamkit.processing.aggregations import TopN as TopN
     from streamkit.processing.aggregations import Var as Var
     from streamkit.processing.app import App as App
+    from streamkit.processing.batch import batch as batch
     from streamkit.processing.error_policy import DeadLetter as DeadLetter
     from streamkit.processing.error_policy import Fail as Fail
     from streamkit.processing.error_policy import Retry as Retry
@@ -74,6 +75,7 @@ _HOMES = {
         "Var",
     ),
     "app": ("App",),
+    "batch": ("batch",),
     "error_policy": ("DeadLetter", "Fail", "Retry", "Skip"),
     "global_table": ("GlobalTable",),
     "operators.tables": ("Change",),

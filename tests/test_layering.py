@@ -43,6 +43,7 @@ PURE = (
     "streamkit.processing.agent",
     "streamkit.processing.aggregations",
     "streamkit.processing.app",
+    "streamkit.processing.batch",
     "streamkit.processing.tasks",
     "streamkit.processing.topology",
     "streamkit.processing.stream",

@@ -37,6 +37,7 @@ from streamkit.processing.units import Duration, duration_ms
 
 if TYPE_CHECKING:
     from streamkit.processing.app import App
+    from streamkit.processing.batch import BatchFunction
     from streamkit.processing.operators.agent import AgentNode
     from streamkit.processing.record import Record
     from streamkit.processing.stream import Stream
@@ -188,6 +189,8 @@ class Declare(Protocol):
     """What `app.agent(...)` returns: the decorator."""
 
     @overload
+    def __call__(self, function: BatchFunction[V, R], /) -> Agent[V, R]: ...
+    @overload
     def __call__(self, function: Callable[[Stream[Any, V]], AsyncIterator[R]], /) -> Agent[V, R]: ...
     @overload
     def __call__(
@@ -244,4 +247,6 @@ def value_type(function: Callable[..., Any], shape: str) -> Any:
     except NameError:  # a type that exists for the type checker only
         return Any
     arguments = typing.get_args(declared)
-    return (arguments[-1] if arguments else Any) if shape == "stream" else declared
+    if shape in ("stream", "batch"):
+        return arguments[-1] if arguments else Any
+    return declared

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast, get_arg
 
 from streamkit.errors import RefusedError, UsageError
 from streamkit.processing.agent import Agent, Caller, Declare, Sinks, check_sinks, sorted_sinks, value_type
+from streamkit.processing.batch import BatchFunction
 from streamkit.processing.claims import tables_used
 from streamkit.processing.error_policy import ErrorPolicy, Fail, OnError, Retry
 from streamkit.processing.global_table import GlobalTable
@@ -349,11 +350,16 @@ class App:
                     f"concurrency={concurrency} needs an async function; {function.__name__} is a plain one",
                     hint="make it `async def`, or drop concurrency=",
                 )
-            if shape != "record" and (order != "key" or timeout is not None):
+            if order != "key" and shape != "record":
                 raise UsageError(
-                    f"order={order!r} and timeout= need an async function of one record; "
-                    f"{function.__name__} is not one",
+                    f"order={order!r} needs an async function of one record; {function.__name__} is not one"
                 )
+            if timeout is not None and shape not in ("record", "batch"):
+                raise UsageError(
+                    f"timeout= needs an async function of records; {function.__name__} is not one",
+                    hint="it limits one call: `async def name(value)`",
+                )
+            batch = function if isinstance(function, BatchFunction) else None
             topics, functions = sorted_sinks(sink)
             check_sinks(function, shape, functions)
             origin = self._own_topic(function, shape, name) if source is None else source
@@ -361,7 +367,8 @@ class App:
             node = AgentNode(
                 name=self._unique(function.__name__, name),
                 parents=(stream.node,),
-                function=function,
+                function=function if batch is None else batch.function,
+                batch=batch,
                 shape=shape,
                 concurrency=concurrency,
                 order=order,

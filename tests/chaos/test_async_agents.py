@@ -111,7 +111,7 @@ def test_every_record_in_hand_is_reflected(
         given_up.set()
         for worker in workers:
             worker.kill()
-    repeats = {order: _check(outside, name, order, total) for order in ("key", "input", "none")}
+    repeats = {order: _check(outside, name, order, total) for order in ("key", "input", "none", "batch")}
     _check_table(outside, name, total)
     print(f"{total} records, {events}: none lost; repeated {repeats}")
 

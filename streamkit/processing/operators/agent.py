@@ -1,8 +1,10 @@
-"""Agents: the user's own code as an operator, in three shapes that the function itself shows.
+"""Agents: the user's own code as an operator, in four shapes that the function itself shows.
 
     def score(order): ...                          plain    runs inside the fused loop, like `map`
     async def enrich(order): ...                   record   up to `concurrency` calls at once, see `order`
     async def audit(stream: sk.Stream[Order]): ... stream   a loop of its own, one for each lane
+    @sk.batch(100, "1s")
+    async def store(orders: list[Order]): ...      batch    several at a time, lane by lane
 
 Whatever a function returns (or a stream agent yields) goes to each sink: functions are called with it, then
 it leaves for the topics with the record's key, time and headers; None goes nowhere. The asynchronous shapes
@@ -20,18 +22,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import msgspec
 
 from streamkit.errors import UsageError
+from streamkit.processing.batch import BatchFunction
 from streamkit.processing.error_policy import ErrorPolicy
-from streamkit.processing.operators.function import function_name, returned_type, serde_of_result
+from streamkit.processing.operators.function import function_name, serde_of_items, serde_of_result
 from streamkit.processing.operators.source import unchanged_from
 from streamkit.processing.replies import without_request
-from streamkit.processing.serde import JSON, Serde, value_serde
+from streamkit.processing.serde import Serde
 from streamkit.processing.tasks.inflight import Order
 from streamkit.processing.topology import Node
 
 if TYPE_CHECKING:
     from streamkit.processing.tasks.fuse import At, Code
 
-Shape = Literal["plain", "record", "stream"]
+Shape = Literal["plain", "record", "stream", "batch"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -43,6 +46,7 @@ class AgentNode(Node):
     order: Order = "key"
     timeout_ms: int | None = None
     on_error: ErrorPolicy | None = None
+    batch: BatchFunction[Any, Any] | None = None
     sinks: tuple[Callable[..., Any], ...] = ()  # functions that are called with each result
 
     @property
@@ -55,19 +59,17 @@ class AgentNode(Node):
 
     @property
     def value_serde(self) -> Serde[Any]:
-        if self.shape != "stream":
-            return serde_of_result(self.function)
-        items = typing.get_args(returned_type(self.function))
-        try:
-            return value_serde(items[0]) if items else JSON
-        except UsageError:
-            return JSON
+        if self.shape in ("stream", "batch"):
+            return serde_of_items(self.function)
+        return serde_of_result(self.function)
 
     @property
     def detail(self) -> str:
         lanes = f", concurrency {self.concurrency}" if self.concurrency > 1 else ""
         if self.order != "key":
             lanes += f", order {self.order}"
+        if self.batch is not None:
+            lanes += f", up to {self.batch.max_size} within {self.batch.max_wait_ms} ms"
         return f"{self.shape} {function_name(self.function)}{lanes}"
 
     def generate(self, code: Code, at: At) -> None:
@@ -89,11 +91,11 @@ class AgentNode(Node):
         result = code.variable("v")
         code.line(f"{result} = {call}")
         with code.block(f"if {result} is not None:"):
-            at = msgspec.structs.replace(at, value=result)
+            made = msgspec.structs.replace(at, value=result)
             for sink in self.sinks:
-                call, at = code.call(self, sink, at)
+                call, made = code.call(self, sink, made)
                 code.line(call)
-            code.follow(self, at)
+            code.follow(self, made)
         code.tally(code.runtime.counts(self), "done")
         if asked:
             with code.block(f"if {asked} is not None:"):
@@ -112,6 +114,8 @@ class AgentNode(Node):
 
 def shape_of(function: Callable[..., Any], stream_type: type) -> Shape:
     """What an agent function is, by how it is declared."""
+    if isinstance(function, BatchFunction):
+        return "batch"
     parameters = list(inspect.signature(function).parameters.values())
     if not parameters:
         raise UsageError(

@@ -84,6 +84,7 @@ class AgentPort:
         self.admitted = 0
         self.unwell = 0  # of those admitted, settled by an error policy
         self._tables = tables
+        self._laned = node.shape in ("stream", "batch")
 
     def new_scope(self) -> Scope:
         """What one coroutine of this agent may touch, until the task closes."""
@@ -92,19 +93,21 @@ class AgentPort:
             refusal = (
                 f"{self.node.name} works on {self.node.concurrency} records at once, so no commit fits one"
             )
+        elif self.node.batch is not None:
+            refusal = f"{self.node.name} takes records of several keys at once, and a write belongs to one"
         self.scopes.append(Scope(self._tables, refusal))
         return self.scopes[-1]
 
     def admit(self) -> None:
         """Move what the fused loops appended into the queues."""
-        admit = self.lanes.admit if self.node.shape == "stream" else self.flight.admit
+        admit = self.lanes.admit if self._laned else self.flight.admit
         for item in self.inbox:
             admit(item)
         self.admitted += len(self.inbox)
         self.inbox.clear()
 
     def lowest(self, place: Place) -> int | None:
-        return self.lanes.lowest(place) if self.node.shape == "stream" else self.flight.lowest(place)
+        return self.lanes.lowest(place) if self._laned else self.flight.lowest(place)
 
     @property
     def done(self) -> int:

@@ -11,8 +11,8 @@
                 ▲                         │
                 └── the key's next one ───┘
 
-`Lanes` is the core of stream agents: each of N loops owns a queue, a key always goes to the same one, and a
-record is finished when its loop asks for the next.
+`Lanes` is the core of stream agents and batch agents: each of N loops owns a queue, and a key always goes to
+the same one. A record is finished when its stream loop asks for the next, or with its batch.
 
 Both know the *lowest unfinished offset* of each source partition: nothing at or past it may be committed
 (SEMANTICS P1). Entries that came from no record (a window's result) have no offset; a task with such state
@@ -23,11 +23,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final, Literal
 
 import msgspec
 
-from streamkit.processing.record import Headers, RawRecord
+from streamkit.processing.record import Headers, RawRecord, Record
 
 Place = tuple[str, int]  # topic, partition
 # the record it came from, value, key, event time, stream time, headers (None: the record's)
@@ -39,6 +40,11 @@ TIME: Final = 3
 STREAM_TIME: Final = 4
 HEADERS: Final = 5
 Order = Literal["key", "input", "none"]
+
+
+def record_of(item: Item) -> Record[Any]:
+    """What a user function sees beside the value."""
+    return Record(item[RAW], item[KEY], item[TIME], item[HEADERS])
 
 
 class Unfinished:
@@ -162,9 +168,18 @@ class Lane:
         self.in_hand, self.answered = bool(self.queue), False
         return self.queue[0] if self.in_hand else None
 
+    def first(self, count: int) -> list[Item]:
+        """For a batch: the records at the head, which stay until they are dropped."""
+        return list(islice(self.queue, count))
+
+    def drop(self, count: int) -> None:
+        """So many are done."""
+        for _ in range(count):
+            self.queue.popleft()
+
 
 class Lanes:
-    """The queues of a stream agent's loops."""
+    """The queues of the loops of a stream agent, or a batch agent."""
 
     def __init__(self, capacity: int) -> None:
         self.lanes = tuple(Lane() for _ in range(capacity))

@@ -62,10 +62,10 @@ class TaskOutput(msgspec.Struct):
     """What a call produced. Produce `sinks` in order within each topic, before anything later."""
 
     sinks: dict[str, list[SinkRecord]]
-    replies: list[Reply] = []  # to those who asked agents; they belong to no commit
     consumed: int = 0  # how many records of the batch are done with; offer the rest again
     wake_at_ms: int | None = None  # call again by then: a retry or timer is due, or an input becomes idle
     failure: TaskFailure | None = None
+    replies: list[Reply] = []  # to those who asked agents; they belong to no commit
 
 
 class Task:
@@ -200,10 +200,14 @@ class Task:
         """An agent raised at its `attempt`-th try (from 1). Returns the pause before the next try in ms;
         None: the record is settled (skipped, dead-lettered, or the task has failed).
         """
-        pause_ms = self._errors.pause_ms(port.node, attempt)
+        pause_ms = self.pause_ms(port, attempt)
         if pause_ms is None:
             self.settle(port, item, error)
         return pause_ms
+
+    def pause_ms(self, port: AgentPort, attempt: int) -> int | None:
+        """The pause before the next try after the `attempt`-th (from 1); None: no more tries."""
+        return self._errors.pause_ms(port.node, attempt)
 
     def settle(self, port: AgentPort, item: Item, error: Exception) -> None:
         """An agent's record failed for good: what the policy says of it."""
@@ -414,7 +418,7 @@ class Task:
         due = min((at for at in dues if at is not None), default=None)
         replies = self._parts.replies[:]
         self._parts.replies.clear()
-        return TaskOutput(sinks, replies, consumed, due, self.failure)
+        return TaskOutput(sinks, consumed, due, self.failure, replies)
 
 
 class _Lent:

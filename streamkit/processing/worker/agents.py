@@ -14,13 +14,14 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any, cast
+from typing import Any
 
 from streamkit.processing.record import Record, wants_record
 from streamkit.processing.table import Lease, Scope
 from streamkit.processing.tasks.assembly import AgentPort
-from streamkit.processing.tasks.inflight import HEADERS, KEY, RAW, STREAM_TIME, TIME, VALUE, Item, Lane
+from streamkit.processing.tasks.inflight import KEY, STREAM_TIME, VALUE, Item, Lane, record_of
 from streamkit.processing.tasks.task import Task
+from streamkit.processing.worker.batches import BatchLoop
 
 SLICE_S = 0.001  # user code that never waits gives the loop back this often
 LOOK_EVERY = 64  # records between two looks at the clock
@@ -89,7 +90,7 @@ class Feed:
     async def records(self) -> AsyncIterator[tuple[Any, Record[Any]]]:
         """Each value with its `Record`."""
         async for item in self._items():
-            yield item[VALUE], _record(item)
+            yield item[VALUE], record_of(item)
 
     async def _items(self) -> AsyncIterator[Item]:
         lane, scope, breath = self._lane, self._scope, Breath()
@@ -121,14 +122,18 @@ class AgentRunner:
         self._running: list[asyncio.Task[None]] = []
         self._locks: dict[str, asyncio.Lock] = {}
         self._stopping = False
+        self.hurried = False
 
     def start(self) -> None:
         """Start the coroutines on the running loop."""
         loop = asyncio.get_running_loop()
         for port in self.task.agents.values():
             self._events[port.node.name] = asyncio.Event()
+            work: list[Coroutine[Any, Any, None]]
             if port.node.shape == "stream":
                 work = [self._lane(port, lane) for lane in port.lanes.lanes]
+            elif port.node.shape == "batch":
+                work = [BatchLoop(self, port, lane).run() for lane in port.lanes.lanes]
             else:
                 work = [self._worker(port) for _ in range(port.node.concurrency)]
             self._running += [loop.create_task(w, name=f"{port.node.name}-{self.task.id}") for w in work]
@@ -140,6 +145,18 @@ class AgentRunner:
         for port in self.task.agents.values():
             if len(port):
                 self.event(port).set()
+
+    @property
+    def working(self) -> bool:
+        """Is there any sense in going on?"""
+        return self.task.failure is None and not self._stopping
+
+    def hurry(self, hurried: bool) -> None:
+        """Somebody waits until nothing is in hand, or nobody does: batches are not filled any more."""
+        self.hurried = hurried
+        if hurried:
+            for event in self._events.values():
+                event.set()
 
     async def stop(self) -> None:
         """Cancel what runs; its records stay unfinished and will be processed again."""
@@ -158,7 +175,7 @@ class AgentRunner:
             self.failure = running.exception()
             self.on_output()
 
-    def _lend(self, coroutine: Coroutine[Any, Any, Any], scope: Scope) -> Any:
+    def lend(self, coroutine: Coroutine[Any, Any, Any], scope: Scope) -> Any:
         return Stepped(coroutine, self.task.topology.lease, scope) if self.task.topology.tables else coroutine
 
     # -- record agents ------------------------------------------------------------------------------
@@ -167,7 +184,7 @@ class AgentRunner:
         """One of `concurrency` equal coroutines: take a record, await the user's function, settle it."""
         event, flight, scope, breath = self.event(port), port.flight, port.new_scope(), Breath()
         with_record = wants_record(port.node.function)
-        while self.task.failure is None and not self._stopping:
+        while self.working:
             item = flight.take()
             if item is None:
                 event.clear()
@@ -177,7 +194,7 @@ class AgentRunner:
             async with self._turns(port):
                 if self.task.failure is None:
                     for left, (done, value) in enumerate(flight.done(item, result)):
-                        await self._leave(port, done, value, scope)
+                        await self.leave(port, done, value, scope)
                         flight.finish(done)
                         if left:
                             event.set()  # there is room for more than this coroutine's next record
@@ -192,8 +209,8 @@ class AgentRunner:
         while True:
             attempt += 1
             try:
-                arguments = (item[VALUE], _record(item)) if with_record else (item[VALUE],)
-                call = self._lend(port.node.function(*arguments), scope)
+                arguments = (item[VALUE], record_of(item)) if with_record else (item[VALUE],)
+                call = self.lend(port.node.function(*arguments), scope)
                 if timeout_ms is None:
                     return await call
                 async with asyncio.timeout(timeout_ms / 1000):
@@ -209,7 +226,7 @@ class AgentRunner:
         in_turn = port.node.sinks and port.node.order == "input"
         return self._locks.setdefault(port.node.name, asyncio.Lock()) if in_turn else NO_TURN
 
-    async def _leave(self, port: AgentPort, item: Item, value: Any, scope: Scope) -> None:
+    async def leave(self, port: AgentPort, item: Item, value: Any, scope: Scope) -> None:
         """A result goes to the functions among the sinks, then down the graph. What cannot go down there is
         not tried again: the result would be the same.
         """
@@ -229,7 +246,7 @@ class AgentRunner:
         while True:
             attempt += 1
             try:
-                await self._lend(_called(sink, item, value), scope)
+                await self.lend(_called(sink, item, value), scope)
             except Exception as error:
                 pause_ms = self.task.fail(port, item, error, attempt)
             else:
@@ -247,9 +264,9 @@ class AgentRunner:
         scope = port.new_scope()
         feed = Feed(self, port, lane, scope)
         tried, attempt = None, 0
-        while self.task.failure is None and not self._stopping:
+        while self.working:
             try:
-                await self._lend(self._loop(port, lane, feed), scope)
+                await self.lend(self._loop(port, lane, feed), scope)
             except Exception as error:
                 if not lane.in_hand:
                     raise
@@ -283,10 +300,6 @@ class AgentRunner:
 
 
 async def _called(sink: Callable[..., Any], item: Item, value: Any) -> None:
-    made = sink(value, _record(item)) if wants_record(sink) else sink(value)
+    made = sink(value, record_of(item)) if wants_record(sink) else sink(value)
     if inspect.isawaitable(made):
         await made
-
-
-def _record(item: Item) -> Record[Any]:
-    return Record(item[RAW], cast(Any, item[KEY]), item[TIME], item[HEADERS])

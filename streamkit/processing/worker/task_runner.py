@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import perf_counter
 
+from streamkit.processing.tasks.assembly import AgentPort
 from streamkit.processing.tasks.inflight import Place
 from streamkit.processing.tasks.intake import Intake
 from streamkit.processing.tasks.task import Batch, Task, TaskOutput
@@ -37,7 +38,6 @@ class TaskRunner:
         self.task = task
         self.ready = False  # restored and opened
         self.intake_open = True  # false: the task is leaving, records are dropped
-        self.at_barrier = False  # a commit waits for what is in flight; no new records
         self.batch_seconds = 0.0
         self._sink = sink
         self._replies = replies or NoReplies()
@@ -48,7 +48,9 @@ class TaskRunner:
         self._moved = False  # agents finished something since the last `drain`
         self._ends: dict[Place, int] = {}  # partitions read to this end, with nothing after it so far
         self._slice_records = 256
-        self._backlog_limit = AGENT_BACKLOG_RECORDS[0] * 4
+        self._at_barrier = False
+        self._least_backlog = max([AGENT_BACKLOG_RECORDS[0], *map(_room_for_batches, task.agents.values())])
+        self._backlog_limit = max(AGENT_BACKLOG_RECORDS[0] * 4, self._least_backlog)
         self._finished_before = (0, perf_counter())
         self._admitted = 0
         self.wake_at_ms: int | None = None
@@ -65,10 +67,12 @@ class TaskRunner:
     def open_intake(self) -> None:
         """Take records from here on."""
         self.intake_open = True
+        self._agents.hurry(self._at_barrier)
 
     def stop_intake(self) -> None:
         """Take no more records and forget those that were not begun."""
         self.intake_open = False
+        self._agents.hurry(True)
         self._intake.clear()
         self._ends.clear()
 
@@ -78,6 +82,16 @@ class TaskRunner:
         self.ready = False
         self.task.close()
         await self._agents.stop()
+
+    @property
+    def at_barrier(self) -> bool:
+        """Does a commit wait for what is in flight? Then there are no new records."""
+        return self._at_barrier
+
+    @at_barrier.setter
+    def at_barrier(self, waits: bool) -> None:
+        self._at_barrier = waits
+        self._agents.hurry(waits or not self.intake_open)
 
     # -- records --------------------------------------------------------------------------------------
 
@@ -192,6 +206,12 @@ class TaskRunner:
         finished, now = self._admitted - self.task.in_flight, perf_counter()
         before, then = self._finished_before
         self._finished_before = finished, now
-        low, high = AGENT_BACKLOG_RECORDS
+        low, high = self._least_backlog, max(self._least_backlog, AGENT_BACKLOG_RECORDS[1])
         rate = (finished - before) / max(now - then, 1e-3)
         self._backlog_limit = max(low, min(high, int(rate * AGENT_BACKLOG_S)))
+
+
+def _room_for_batches(port: AgentPort) -> int:
+    """A batch that could never fill up would always wait."""
+    batch = port.node.batch
+    return 0 if batch is None else 2 * batch.max_size * port.node.concurrency

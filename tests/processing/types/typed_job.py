@@ -97,9 +97,24 @@ def splitting(order: Order) -> Iterator[str]:
     yield order.product
 
 
+@app.agent(orders, sink=[in_record_style, "stored"])
+@sk.batch(100, max_wait="1s")
+async def in_batches(orders: list[Order], records: list[sk.Record[str]]) -> list[int]:
+    return [len(order.product) for order in orders]
+
+
+@app.agent(orders)
+@sk.batch(100)
+async def in_silent_batches(orders: list[Order]) -> None: ...
+
+
+assert_type(in_batches, sk.Agent[Order, int])
+assert_type(in_silent_batches, sk.Agent[Order, None])
 assert_type(in_stream_style, sk.Agent[Order, str])
 assert_type(in_record_style, sk.Agent[Order, float | None])
 
 
 async def asking() -> None:
     assert_type(await in_record_style.ask(Order("pump", 1.0)), float | None)
+    async for length in in_batches.map([Order("pump", 1.0)], key=lambda order: order.product):
+        assert_type(length, int)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, cast
 
 import pytest
@@ -23,7 +24,7 @@ class Clocked:
 
     failure = None
     in_flight = 0
-    agents: Sequence[Any] = ()
+    agents: Mapping[str, Any] = MappingProxyType({})
     places_looked_up = None
     places = (("t", 0),)
 

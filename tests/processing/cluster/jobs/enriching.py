@@ -1,5 +1,5 @@
-"""Three agents on one topic, each with 64 records in hand and an order of its own; a table of what one says.
-Every record takes a while, and some take much longer than a commit interval.
+"""Agents on one topic, each with 64 records in hand and its own order, one with batches; a table of what one
+says. Every record takes a while, and some take much longer than a commit interval.
 """
 
 import asyncio
@@ -33,6 +33,13 @@ def enricher(order: Order) -> None:
 
 for one in get_args(Order):
     enricher(one)
+
+
+@app.agent(inputs, sink=app.topic(f"{NAME}-batch", key=str, value=list[int], partitions=4), concurrency=4)
+@sk.batch(50, max_wait="300ms")
+async def enrich_many(numbers: list[int], records: list[sk.Record[str]]) -> list[list[int]]:
+    await asyncio.sleep(len(numbers) * PAUSE_S / 4)
+    return [[n, r.partition or 0, r.offset or 0] for n, r in zip(numbers, records, strict=True)]
 
 
 @app.agent(outputs["key"])
