@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from streamkit.broker.controller.topic_names import CLUSTER_METADATA
-from streamkit.broker.storage import opening
+from streamkit.broker.log.producers import NO_TRANSACTION, ProducerEntry
+from streamkit.broker.storage import rebuilding
 from streamkit.broker.storage.flusher import Flusher
 from streamkit.broker.storage.partition_log import PartitionLog
 from tests.simulation.mutations import mutation, wrapped
@@ -46,14 +47,13 @@ def retry_after_a_failed_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutation(13, nodes=1)
 def sequences_lost_at_a_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A start begins at a snapshot and forgets what is in it: the sequences of idempotent producers."""
+    """A snapshot is read without the producers that have no transaction open: what they sent is forgotten."""
 
     def make(original: Any) -> Any:
-        def latest_snapshot(*args: Any, **options: Any) -> tuple[int, dict[int, Any]]:
-            offset, _ = original(*args, **options)
-            return offset, {}
+        def decode_snapshot(data: bytes) -> dict[int, ProducerEntry]:
+            table: dict[int, ProducerEntry] = original(data)
+            return {one: entry for one, entry in table.items() if entry.transaction_start != NO_TRANSACTION}
 
-        return latest_snapshot
+        return decode_snapshot
 
-    monkeypatch.setattr(opening, "read_snapshot", lambda *args: {})
-    wrapped(opening, "latest_snapshot", make, monkeypatch)
+    wrapped(rebuilding, "decode_snapshot", make, monkeypatch)
