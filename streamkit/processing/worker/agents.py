@@ -100,9 +100,9 @@ class Feed:
             if finishing and not lane.answered:
                 self._runner.task.emit(self._port, lane.queue[0], None)
             item = lane.next()
+            if finishing:  # it may be committed from here on, so its results must leave before
+                self._runner.on_output()
             if item is None:
-                if finishing:
-                    self._runner.on_output()
                 event.clear()
                 await event.wait()
                 continue
@@ -196,6 +196,7 @@ class AgentRunner:
                     for left, (done, value) in enumerate(flight.done(item, result)):
                         await self.leave(port, done, value, scope)
                         flight.finish(done)
+                        self.on_output()  # before the next one's sinks are awaited: a commit may come
                         if left:
                             event.set()  # there is room for more than this coroutine's next record
             self.on_output()
