@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pytest
 
@@ -14,6 +14,9 @@ from streamkit.processing.tasks.inflight import Order
 from streamkit.processing.tasks.task import Batch, Task
 from streamkit.processing.testing import StoredRecord
 from streamkit.processing.worker.agents import AgentRunner
+from streamkit.processing.worker.sink import Sink
+from streamkit.processing.worker.source import Arrival
+from streamkit.processing.worker.task_runner import TaskRunner
 
 
 def test_a_batch_is_full_or_has_waited() -> None:
@@ -215,3 +218,46 @@ def test_a_batch_agent_has_a_typed_topic() -> None:
     assert store.topic is not None
     assert store.topic.value.decode(b"1") == 1
     assert "batch test_a_batch_agent_has_a_typed_topic.store, up to 2 within 100 ms" in str(app.explain())
+
+
+class Nowhere:
+    """A sink for a task that writes nothing."""
+
+    full = False
+
+    def send(self, topic: str, records: object) -> None:
+        raise AssertionError(topic)
+
+
+async def test_a_batch_does_not_wait_for_records_that_have_no_room() -> None:
+    app = sk.App("batches")
+    stored: list[int] = []
+
+    numbers = app.topic("numbers", key=int, value=int)
+
+    @sk.batch(100, max_wait="1h")
+    async def store(values: list[int]) -> None:
+        stored.extend(values)
+
+    for name in ("one", "two", "three"):  # all have the same records in hand, which is what is bounded
+        app.agent(numbers, concurrency=4, name=name)(store)
+    plan = app.topology().plan({})
+    task = Task(plan, plan.subtopologies[0], 0)
+    task.resume(("numbers", 0), None, 0)
+    moved = asyncio.Event()
+    runner = TaskRunner(task, cast(Sink, Nowhere()), moved.set)
+    runner.open()
+    count = 2_000
+    records = [StoredRecord(("numbers", 0, n), (b"%d" % (n % 97), b"%d" % n), 0) for n in range(count)]
+    runner.offer(Arrival("numbers", 0, records))
+    while runner.queued:
+        while runner.can_run(0):
+            runner.run_slice(0)
+        moved.clear()
+        if runner.queued:
+            await asyncio.wait_for(moved.wait(), 5)
+    runner.stop_intake()
+    while task.in_flight:
+        await asyncio.sleep(0)
+    assert sorted(stored) == sorted([*range(count)] * 3)
+    await runner.close()

@@ -153,6 +153,8 @@ class AgentRunner:
 
     def hurry(self, hurried: bool) -> None:
         """Somebody waits until nothing is in hand, or nobody does: batches are not filled any more."""
+        if hurried == self.hurried:
+            return
         self.hurried = hurried
         if hurried:
             for event in self._events.values():

@@ -27,6 +27,7 @@ SLICE_S = 0.001
 SLICE_RECORDS = (16, 4_000)  # bounds of what may be tried in one slice
 AGENT_BACKLOG_S = 0.25
 AGENT_BACKLOG_RECORDS = (64, 10_000)
+LONGEST_WAIT_S = 1.0  # of a batch, as far as the backlog makes allowance for it
 
 
 class TaskRunner:
@@ -51,6 +52,7 @@ class TaskRunner:
         self._at_barrier = False
         self._least_backlog = max([AGENT_BACKLOG_RECORDS[0], *map(_room_for_batches, task.agents.values())])
         self._backlog_limit = max(AGENT_BACKLOG_RECORDS[0] * 4, self._least_backlog)
+        self._backlog_s = AGENT_BACKLOG_S + max([0.0, *map(_waiting_s, task.agents.values())])
         self._finished_before = (0, perf_counter())
         self._admitted = 0
         self.wake_at_ms: int | None = None
@@ -123,7 +125,7 @@ class TaskRunner:
             return False
         if self.wake_at_ms is not None and self._stalled and now_ms < self.wake_at_ms:
             return False
-        return self.task.failure is None and self.task.in_flight < self._backlog_limit
+        return self.task.failure is None and self._has_room()
 
     def run_slice(self, now_ms: int) -> None:
         """Process about a millisecond's worth of records."""
@@ -172,6 +174,12 @@ class TaskRunner:
 
     # -- inside ---------------------------------------------------------------------------------------
 
+    def _has_room(self) -> bool:
+        """May agents get more? If not, a batch must not wait for it."""
+        has_room = self.task.in_flight < self._backlog_limit
+        self._agents.hurry(not has_room or self._at_barrier or not self.intake_open)
+        return has_room
+
     def _take(self, output: TaskOutput) -> None:
         for topic, records in output.sinks.items():
             self._sink.send(topic, records)
@@ -208,7 +216,13 @@ class TaskRunner:
         self._finished_before = finished, now
         low, high = self._least_backlog, max(self._least_backlog, AGENT_BACKLOG_RECORDS[1])
         rate = (finished - before) / max(now - then, 1e-3)
-        self._backlog_limit = max(low, min(high, int(rate * AGENT_BACKLOG_S)))
+        self._backlog_limit = max(low, min(high, int(rate * self._backlog_s)))
+
+
+def _waiting_s(port: AgentPort) -> float:
+    """How long a record may be in hand only because its batch is not full."""
+    batch = port.node.batch
+    return 0.0 if batch is None else min(batch.max_wait_ms / 1000, LONGEST_WAIT_S)
 
 
 def _room_for_batches(port: AgentPort) -> int:
