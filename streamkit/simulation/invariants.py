@@ -38,7 +38,7 @@ from streamkit.broker.controller.image import MetadataImage
 from streamkit.broker.log.producers import marker_in
 from streamkit.broker.replication.leader import PartitionLeader
 from streamkit.broker.server.node import Broker
-from streamkit.broker.server.partition_actor import PartitionActor
+from streamkit.broker.server.replicas.partition_actor import PartitionActor
 from streamkit.broker.storage.partition_log import PartitionLog
 from streamkit.protocol.records.batch import batches
 from streamkit.protocol.records.record import Record, decode_records

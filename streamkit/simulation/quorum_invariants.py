@@ -12,8 +12,8 @@ import msgspec
 from streamkit.broker.controller.topic_names import CLUSTER_METADATA
 from streamkit.broker.raft.node import RaftNode
 from streamkit.broker.raft.roles import Role
+from streamkit.broker.server.controller.quorum_state import STATE_FILE
 from streamkit.broker.server.node import Broker
-from streamkit.broker.server.quorum_state import STATE_FILE
 from streamkit.broker.storage.partition_log import PartitionLog
 from streamkit.simulation.cluster import Cluster
 from streamkit.simulation.machine import Machine

@@ -17,7 +17,7 @@ import msgspec
 
 from streamkit.broker.controller.topic_names import CONSUMER_OFFSETS
 from streamkit.broker.log.producers import marker_in
-from streamkit.broker.server.partition_actor import PartitionActor
+from streamkit.broker.server.replicas.partition_actor import PartitionActor
 from streamkit.broker.storage.errors import OffsetOutOfRangeError
 from streamkit.protocol.records.batch import BatchHeader, Buffer, batches
 from streamkit.simulation.cluster import LEDGER

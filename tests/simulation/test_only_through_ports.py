@@ -44,9 +44,9 @@ THE_MACHINERY = {
 TASKS = {"asyncio.create_task", "asyncio.ensure_future"}
 """`Spawn` owns tasks, so that none outlives its node and no failure is lost."""
 AWAIT_WHAT_THEY_START = {
-    "broker/server/controller_channel.py",
+    "broker/server/cluster/controller_channel.py",
     "broker/server/node.py",
-    "broker/server/quorum.py",
+    "broker/server/controller/quorum.py",
 }
 
 

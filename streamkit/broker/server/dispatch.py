@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import msgspec
 import structlog
 
-from streamkit.broker.server.active_controller import NotControllerError
+from streamkit.broker.server.controller.active_controller import NotControllerError
 from streamkit.broker.server.likeness import Likeness
 from streamkit.broker.server.refusals import refused
 from streamkit.net.connection import SIZE, Connection, Exchange, FrameError

@@ -25,42 +25,42 @@ from streamkit.broker.config import BrokerConfig
 from streamkit.broker.controller.image import Endpoint, MetadataChanges, MetadataImage
 from streamkit.broker.listeners import Listener as ListenerAddress
 from streamkit.broker.raft.voters import Endpoint as VoterEndpoint
-from streamkit.broker.server.active_controller import ActiveController
-from streamkit.broker.server.broker_lifecycle import BrokerLifecycle
-from streamkit.broker.server.broker_links import BrokerLinks
 from streamkit.broker.server.broker_metrics import BrokerMetrics
 from streamkit.broker.server.client_telemetry import ClientTelemetry
-from streamkit.broker.server.cluster_identity import cluster_id_from
-from streamkit.broker.server.controller_channel import ControllerChannel, NoControllerError
-from streamkit.broker.server.controller_client import ControllerClient
-from streamkit.broker.server.controller_duties import ControllerDuties
-from streamkit.broker.server.damaged_replicas import ATTEND_MS, DamagedReplicas
-from streamkit.broker.server.departed_brokers import DepartedBrokers
+from streamkit.broker.server.cluster.broker_lifecycle import BrokerLifecycle
+from streamkit.broker.server.cluster.broker_links import BrokerLinks
+from streamkit.broker.server.cluster.controller_channel import ControllerChannel, NoControllerError
+from streamkit.broker.server.cluster.controller_client import ControllerClient
+from streamkit.broker.server.cluster.departed_brokers import DepartedBrokers
+from streamkit.broker.server.cluster.lost_leaders import LostLeaders
+from streamkit.broker.server.cluster.metadata_answers import MetadataAnswers
+from streamkit.broker.server.cluster.producer_ids import ProducerIds
+from streamkit.broker.server.controller.active_controller import ActiveController
+from streamkit.broker.server.controller.cluster_identity import cluster_id_from
+from streamkit.broker.server.controller.duties import ControllerDuties
+from streamkit.broker.server.controller.metadata_publisher import MetadataPublisher
+from streamkit.broker.server.controller.quorum import Quorum
+from streamkit.broker.server.coordinators.group_cluster import GroupCluster
+from streamkit.broker.server.coordinators.group_gauges import GroupGauges
+from streamkit.broker.server.coordinators.group_host import GroupHost
+from streamkit.broker.server.coordinators.marker_sender import MarkerSender
+from streamkit.broker.server.coordinators.marker_writer import MarkerWriter
+from streamkit.broker.server.coordinators.transaction_gate import TransactionGate
+from streamkit.broker.server.coordinators.transaction_host import TransactionHost
 from streamkit.broker.server.dispatch import Dispatcher, Metrics
 from streamkit.broker.server.dynamic_config import DynamicConfig
-from streamkit.broker.server.fetch_sessions import FetchSessions
-from streamkit.broker.server.group_cluster import GroupCluster
-from streamkit.broker.server.group_gauges import GroupGauges
-from streamkit.broker.server.group_host import GroupHost
 from streamkit.broker.server.handlers.cluster import CONTROLLERS
-from streamkit.broker.server.isr_changes import IsrChanges
-from streamkit.broker.server.lost_leaders import LostLeaders
-from streamkit.broker.server.marker_sender import MarkerSender
-from streamkit.broker.server.marker_writer import MarkerWriter
-from streamkit.broker.server.metadata_answers import MetadataAnswers
-from streamkit.broker.server.metadata_publisher import MetadataPublisher
-from streamkit.broker.server.partitions import Partitions
-from streamkit.broker.server.producer_ids import ProducerIds
-from streamkit.broker.server.quorum import Quorum
-from streamkit.broker.server.replica_fetcher import ReplicaFetchers
-from streamkit.broker.server.replication_throttles import ReplicationThrottles
+from streamkit.broker.server.replicas.damaged_replicas import ATTEND_MS, DamagedReplicas
+from streamkit.broker.server.replicas.fetch_sessions import FetchSessions
+from streamkit.broker.server.replicas.isr_changes import IsrChanges
+from streamkit.broker.server.replicas.partitions import Partitions
+from streamkit.broker.server.replicas.replica_fetcher import ReplicaFetchers
+from streamkit.broker.server.replicas.replication_throttles import ReplicationThrottles
 from streamkit.broker.server.routes import CONTROLLER_ROUTES, ROUTES
-from streamkit.broker.server.share_coordinator_host import ShareCoordinatorHost
-from streamkit.broker.server.share_persister import SharePersister
-from streamkit.broker.server.share_service import ShareService
+from streamkit.broker.server.share.coordinator_host import ShareCoordinatorHost
+from streamkit.broker.server.share.persister import SharePersister
+from streamkit.broker.server.share.service import ShareService
 from streamkit.broker.server.timers import Timers
-from streamkit.broker.server.transaction_gate import TransactionGate
-from streamkit.broker.server.transaction_host import TransactionHost
 from streamkit.broker.storage.cleaner import Cleaner, CleanerLimits
 from streamkit.broker.storage.errors import LogOfflineError
 from streamkit.broker.storage.log_directory import LogDirectory

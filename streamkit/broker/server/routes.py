@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from streamkit.broker.server.cluster.passing_on import pass_on
 from streamkit.broker.server.dispatch import Route
 from streamkit.broker.server.handlers import (
     api_versions,
@@ -36,7 +37,6 @@ from streamkit.broker.server.handlers import (
     topics,
     transactions,
 )
-from streamkit.broker.server.passing_on import pass_on
 
 _FOR_CLIENTS: tuple[Route, ...] = (
     *produce.ROUTES,

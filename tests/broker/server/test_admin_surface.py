@@ -190,7 +190,7 @@ async def test_damaged_and_swollen_metrics_are_refused(tmp_path: Path) -> None:
 
 async def test_log_levels_of_a_broker(tmp_path: Path) -> None:
     async with running(tmp_path) as broker, connected(broker) as wire:
-        logger = "streamkit.broker.server.partitions"
+        logger = "streamkit.broker.server.replicas.partitions"
         assert (await described(wire, ResourceType.BROKER_LOGGER, "1"))[logger] == "INFO"
         try:
             request = AlterConfigsResource(

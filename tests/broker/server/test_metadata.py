@@ -24,13 +24,17 @@ from streamkit.broker.controller.records import (
     encode_record,
 )
 from streamkit.broker.log.append import Origin
-from streamkit.broker.server.active_controller import ActiveController, MetadataLogError, NotControllerError
-from streamkit.broker.server.broker_lifecycle import UNKNOWN_EPOCH, registration_request
-from streamkit.broker.server.controller_client import ControllerClient
+from streamkit.broker.server.cluster.broker_lifecycle import UNKNOWN_EPOCH, registration_request
+from streamkit.broker.server.cluster.controller_client import ControllerClient
+from streamkit.broker.server.controller.active_controller import (
+    ActiveController,
+    MetadataLogError,
+    NotControllerError,
+)
+from streamkit.broker.server.controller.metadata_publisher import MetadataPublisher
+from streamkit.broker.server.controller.quorum import Quorum
 from streamkit.broker.server.handlers.brokers import allocate_producer_ids, register_broker
 from streamkit.broker.server.handlers.topics import create_topics
-from streamkit.broker.server.metadata_publisher import MetadataPublisher
-from streamkit.broker.server.quorum import Quorum
 from streamkit.broker.server.timers import Timers
 from streamkit.broker.storage.log_directory import LogDirectory
 from streamkit.errors import RefusedError

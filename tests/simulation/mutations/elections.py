@@ -11,8 +11,8 @@ from streamkit.broker.controller import brokers
 from streamkit.broker.controller.image import MetadataImage
 from streamkit.broker.controller.leadership import without_broker
 from streamkit.broker.controller.records import PartitionChangeRecord
-from streamkit.broker.server.quorum import Quorum
-from streamkit.broker.server.quorum_state import STATE_FILE
+from streamkit.broker.server.controller.quorum import Quorum
+from streamkit.broker.server.controller.quorum_state import STATE_FILE
 from tests.simulation.mutations import mutation, wrapped
 from tests.simulation.mutations.scenarios import demanding
 

@@ -11,10 +11,10 @@ import pytest
 from streamkit.broker.controller.image import PartitionRegistration
 from streamkit.broker.replication.follower import FetchPosition, PartitionFollower, Truncate
 from streamkit.broker.replication.leader import PartitionLeader
-from streamkit.broker.server import partitions, replica_fetcher
-from streamkit.broker.server.partition_actor import PartitionActor
-from streamkit.broker.server.partitions import Partitions
-from streamkit.broker.server.replica_fetcher import ReplicaFetcher
+from streamkit.broker.server.replicas import partitions, replica_fetcher
+from streamkit.broker.server.replicas.partition_actor import PartitionActor
+from streamkit.broker.server.replicas.partitions import Partitions
+from streamkit.broker.server.replicas.replica_fetcher import ReplicaFetcher
 from streamkit.broker.storage.partition_log import PartitionLog
 from streamkit.protocol.error_codes import ErrorCode
 from tests.simulation.mutations import mutation, wrapped

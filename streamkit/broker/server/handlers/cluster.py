@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 from streamkit.broker.controller.records import NO_LEADER
 from streamkit.broker.controller.topic_names import INTERNAL_TOPICS, invalid_reason
 from streamkit.broker.server.authorized_operations import CLUSTER, NOT_ASKED
-from streamkit.broker.server.cluster_view import ClusterView
+from streamkit.broker.server.cluster.cluster_view import ClusterView
+from streamkit.broker.server.cluster.metadata_answers import Question
 from streamkit.broker.server.dispatch import Encoded, RequestContext, Route
-from streamkit.broker.server.metadata_answers import Question
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.describe_cluster import (

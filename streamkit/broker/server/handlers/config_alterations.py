@@ -14,9 +14,9 @@ from msgspec.structs import replace
 
 from streamkit.broker.controller.decision import Refusal
 from streamkit.broker.controller.image import ResourceType
+from streamkit.broker.server.cluster.passing_on import pass_on
 from streamkit.broker.server.dispatch import InnerRequest, RequestContext, Route
 from streamkit.broker.server.log_level_changes import alter_log_levels
-from streamkit.broker.server.passing_on import pass_on
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages import alter_configs as replacing

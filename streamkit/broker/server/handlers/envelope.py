@@ -9,7 +9,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from streamkit.broker.server.active_controller import NotControllerError
+from streamkit.broker.server.controller.active_controller import NotControllerError
 from streamkit.broker.server.dispatch import MAX_ELEMENTS, InnerRequest, RequestContext, Route
 from streamkit.broker.server.principal import decode_principal
 from streamkit.protocol.api import APIS, ApiKey

@@ -24,8 +24,8 @@ import msgspec
 
 from streamkit.broker.replication.leader import FollowerFetch
 from streamkit.broker.server.dispatch import LATER, Later, RequestContext, Route, reply_when_done
-from streamkit.broker.server.fetch_sessions import FetchContext, PartitionKey, TopicKey, Wanted
-from streamkit.broker.server.partition_actor import PartitionActor
+from streamkit.broker.server.replicas.fetch_sessions import FetchContext, PartitionKey, TopicKey, Wanted
+from streamkit.broker.server.replicas.partition_actor import PartitionActor
 from streamkit.broker.storage.errors import LogOfflineError, OffsetOutOfRangeError
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode

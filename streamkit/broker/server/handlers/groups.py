@@ -20,9 +20,9 @@ from streamkit.broker.coordination.group.offset_requests import refused_commit
 from streamkit.broker.coordination.group.vocabulary import Caller
 from streamkit.broker.coordination.shard import Decision, Refusal, Token
 from streamkit.broker.server.authorized_operations import GROUP
+from streamkit.broker.server.coordinators.hosted_shard import Decide
 from streamkit.broker.server.dispatch import RequestContext, Route
-from streamkit.broker.server.hosted_shard import Decide
-from streamkit.broker.server.share_states import is_coordinator_key
+from streamkit.broker.server.share.states import is_coordinator_key
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.delete_groups import (

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streamkit.broker.server.dispatch import RequestContext, Route
-from streamkit.broker.server.partition_actor import PartitionActor
+from streamkit.broker.server.replicas.partition_actor import PartitionActor
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.alter_replica_log_dirs import (

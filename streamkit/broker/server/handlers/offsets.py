@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from streamkit.broker.server.dispatch import RequestContext, Route
-from streamkit.broker.server.partition_actor import PartitionActor
+from streamkit.broker.server.replicas.partition_actor import PartitionActor
 from streamkit.broker.storage.errors import LogOfflineError
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode

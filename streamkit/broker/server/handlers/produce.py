@@ -14,10 +14,10 @@ from streamkit.broker.coordination.shard import Producer
 from streamkit.broker.coordination.transaction.coordinator import PartitionsCall
 from streamkit.broker.log.append import AppendResult
 from streamkit.broker.log.transactions import Verification
+from streamkit.broker.server.coordinators.transaction_gate import Codes, Turn
 from streamkit.broker.server.dispatch import LATER, Later, RequestContext, Route
-from streamkit.broker.server.partition_actor import PartitionActor
-from streamkit.broker.server.produce_answers import appended
-from streamkit.broker.server.transaction_gate import Codes, Turn
+from streamkit.broker.server.replicas.partition_actor import PartitionActor
+from streamkit.broker.server.replicas.produce_answers import appended
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.produce import (

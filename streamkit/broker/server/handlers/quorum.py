@@ -15,10 +15,9 @@ from streamkit.broker.raft.log_view import SnapshotId
 from streamkit.broker.raft.replicas import Replica
 from streamkit.broker.raft.roles import Role
 from streamkit.broker.raft.voters import Endpoint, ReplicaKey, Voter
-from streamkit.broker.server.active_controller import NotControllerError
-from streamkit.broker.server.dispatch import InnerRequest, RequestContext, Route
-from streamkit.broker.server.quorum import Quorum
-from streamkit.broker.server.quorum_wire import (
+from streamkit.broker.server.controller.active_controller import NotControllerError
+from streamkit.broker.server.controller.quorum import Quorum
+from streamkit.broker.server.controller.quorum_wire import (
     METADATA_TOPIC_ID,
     SNAPSHOT_CHUNK_BYTES,
     begin_from_wire,
@@ -27,6 +26,7 @@ from streamkit.broker.server.quorum_wire import (
     fetch_to_wire,
     vote_from_wire,
 )
+from streamkit.broker.server.dispatch import InnerRequest, RequestContext, Route
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages import (

@@ -15,8 +15,8 @@ from streamkit.broker.coordination.shard import Refusal
 from streamkit.broker.coordination.share.share_partition import Acknowledgement, AcknowledgeType
 from streamkit.broker.coordination.share.states import SharePartitionKey
 from streamkit.broker.server.dispatch import RequestContext, Route
-from streamkit.broker.server.leaders import Leaders
-from streamkit.broker.server.share_sessions import FINAL_EPOCH, INITIAL_EPOCH, Place, SessionKey
+from streamkit.broker.server.replicas.leaders import Leaders
+from streamkit.broker.server.share.sessions import FINAL_EPOCH, INITIAL_EPOCH, Place, SessionKey
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.share_acknowledge import (

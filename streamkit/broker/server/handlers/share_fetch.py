@@ -30,10 +30,10 @@ from streamkit.broker.server.handlers.share_acknowledge import (
     check_renewal,
     session_key,
 )
-from streamkit.broker.server.leaders import Leaders
-from streamkit.broker.server.partition_actor import PartitionActor
-from streamkit.broker.server.share_partitions import HostedSharePartition
-from streamkit.broker.server.share_sessions import (
+from streamkit.broker.server.replicas.leaders import Leaders
+from streamkit.broker.server.replicas.partition_actor import PartitionActor
+from streamkit.broker.server.share.partitions import HostedSharePartition
+from streamkit.broker.server.share.sessions import (
     FINAL_EPOCH,
     INITIAL_EPOCH,
     Place,

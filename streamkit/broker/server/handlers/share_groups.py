@@ -19,7 +19,7 @@ from streamkit.broker.coordination.shard import Refusal
 from streamkit.broker.server.authorized_operations import GROUP
 from streamkit.broker.server.dispatch import RequestContext, Route
 from streamkit.broker.server.handlers.groups import ask, check_group_id
-from streamkit.broker.server.partition_ends import Ends, Place, partition_ends
+from streamkit.broker.server.replicas.partition_ends import Ends, Place, partition_ends
 from streamkit.protocol.api import ApiKey
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.alter_share_group_offsets import (

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from streamkit.broker.server.dispatch import RequestContext, Route
-from streamkit.broker.server.share_states import (
+from streamkit.broker.server.share.states import (
     DELETE,
     INITIALIZE,
     READ,

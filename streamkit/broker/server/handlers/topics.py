@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from streamkit.broker.controller.image import TopicImage
 from streamkit.broker.controller.topic_names import INTERNAL_TOPICS, invalid_reason
 from streamkit.broker.server.authorized_operations import TOPIC
-from streamkit.broker.server.cluster_view import ClusterView
+from streamkit.broker.server.cluster.cluster_view import ClusterView
 from streamkit.broker.server.dispatch import RequestContext, Route
 from streamkit.broker.storage.errors import OffsetOutOfRangeError
 from streamkit.protocol.api import ApiKey

@@ -10,9 +10,9 @@ from streamkit.broker.config import BrokerConfig
 from streamkit.broker.controller.controller import Controller
 from streamkit.broker.controller.decision import Decision
 from streamkit.broker.controller.effective_config import topic_config
+from streamkit.broker.server.cluster.lost_leaders import LostLeaders
+from streamkit.broker.server.cluster.metadata_answers import MetadataAnswers
 from streamkit.broker.server.dispatch import Encoded
-from streamkit.broker.server.lost_leaders import LostLeaders
-from streamkit.broker.server.metadata_answers import MetadataAnswers
 from streamkit.broker.storage.errors import OffsetOutOfRangeError
 from streamkit.protocol.api import APIS
 from streamkit.protocol.codec import decode, encode

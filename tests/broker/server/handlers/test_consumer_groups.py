@@ -22,7 +22,7 @@ from streamkit.protocol.messages.offset_fetch import (
     OffsetFetchRequestGroup,
     OffsetFetchResponse,
 )
-from tests.broker.server.test_group_gauges import scrape
+from tests.broker.server.coordinators.test_group_gauges import scrape
 from tests.broker.server.wire import Wire, connected, running, topic
 
 JOIN = ConsumerGroupHeartbeatRequest(

@@ -10,8 +10,8 @@ import pytest
 
 from streamkit.broker.coordination.shard import Producer
 from streamkit.broker.coordination.transaction.coordinator import PartitionsCall
+from streamkit.broker.server.coordinators.transaction_gate import Codes
 from streamkit.broker.server.handlers.produce import not_admitted
-from streamkit.broker.server.transaction_gate import Codes
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.add_partitions_to_txn import (
     AddPartitionsToTxnRequest,

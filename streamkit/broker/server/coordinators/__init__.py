@@ -1,0 +1,1 @@
+"""The coordinators of groups and transactions over their partitions: loaded, hosted, moved."""

@@ -1,0 +1,1 @@
+"""Share groups: records handed out one by one, and the states of their partitions."""
