@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from streamkit.protocol.errors import MalformedMessageError
 from streamkit.protocol.framing import RequestHeader
 from streamkit.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from streamkit.protocol.primitives import read_uvarint, uvarint
@@ -63,8 +64,8 @@ class Likeness:
                 return None
             if length > 127:
                 length, pos = read_uvarint(frame, pos - 1)
-        except (struct.error, IndexError):
-            return None
+        except (struct.error, IndexError, MalformedMessageError):
+            return None  # the codec will know what it is
         stop = pos + length - 1
         if not pos <= stop == len(frame) - len(NO_TAGS) or frame[stop:] != NO_TAGS:
             return None

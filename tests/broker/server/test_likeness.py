@@ -135,6 +135,16 @@ def test_tags_that_nobody_knows_are_no_trouble() -> None:
     assert likeness.read(frame()) is None
 
 
+def test_nor_are_they_where_the_length_of_the_records_would_be_none() -> None:
+    tagged = memoryview(bytes(frame(records=b"\xff" * 20))[:-1] + b"\x01\x63\x02hi")
+    assert learned(tagged).read(tagged) is None
+
+
+def test_a_length_over_32_bits_is_left_to_the_codec() -> None:
+    plain = bytes(frame(records=b""))
+    assert learned(frame()).read(memoryview(plain[:-4] + b"\xff" * 5 + plain[-3:])) is None
+
+
 def test_it_holds_on_to_no_records() -> None:
     one = bytearray(frame())
     likeness = learned(memoryview(one))
