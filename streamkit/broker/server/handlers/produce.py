@@ -91,6 +91,8 @@ def hand_over_lone_batch(broker: Broker, request: RequestContext, message: Produ
     actor = broker.partitions.by_name.get((name, data.index))
     if actor is None or actor.is_internal or not isinstance(records, memoryview):
         return False
+    if version >= FIRST_VERSION_BY_ID and actor.log.topic_id != topic.topic_id:
+        return False
     if flaw(records, version) is not None or is_transactional(records):
         return False
     actor.produce(records, message.acks, LoneBatch(broker, request, message, actor.log))
@@ -178,7 +180,7 @@ class PendingProduce:
     def start(self) -> None:
         """Hand each batch to its actor."""
         place, acks, version = 0, self._message.acks, self._request.version
-        actors = self._broker.partitions.by_name
+        actors, by_id = self._broker.partitions.by_name, version >= FIRST_VERSION_BY_ID
         for topic in self._message.topic_data:
             name = self._topic_name(topic)
             for data in topic.partition_data:
@@ -186,6 +188,9 @@ class PendingProduce:
                 actor = actors.get((name, data.index))
                 if actor is None:
                     self.done(place, self._missing(name, data.index))
+                elif by_id and actor.log.topic_id != topic.topic_id:
+                    # the earlier topic of that name is going
+                    self.done(place, AppendResult(ErrorCode.UNKNOWN_TOPIC_ID))
                 elif actor.is_internal:
                     self.done(place, AppendResult(ErrorCode.INVALID_TOPIC_EXCEPTION))
                 elif (refusal := flaw(records, version)) is not None:

@@ -386,6 +386,15 @@ async def test_a_topic_made_again_is_not_served_from_the_log_of_the_one_before(t
             answer = (await wire.ask(request, 13)).responses[0].partitions[0]
             assert answer.error_code == UNKNOWN_TOPIC_ID
             assert not answer.records
+            end = cluster.actor(1).log.log_end_offset
+            for parts in (1, 2):
+                data = [PartitionProduceData(index=0, records=batch(b"of the second"))] * parts
+                writes = ProduceRequest(
+                    acks=1, topic_data=[TopicProduceData(topic_id=LATE_ID, partition_data=data)]
+                )
+                answers = (await wire.ask(writes, 13)).responses[0].partition_responses
+                assert [one.error_code for one in answers] == [UNKNOWN_TOPIC_ID] * parts
+            assert cluster.actor(1).log.log_end_offset == end
 
 
 async def test_a_follower_knows_at_once_that_its_leader_is_gone(tmp_path: Path) -> None:
