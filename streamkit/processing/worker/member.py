@@ -190,9 +190,12 @@ class Member:
     async def lost(self, partitions: Sequence[Partition]) -> None:
         leaving = self._take_out(partitions)
         log.warning("partitions lost", tasks=[runner.task.id for runner in leaving])
-        await self._close(leaving)
-        if leaving and self._transactions is not None and self._transactions.began_at_s is not None:
+        doomed = leaving and self._transactions is not None and self._transactions.began_at_s is not None
+        if doomed and self._transactions is not None:
+            # first: a commit under way would go on with their records and not their offsets
             self._transactions.doom("it holds records of tasks that were lost")
+        await self._close(leaving)
+        if doomed:
             await self._roll_back()
 
     def received(self, arrivals: Sequence[Arrival]) -> None:
@@ -329,16 +332,24 @@ class Member:
             if not self._transactions.doomed:
                 return
             former, aborted = list(self._runners.values()), asyncio.Event()
-            anew = [self._begin_anew(runner, aborted) for runner in former]
+            leaving = [runner for runner in former if self._by_place.get(runner.task.places[0]) is not runner]
+            anew = [self._begin_anew(runner, aborted) for runner in former if runner not in leaving]
             for runner in former:
-                self.metrics.closed(runner)
                 self._committer.forget(runner)
+                if runner in leaving:  # whoever takes it out closes it; from here on it commits nothing
+                    self._stop_opening(runner)
+                else:
+                    self.metrics.closed(runner)
                 await runner.close()
             await self._source.halt([place for runner in anew for place in runner.task.places])
             await self._transactions.abort()
             self._committer.replies.drop()
             log.warning("rolled back to the last commit", tasks=[runner.task.id for runner in former])
             aborted.set()
+
+    def _stop_opening(self, runner: TaskRunner) -> None:
+        if runner in self._opening:
+            self._opening[runner].cancel()
 
     def _begin_anew(self, former: TaskRunner, aborted: asyncio.Event) -> TaskRunner:
         opening = self._opening.pop(former, None)

@@ -1,0 +1,196 @@
+"""A transaction is given up while tasks leave: they do not come back, and commit nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from time import monotonic
+from typing import Any, cast
+
+import streamkit as sk
+from streamkit.processing.tasks.fuse import SinkRecord
+from streamkit.processing.testing import StoredRecord
+from streamkit.processing.worker.member import Member
+from streamkit.processing.worker.restore import ChangelogReader
+from streamkit.processing.worker.sink import TransactionalSink
+from streamkit.processing.worker.source import Arrival, Listener, Partition, Position, Source
+from streamkit.runtime.os.clock import SystemClock
+from streamkit.telemetry.instruments import Registry
+
+PLACE = ("in", 0)
+
+
+class Transactions:
+    """One transaction at a time; a flush lasts until it is let through."""
+
+    full = False
+    timeout_s = 60.0
+
+    def __init__(self) -> None:
+        self.doomed = False
+        self.began_at_s: float | None = None
+        self.commits: list[Sequence[Position]] = []
+        self.aborted = asyncio.Event()
+        self.flushing = asyncio.Event()
+        self.acknowledged = asyncio.Event()
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def serve(self) -> None: ...
+
+    def hold(self) -> None: ...
+
+    def stopping(self) -> None: ...
+
+    def doom(self, reason: str) -> None:
+        self.doomed = True
+
+    def send(self, topic: str, records: Sequence[SinkRecord]) -> None:
+        self.began_at_s = self.began_at_s or monotonic()
+
+    async def flush(self) -> None:
+        self.flushing.set()
+        await self.acknowledged.wait()
+
+    async def ends(self, places: Sequence[Partition]) -> dict[Partition, int]:
+        return {}
+
+    async def commit(self, positions: Sequence[Position], group: object) -> bool:
+        if self.doomed:
+            return False
+        self.commits.append(positions)
+        self.began_at_s = None
+        return True
+
+    async def abort(self) -> None:
+        self.doomed, self.began_at_s = False, None
+        self.aborted.set()
+
+
+class Given:
+    """A group that gives and takes as the test says."""
+
+    def __init__(self) -> None:
+        self.listener: Listener | None = None
+        self.joined = asyncio.Event()
+        self.begun = asyncio.Event()
+
+    async def start(self, listener: Listener) -> None:
+        self.listener = listener
+        self.joined.set()
+
+    async def begin(self, positions: Sequence[Position]) -> None:
+        self.begun.set()
+
+    async def committed(self, partitions: Sequence[Partition]) -> list[Position]:
+        return [Position(*place, 0) for place in partitions]
+
+    async def known_ends(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
+        return {}
+
+    async def halt(self, partitions: Sequence[Partition]) -> None: ...
+
+    async def group(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def taken(self) -> None: ...
+
+
+class Worker:
+    """One task at work, with an agent that has record 1 in hand until it is cancelled."""
+
+    def __init__(self, app: sk.App) -> None:
+        self.source, self.sink = Given(), Transactions()
+        self.member = Member(
+            app.topology().plan({}),
+            cast(Source, self.source),
+            cast(TransactionalSink, self.sink),
+            cast(ChangelogReader, None),
+            clock=SystemClock(),
+            registry=Registry(),
+            commit_interval_s=0.05,
+            transactions=cast(TransactionalSink, self.sink),
+        )
+
+    @property
+    def listener(self) -> Listener:
+        assert self.source.listener is not None
+        return self.source.listener
+
+    def receive(self, offset: int) -> None:
+        self.listener.received([Arrival(*PLACE, [StoredRecord((*PLACE, offset), (b"k", b"%d" % offset), 0)])])
+
+
+@asynccontextmanager
+async def at_work(worker: Worker) -> AsyncIterator[None]:
+    running = asyncio.create_task(worker.member.run())
+    try:
+        async with asyncio.timeout(20):
+            await worker.source.joined.wait()
+            await worker.listener.assigned([Position(*PLACE, 0)])
+            await worker.source.begun.wait()
+            yield
+    finally:
+        worker.sink.acknowledged.set()
+        worker.member.stop()
+        with suppress(asyncio.CancelledError):
+            await running
+
+
+def job(in_hand: asyncio.Event, cancelled: Any) -> sk.App:
+    app = sk.App("given-up", guarantee="exactly_once")
+
+    @app.agent(app.topic("in", key=str, value=int), sink="out")
+    async def copy(n: int) -> int:
+        if n == 1:
+            in_hand.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await cancelled()
+        return n
+
+    return app
+
+
+async def test_a_task_that_is_leaving_does_not_begin_anew() -> None:
+    in_hand = asyncio.Event()
+
+    async def at_once() -> None: ...
+
+    worker = Worker(job(in_hand, at_once))
+    async with at_work(worker):
+        worker.receive(1)
+        await in_hand.wait()
+        leaving = asyncio.create_task(worker.listener.revoked([PLACE]))
+        await asyncio.sleep(0)
+        worker.sink.doom("a broker is gone")
+        await worker.sink.aborted.wait()
+        await leaving
+        assert worker.member.runner_of("0_0") is None
+        assert worker.sink.commits == []
+
+
+async def test_results_of_lost_tasks_are_not_committed_without_their_offsets() -> None:
+    in_hand, closed = asyncio.Event(), asyncio.Event()
+
+    async def while_the_commit_ends() -> None:
+        worker.sink.acknowledged.set()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        closed.set()
+
+    worker = Worker(job(in_hand, while_the_commit_ends))
+    async with at_work(worker):
+        worker.receive(0)
+        await worker.sink.flushing.wait()
+        worker.receive(1)
+        await in_hand.wait()
+        await worker.listener.lost([PLACE])
+        assert closed.is_set()
+        assert worker.sink.commits == []
+        assert worker.member.runner_of("0_0") is None
