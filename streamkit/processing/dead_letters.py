@@ -42,7 +42,8 @@ def letter_of(record: RawRecord) -> Letter | None:
     start = _story(headers)
     if start == len(headers):
         return None
-    story = {name.removeprefix(PREFIX): (value or b"").decode() for name, value in headers[start:]}
+    told = {name.removeprefix(PREFIX): value or b"" for name, value in headers[start:]}
+    story = {name: value.decode(errors="replace") for name, value in told.items()}
     return Letter(
         operator=story.get("operator", ""),
         error=story.get("error", ""),
@@ -50,9 +51,13 @@ def letter_of(record: RawRecord) -> Letter | None:
         traceback=story.get("traceback", ""),
         headers=headers[:start],
         topic=story.get("topic"),
-        partition=int(story.get("partition", -1)),
-        offset=int(story.get("offset", -1)),
+        partition=_number(story.get("partition", "")),
+        offset=_number(story.get("offset", "")),
     )
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdecimal() else -1
 
 
 def _story(headers: Headers) -> int:

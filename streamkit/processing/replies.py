@@ -55,12 +55,14 @@ def request_headers(asked: Asked) -> Headers:
 
 
 def without_request(headers: Headers | None) -> tuple[Headers | None, Asked | None]:
-    """(the user's headers, what was asked, if the record is a request)."""
+    """(the user's headers, what was asked, if the record is a request). Never raises: anybody may write a
+    record with such headers, and errors are told by them, too.
+    """
     if not headers or not any(name == AGENT for name, _ in headers):
         return headers, None
     ours = {name: value or b"" for name, value in headers if name.startswith(PREFIX)}
     theirs = [header for header in headers if not header[0].startswith(PREFIX)]
-    asked = Asked(ours[AGENT].decode(), ours.get(REPLY_TO, b"").decode(), ours.get(NUMBER, b""))
+    asked = Asked(_text(ours[AGENT]), _text(ours.get(REPLY_TO, b"")), ours.get(NUMBER, b""))
     return theirs or None, asked if asked.reply_to else None
 
 
@@ -81,5 +83,9 @@ def answer_of(headers: Headers | None, value: bytes | None) -> Answer | None:
     found = {name: content or b"" for name, content in headers or ()}
     if NUMBER not in found:
         return None
-    error = (found[ERROR].decode(), found.get(MESSAGE, b"").decode()) if ERROR in found else None
+    error = (_text(found[ERROR]), _text(found.get(MESSAGE, b""))) if ERROR in found else None
     return Answer(found[NUMBER], value, error)
+
+
+def _text(written: bytes) -> str:
+    return written.decode(errors="replace")

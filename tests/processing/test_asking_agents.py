@@ -12,7 +12,15 @@ import pytest
 import streamkit as sk
 from streamkit.errors import RefusedError, UsageError
 from streamkit.processing.error_policy import OnError
-from streamkit.processing.replies import Asked, answer_of, error_reply, request_headers, without_request
+from streamkit.processing.kafka.asking import KafkaReplies
+from streamkit.processing.replies import (
+    Asked,
+    Reply,
+    answer_of,
+    error_reply,
+    request_headers,
+    without_request,
+)
 
 
 class Price(msgspec.Struct):
@@ -196,3 +204,27 @@ def test_a_reply_carries_its_number_and_a_bounded_message() -> None:
     assert answer is not None and answer.error is not None
     assert (answer.number, answer.error[0], len(answer.error[1])) == (b"7", "ValueError", 1_000)
     assert answer_of([("h", b"1")], None) is None
+
+
+@pytest.mark.parametrize("function", [plain, record, stream])
+@pytest.mark.parametrize("n", [4, 0])
+def test_a_request_that_makes_no_sense_is_a_record_like_any_other(
+    function: Callable[..., Any], n: int
+) -> None:
+    """Anybody who may write to the topic may write these headers: they must not get round `on_error`."""
+    app, numbers, _ = asked(function, sk.Skip())
+    with app.test() as t:
+        t.send(numbers, n, headers=[("streamkit.ask.agent", b"\xff"), ("streamkit.ask.reply-to", b"\xff")])
+        t.send(numbers, 5)
+        assert [p.amount for p in t.read("prices") if p.amount > 0] == ([25, 20] if n else [20])
+
+
+def test_an_answer_that_makes_no_sense_is_read_all_the_same() -> None:
+    answer = answer_of([("streamkit.ask.number", b"7"), ("streamkit.ask.error", b"\xff")], None)
+    assert answer is not None and answer.error == ("\ufffd", "")
+
+
+@pytest.mark.parametrize("name", ["x" * 600, "a\0b", ""])
+def test_who_asks_for_a_reply_to_no_topic_gets_none(name: str) -> None:
+    replies = KafkaReplies("127.0.0.1:1", {})
+    replies.send([Reply(name, (b"1", None, 1, None, 0))])

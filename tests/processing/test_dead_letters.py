@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import streamkit as sk
 from streamkit.errors import RefusedError
 from streamkit.processing.dead_letters import Redriven, letter_of
-from streamkit.processing.error_policy import dead_letter_headers
+from streamkit.processing.error_policy import PREFIX, dead_letter_headers
 from streamkit.processing.record import Headers
 from streamkit.processing.testing import StoredRecord
 
@@ -86,3 +86,11 @@ def test_the_driver_redrives() -> None:
         assert t.redrive("dead") == 0
         assert t.read("small") == [9]
         assert [r.headers for r in t.records(numbers)] == [[], [], []]
+
+
+def test_a_story_that_makes_no_sense_is_told_as_far_as_it_goes() -> None:
+    told = [("topic", b"in"), ("partition", b"x"), ("offset", None), ("operator", b"\xff")]
+    record = StoredRecord(("dead", 0, 0), (b"k", b"v"), 0, [(PREFIX + name, value) for name, value in told])
+    letter = letter_of(record)
+    assert letter is not None
+    assert (letter.operator, letter.topic, letter.partition, letter.offset) == ("\ufffd", "in", -1, -1)

@@ -14,7 +14,15 @@ from secrets import token_hex
 from time import monotonic
 from typing import TypeVar, cast
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
 
 from streamkit.processing.agent import Request
 from streamkit.processing.kafka.sender import KafkaSender
@@ -120,8 +128,12 @@ class KafkaReplies:
         produce: Callable[..., None] = self._producer.produce
         for reply in replies:
             value, key, timestamp_ms, headers, partition = reply.record
-            with suppress(BufferError):  # so many replies that nobody takes: their askers are gone
+            try:
                 produce(reply.topic, value, key, partition, None, None, timestamp_ms or 1, headers)
+            except BufferError:  # so many replies that nobody takes: their askers are gone
+                continue
+            except (KafkaException, ValueError) as error:  # the asker chose the name: it may be none
+                log.info("no reply to %.80r: %s", reply.topic, error)
         self._producer.poll(0)
 
     async def flush(self) -> None:
