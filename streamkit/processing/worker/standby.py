@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 import structlog
 
@@ -258,10 +258,8 @@ class Standbys:
         if following is None:
             return
         following.cancel()
-        with suppress(asyncio.CancelledError):
-            try:
-                await following
-            except Exception as error:  # whatever it was, they are read again
-                log.warning("standby copies are read anew", error=str(error))
+        await asyncio.wait([following])  # who is cancelled here is told so, unlike by `await following`
+        if not following.cancelled() and (error := following.exception()) is not None:
+            log.warning("standby copies are read anew", error=str(error))  # whatever it was
         for copy in self._by_place.values():
             copy.loaded()
