@@ -76,6 +76,7 @@ class TableQueries:
         self._leaders = {plan.subtopology_reading(topic).index: topic for topic in leaders}
         self._roster = roster
         self._runner_of = runner_of
+        self._asking = asyncio.Lock()
         self._peers: Sequence[Peer] | None = None
         self._peers_until_s = 0.0
 
@@ -130,9 +131,10 @@ class TableQueries:
         return None, _row(name, text, partition, runner.task.row(name, key), table.value)
 
     async def _address(self, table: Queryable, partition: int) -> str:
-        if monotonic() > self._peers_until_s:
-            self._peers = await self._roster.peers()
-            self._peers_until_s = monotonic() + KNOWN_S
+        async with self._asking:  # one for all: a coordinator that is away must not take every thread
+            if monotonic() > self._peers_until_s:
+                self._peers = await self._roster.peers()
+                self._peers_until_s = monotonic() + KNOWN_S
         if self._peers is None:
             raise Refusal(503, "the group is being rebalanced; ask again")
         owner = owner_of((self._leaders[table.sub.index], partition), self._peers)
