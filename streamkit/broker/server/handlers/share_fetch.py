@@ -263,6 +263,8 @@ class PendingShareFetch:
         actor = broker.partitions.led(name, partition)
         if actor is None:
             return ShareRead(place, error=broker.why_missing(name, partition))
+        if actor.log.topic_id != topic_id:
+            return ShareRead(place, error=ErrorCode.UNKNOWN_TOPIC_ID)  # the earlier topic of that name
         actor.drain()
         met = self._met.get(place)
         if met is not None and met.ended_by:

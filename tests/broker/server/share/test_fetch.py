@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from streamkit.broker.controller.image import MetadataChanges
+from streamkit.broker.controller.records import PartitionRecord, RemoveTopicRecord, TopicRecord
 from streamkit.broker.coordination.share.share_partition import AcknowledgeType
 from streamkit.broker.server.node import Broker
 from streamkit.protocol.error_codes import ErrorCode
@@ -201,6 +203,24 @@ async def test_a_fetch_waits_for_records(tmp_path: Path) -> None:
         waiting = asyncio.ensure_future(one.acquired(max_wait_ms=60_000))
         await wire.produce(batch(b"a"))
         assert await waiting == [(0, 0, 1)]
+
+
+async def test_a_topic_made_again_is_not_served_from_the_log_of_the_one_before(tmp_path: Path) -> None:
+    """The image is ahead of the partitions for as long as these are deleted and opened."""
+    async with queue(tmp_path) as (broker, wire, (one, _)):
+        await wire.produce(batch(b"of the first"))
+        image, again = broker.metadata, b"again" * 3 + b"!"
+        for record in (
+            RemoveTopicRecord(topic_id=one.topic_id),
+            TopicRecord(name="t", topic_id=again),
+            PartitionRecord(partition_id=0, topic_id=again, replicas=[1], leader=1, leader_epoch=0, isr=[1]),
+        ):
+            image.replay(record, image.offset + 1, MetadataChanges())
+        await begin(wire, again)
+        one.topic_id = again
+        response = await one.fetch()
+        assert only(response).error_code == ErrorCode.UNKNOWN_TOPIC_ID
+        assert acquired(response) == []
 
 
 async def test_a_lock_that_runs_out_delivers_again(tmp_path: Path) -> None:
