@@ -7,6 +7,9 @@ One batch for each commit carries the changes and the changelog position that th
 always at a commit: after a crash it lacks what the changelog has beyond that position, and nothing else.
 Batches are not synced. A lost tail of RocksDB's own log leaves it at an earlier commit, which is as good.
 
+A store that nobody wrote for long is rebuilt, too: what was deleted meanwhile may have left no trace in a
+changelog that is compacted, so reading on from the position would bring it back.
+
 Everything here can be had from the changelog. So a database that cannot be read is thrown away and rebuilt;
 one that turns out damaged while it is read is marked, and its worker ends before it commits anything.
 """
@@ -27,6 +30,8 @@ from rocksdict import BlockBasedOptions, Cache, MemtableFactory, Options, Rdict,
 
 from streamkit.errors import RefusedError
 from streamkit.processing.state.store import Change, DamagedStoreError
+from streamkit.runtime.contracts.clock import Clock
+from streamkit.runtime.os.clock import SystemClock
 
 CACHE_BYTES = 64 << 20  # of blocks, for all stores of a process
 BUFFER_BYTES = 8 << 20  # of changes not yet in files, for each store
@@ -35,6 +40,10 @@ BLOCK_BYTES = 4096
 BLOOM_BITS = 10
 LOG_FILES = 2
 POSITION = b"\x00position"
+WRITTEN = b"\x00written"  # when, in ms
+STALE_MS = (
+    12 * 3_600_000
+)  # half of Kafka's delete.retention.ms: a tombstone may be gone a day after its write
 ENTRY = b"\x01"  # before each key
 NOT_DAMAGE = ("lock", "No space", "Permission denied", "Too many open files")
 DAMAGED = "damaged"  # a file beside the database
@@ -45,13 +54,17 @@ log = structlog.get_logger("worker.state")
 class RocksStore:
     """`Store` over one RocksDB."""
 
-    def __init__(self, path: Path, options: Options, loading_options: Options) -> None:
+    def __init__(self, path: Path, options: Options, loading_options: Options, clock: Clock) -> None:
         self.damaged = False
+        self._clock = clock
         self._path = path
         self._options = options
         self._loading_options = loading_options
         self._db = _opened(path, options)
         self.position = int(self._db.get(POSITION) or 0)
+        if self.position and clock.now_ms() - int(self._db.get(WRITTEN) or 0) > STALE_MS:
+            log.warning("store is old, rebuilding", path=str(path), position=self.position)
+            self.clear()
 
     def get(self, key: bytes) -> bytes | None:
         try:
@@ -85,6 +98,7 @@ class RocksStore:
             else:
                 batch.put(ENTRY + key, value)
         batch.put(POSITION, b"%d" % position)
+        batch.put(WRITTEN, b"%d" % self._clock.now_ms())
         self._db.write(batch)
         self.position = position
 
@@ -125,7 +139,8 @@ class RocksStore:
 class StateDirectory:
     """The stores of one worker. Refuses a directory that another process is using."""
 
-    def __init__(self, root: Path, app: str, slot: int) -> None:
+    def __init__(self, root: Path, app: str, slot: int, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
         self._path = root / app / f"slot-{slot}"
         try:
             self._path.mkdir(parents=True, exist_ok=True)
@@ -154,7 +169,9 @@ class StateDirectory:
     def stores(self, names: Sequence[str], partition: int) -> Mapping[str, RocksStore]:
         """The stores of one task, opened."""
         return {
-            name: RocksStore(self._path / name / str(partition), self._options, self._loading_options)
+            name: RocksStore(
+                self._path / name / str(partition), self._options, self._loading_options, self._clock
+            )
             for name in names
         }
 

@@ -8,7 +8,7 @@ import pytest
 
 from streamkit.errors import RefusedError
 from streamkit.processing.state.store import Change, DamagedStoreError
-from streamkit.processing.worker.rocksdb import StateDirectory
+from streamkit.processing.worker.rocksdb import STALE_MS, StateDirectory
 
 NAMES = ["counts"]
 
@@ -30,6 +30,38 @@ def test_a_batch_and_its_position_are_found_again(tmp_path: Path) -> None:
     assert (again.position, list(again.items())) == (0, [])
     again.write([(b"c", b"3")], 1)
     assert again.get(b"c") == b"3"
+
+
+class Clock:
+    time_ms = 1_700_000_000_000
+
+    def now_ms(self) -> int:
+        return self.time_ms
+
+    def monotonic_ms(self) -> int:
+        return self.time_ms
+
+    def monotonic_s(self) -> float:
+        return self.time_ms / 1000
+
+
+def test_p24_what_was_deleted_while_nobody_wrote_does_not_come_back(tmp_path: Path) -> None:
+    """The changelog may have lost the tombstones of that time."""
+    clock = Clock()
+    state = StateDirectory(tmp_path, "app", 0, clock)
+    store = state.stores(NAMES, 0)["counts"]
+    store.write([(b"a", b"1")], 7)
+    store.close()
+    clock.time_ms += STALE_MS
+    store = state.stores(NAMES, 0)["counts"]
+    assert (store.position, store.get(b"a")) == (7, b"1")
+    store.close()
+    clock.time_ms += 1
+    store = state.stores(NAMES, 0)["counts"]
+    assert (store.position, store.get(b"a")) == (0, None)
+    store.write([(b"b", b"2")], 9)
+    store.close()
+    assert state.stores(NAMES, 0)["counts"].position == 9
 
 
 def test_p32_a_second_process_is_refused(tmp_path: Path) -> None:
