@@ -278,9 +278,12 @@ class Partitions:
     async def _delete(self, actors: Sequence[PartitionActor], code: ErrorCode) -> None:
         for actor in actors:
             del self.by_name[actor.log.topic, actor.log.partition]
+            if actor.follower is None:
+                actor.end(code)  # at once: nothing more may be written while others are waited for
+        for actor in actors:
             if actor.follower is not None:
                 await self._fetchers.let_go(actor)
-            actor.end(code)
+                actor.end(code)
         await self._directory.delete_partitions([actor.log for actor in actors])
 
     def _configure(self, image: MetadataImage, topics: Iterable[str]) -> None:

@@ -397,6 +397,27 @@ async def test_a_topic_made_again_is_not_served_from_the_log_of_the_one_before(t
             assert cluster.actor(1).log.log_end_offset == end
 
 
+async def test_of_deleted_topics_nothing_is_written_while_others_are_let_go(tmp_path: Path) -> None:
+    async with three(tmp_path) as cluster:
+        await cluster.create(1, 2, 3)
+        led = PartitionRecord(
+            partition_id=0, topic_id=LATE_ID, replicas=[2, 3], leader=2, leader_epoch=0, isr=[2, 3],
+            partition_epoch=0,
+        )  # fmt: skip
+        await cluster.tell(TopicRecord(name="late", topic_id=LATE_ID), led)
+        node = cluster.nodes[2]
+        fetchers = list(node.fetchers._fetchers.values())
+        for fetcher in fetchers:
+            await fetcher.at_rest.acquire()
+        removed = RemoveTopicRecord(topic_id=TOPIC_ID), RemoveTopicRecord(topic_id=LATE_ID)
+        telling = asyncio.ensure_future(cluster.tell(*removed))
+        await cluster.until(lambda: node.partitions.get("t", 0) is None)
+        assert node.partitions.get("late", 0) is None
+        for fetcher in fetchers:
+            fetcher.at_rest.release()
+        await telling
+
+
 async def test_a_follower_knows_at_once_that_its_leader_is_gone(tmp_path: Path) -> None:
     async with three(tmp_path, replica_fetch_backoff_ms="60000") as cluster:
         await cluster.create(1, 2, 3)
