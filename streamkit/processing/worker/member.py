@@ -181,9 +181,11 @@ class Member:
         for runner in leaving:
             runner.stop_intake()
         await self._drain(leaving)
-        await self._commit_and_leave(leaving)
+        committed = await self._commit_and_leave(leaving)
         await self._close(leaving)
-        if leaving and self._transactions is not None and self._transactions.began_at_s is not None:
+        if not leaving or committed:
+            return  # what is open now are records of those that stay
+        if self._transactions is not None and self._transactions.began_at_s is not None:
             self._transactions.doom("it holds records of tasks that left without a commit")
             await self._roll_back()
 
@@ -280,20 +282,22 @@ class Member:
             for runner in leaving:
                 runner.drain()
 
-    async def _commit_and_leave(self, leaving: Sequence[TaskRunner]) -> None:
-        """A last commit. Failing it loses nothing: the next owner starts from the one before."""
+    async def _commit_and_leave(self, leaving: Sequence[TaskRunner]) -> bool:
+        """A last commit. Failing it loses nothing: the next owner starts from the one before. True: all that
+        they made is committed.
+        """
         try:
             async with asyncio.timeout(COMMIT_ON_LEAVE_S):
                 if self._transactions is not None:
                     await self._reach_barriers()
                 # twice: the first may only finish a commit that had been postponed
-                if await self._committer.commit(leaving):
-                    await self._committer.commit(leaving)
+                return await self._committer.commit(leaving) and await self._committer.commit(leaving)
         except TimeoutError:
             log.warning("no commit before leaving: outputs are not acknowledged")
         except StreamkitError as error:
             log.warning("no commit before leaving", error=error.message)
             self.failed(error)
+        return False
 
     async def _close(self, leaving: Sequence[TaskRunner]) -> None:
         for runner in leaving:
@@ -524,7 +528,7 @@ class Member:
             self._ends |= await self._source.known_ends(list(self._by_place))
             for runner in list(self._runners.values()):
                 caught_up = await self._caught_up(runner)
-                if runner.ready:
+                if runner.ready and runner.intake_open:  # who leaves makes nothing more
                     runner.tick(self._clock.now_ms(), caught_up)
             lag.restart()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import Any, cast
@@ -21,6 +21,9 @@ from streamkit.telemetry.instruments import Registry
 PLACE = ("in", 0)
 
 
+async def _nothing() -> None: ...
+
+
 class Transactions:
     """One transaction at a time; a flush lasts until it is let through."""
 
@@ -30,7 +33,10 @@ class Transactions:
     def __init__(self) -> None:
         self.doomed = False
         self.began_at_s: float | None = None
+        self.sent = 0
         self.commits: list[Sequence[Position]] = []
+        self._holding = self._held = False
+        self.meanwhile: Callable[[], Awaitable[None]] = _nothing
         self.aborted = asyncio.Event()
         self.flushing = asyncio.Event()
         self.acknowledged = asyncio.Event()
@@ -41,7 +47,8 @@ class Transactions:
 
     def serve(self) -> None: ...
 
-    def hold(self) -> None: ...
+    def hold(self) -> None:
+        self._holding = True
 
     def stopping(self) -> None: ...
 
@@ -49,11 +56,16 @@ class Transactions:
         self.doomed = True
 
     def send(self, topic: str, records: Sequence[SinkRecord]) -> None:
-        self.began_at_s = self.began_at_s or monotonic()
+        self.sent += 1
+        if self._holding:
+            self._held = True
+        else:
+            self.began_at_s = self.began_at_s or monotonic()
 
     async def flush(self) -> None:
         self.flushing.set()
         await self.acknowledged.wait()
+        await self.meanwhile()
 
     async def ends(self, places: Sequence[Partition]) -> dict[Partition, int]:
         return {}
@@ -62,11 +74,13 @@ class Transactions:
         if self.doomed:
             return False
         self.commits.append(positions)
-        self.began_at_s = None
+        self.began_at_s = monotonic() if self._held else None
+        self._holding = self._held = False
         return True
 
     async def abort(self) -> None:
         self.doomed, self.began_at_s = False, None
+        self._holding = self._held = False
         self.aborted.set()
 
 
@@ -103,10 +117,11 @@ class Given:
 class Worker:
     """One task at work, with an agent that has record 1 in hand until it is cancelled."""
 
-    def __init__(self, app: sk.App) -> None:
+    def __init__(self, app: sk.App, partitions: int = 1) -> None:
+        self.partitions = partitions
         self.source, self.sink = Given(), Transactions()
         self.member = Member(
-            app.topology().plan({}),
+            app.topology().plan({"in": partitions}),
             cast(Source, self.source),
             cast(TransactionalSink, self.sink),
             cast(ChangelogReader, None),
@@ -121,8 +136,8 @@ class Worker:
         assert self.source.listener is not None
         return self.source.listener
 
-    def receive(self, offset: int) -> None:
-        self.listener.received([Arrival(*PLACE, [StoredRecord((*PLACE, offset), (b"k", b"%d" % offset), 0)])])
+    def receive(self, offset: int, place: Partition = PLACE) -> None:
+        self.listener.received([Arrival(*place, [StoredRecord((*place, offset), (b"k", b"%d" % offset), 0)])])
 
 
 @asynccontextmanager
@@ -131,7 +146,7 @@ async def at_work(worker: Worker) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(20):
             await worker.source.joined.wait()
-            await worker.listener.assigned([Position(*PLACE, 0)])
+            await worker.listener.assigned([Position("in", number, 0) for number in range(worker.partitions)])
             await worker.source.begun.wait()
             yield
     finally:
@@ -160,9 +175,7 @@ def job(in_hand: asyncio.Event, cancelled: Any) -> sk.App:
 async def test_a_task_that_is_leaving_does_not_begin_anew() -> None:
     in_hand = asyncio.Event()
 
-    async def at_once() -> None: ...
-
-    worker = Worker(job(in_hand, at_once))
+    worker = Worker(job(in_hand, _nothing))
     async with at_work(worker):
         worker.receive(1)
         await in_hand.wait()
@@ -194,3 +207,25 @@ async def test_results_of_lost_tasks_are_not_committed_without_their_offsets() -
         assert closed.is_set()
         assert worker.sink.commits == []
         assert worker.member.runner_of("0_0") is None
+
+
+async def test_those_that_stay_go_on_when_a_task_left_with_a_commit() -> None:
+    worker = Worker(job(asyncio.Event(), _nothing), partitions=2)
+
+    async def more_comes() -> None:
+        """While a commit waits the other task works: for the next transaction."""
+        sent = worker.sink.sent
+        worker.receive(sent + 2)
+        while worker.sink.sent == sent and not worker.sink.aborted.is_set():
+            await asyncio.sleep(0.001)
+
+    worker.sink.meanwhile = more_comes
+    async with at_work(worker):
+        worker.receive(0, ("in", 1))
+        await worker.sink.flushing.wait()
+        worker.sink.acknowledged.set()
+        await worker.listener.revoked([("in", 1)])
+        assert not worker.sink.aborted.is_set()
+        assert {p.partition: p.offset for commit in worker.sink.commits for p in commit}[1] == 1
+        assert worker.member.runner_of("0_1") is None
+        worker.sink.meanwhile = _nothing
