@@ -100,7 +100,7 @@ def forgotten_partitions(message: FetchRequest, *, by_id: bool) -> Iterator[Part
             yield key, partition
 
 
-class Read(msgspec.Struct, gc=False):
+class Read(msgspec.Struct):
     """What one look at a partition found; up to `cold_bytes` are still to be read from the device."""
 
     wanted: Wanted
