@@ -13,12 +13,13 @@ Slots are stored as JSON. A slot that is not plain (a set, a sketch) says how it
 from __future__ import annotations
 
 import math
-from abc import ABCMeta, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
 import msgspec
 
+from streamkit.abstract_struct import AbstractStructMeta
 from streamkit.errors import UsageError
 from streamkit.processing.function_fingerprint import function_fingerprint
 from streamkit.processing.sketches import HyperLogLog, QuantileSketch, hashed
@@ -36,11 +37,7 @@ class Use(Protocol):
         ...
 
 
-class _AbstractStruct(msgspec.StructMeta, ABCMeta):
-    """Of structs with abstract methods."""
-
-
-class Aggregation(msgspec.Struct, frozen=True, metaclass=_AbstractStruct):
+class Aggregation(msgspec.Struct, frozen=True, metaclass=AbstractStructMeta):
     """What is kept for one named result, as expressions over its slots.
 
     `of`: the field of the value, or a function of it, that is aggregated.

@@ -8,25 +8,12 @@ from streamkit.broker.config import BrokerConfig
 from streamkit.broker.controller.topic_names import TRANSACTION_STATE
 from streamkit.broker.coordination.transaction.coordinator import SendMarkers, TransactionCoordinator
 from streamkit.broker.server.coordinators.coordinator_host import Cluster, CoordinatorHost, InternalTopic
-from streamkit.broker.server.coordinators.hosted_shard import HostedShard, OwnLog, World
+from streamkit.broker.server.coordinators.hosted_shard import HostedShard, LoadMetrics, OwnLog, World
 from streamkit.broker.server.coordinators.marker_sender import MarkerSender
 from streamkit.broker.server.timers import Timers
 from streamkit.runtime.contracts.clock import Clock
 from streamkit.runtime.contracts.spawn import Spawn
 from streamkit.telemetry.instruments import Registry
-
-
-class TransactionMetrics:
-    def __init__(self, registry: Registry) -> None:
-        self._load_seconds = registry.histogram(
-            "transaction_load_seconds", "Replaying one partition of the transaction log"
-        ).labels()
-
-    def happened(self, event: object) -> None:
-        raise AssertionError(f"transactions have no events, and this is {event}")
-
-    def loaded(self, seconds: float) -> None:
-        self._load_seconds.observe(seconds)
 
 
 class TransactionHost(CoordinatorHost[TransactionCoordinator]):
@@ -55,7 +42,14 @@ class TransactionHost(CoordinatorHost[TransactionCoordinator]):
             voters=len(config.voters()),
             cluster=cluster,
             leads=leads,
-            world=World(clock, timers, spawn, TransactionMetrics(metrics)),
+            world=World(
+                clock,
+                timers,
+                spawn,
+                LoadMetrics(
+                    metrics, "transaction_load_seconds", "Replaying one partition of the transaction log"
+                ),
+            ),
         )
         self._config = config
         self._sender = sender

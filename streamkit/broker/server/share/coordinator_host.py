@@ -14,26 +14,13 @@ from streamkit.broker.controller.topic_names import SHARE_GROUP_STATE
 from streamkit.broker.coordination.shard import CoordinatorRecord
 from streamkit.broker.coordination.share.coordinator import ShareCoordinator
 from streamkit.broker.server.coordinators.coordinator_host import Cluster, CoordinatorHost, InternalTopic
-from streamkit.broker.server.coordinators.hosted_shard import OwnLog, World
+from streamkit.broker.server.coordinators.hosted_shard import LoadMetrics, OwnLog, World
 from streamkit.broker.server.timers import Timers
 from streamkit.runtime.contracts.clock import Clock
 from streamkit.runtime.contracts.spawn import Spawn
 from streamkit.telemetry.instruments import Registry
 
 KEPT_UNTIL_PRUNED: Final[Mapping[str, str]] = {"cleanup.policy": "delete", "retention.ms": "-1"}
-
-
-class ShareStateMetrics:
-    def __init__(self, registry: Registry) -> None:
-        self._load_seconds = registry.histogram(
-            "share_state_load_seconds", "Replaying one partition of the share-group state topic"
-        ).labels()
-
-    def happened(self, event: object) -> None:
-        raise AssertionError(f"share states have no events, and this is {event}")
-
-    def loaded(self, seconds: float) -> None:
-        self._load_seconds.observe(seconds)
 
 
 class ShareCoordinatorHost(CoordinatorHost[ShareCoordinator]):
@@ -65,7 +52,16 @@ class ShareCoordinatorHost(CoordinatorHost[ShareCoordinator]):
             voters=len(config.voters()),
             cluster=cluster,
             leads=leads,
-            world=World(clock, timers, spawn, ShareStateMetrics(metrics)),
+            world=World(
+                clock,
+                timers,
+                spawn,
+                LoadMetrics(
+                    metrics,
+                    "share_state_load_seconds",
+                    "Replaying one partition of the share-group state topic",
+                ),
+            ),
         )
         self._config = config
         self._prune_log = prune_log

@@ -6,12 +6,14 @@ member said of itself, *current* what it has. A kind of group adds what its memb
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from enum import IntEnum
 from typing import Any, Final, Self
 
 import msgspec
 from msgspec.structs import replace
 
+from streamkit.abstract_struct import AbstractStructMeta
 from streamkit.protocol.schema import Message
 
 JOINING_EPOCH: Final = 0
@@ -41,7 +43,7 @@ def member_state(number: int, first: int = 0) -> MemberState:
         return MemberState.UNKNOWN
 
 
-class Member(msgspec.Struct, frozen=True, kw_only=True):
+class Member(msgspec.Struct, frozen=True, kw_only=True, metaclass=AbstractStructMeta):
     member_id: str
     rack_id: str | None = None
     client_id: str = ""
@@ -59,17 +61,21 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
     # ── records; the values are those of the kind's schemas ─────────────────────────────────────────────
 
+    @abstractmethod
     def metadata(self) -> Message:
-        raise NotImplementedError
+        """What the member said of itself."""
 
+    @abstractmethod
     def with_metadata(self, value: Any) -> Self:
-        raise NotImplementedError
+        """The member, as it now says of itself."""
 
+    @abstractmethod
     def current(self) -> Message:
-        raise NotImplementedError
+        """What the member has."""
 
+    @abstractmethod
     def with_current(self, value: Any) -> Self:
-        raise NotImplementedError
+        """The member, with what it now has."""
 
     def without_part(self) -> Self:
         """What is left of a member whose assignment was deleted."""
