@@ -12,6 +12,7 @@ import signal
 import subprocess
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from itertools import count
@@ -125,6 +126,9 @@ def _observe(
 
 
 def _records_read(address: str) -> int:
-    with urllib.request.urlopen(f"{address}/metrics", timeout=10) as answer:
-        text = answer.read().decode()
+    try:
+        with urllib.request.urlopen(f"{address}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+    except urllib.error.HTTPError:  # its loop has no time to answer
+        return 0
     return sum(int(float(value)) for value in READ.findall(text))

@@ -35,6 +35,9 @@ from streamkit.runtime.os.clock import SystemClock
 
 CACHE_BYTES = 64 << 20  # of blocks, for all stores of a process
 BUFFER_BYTES = 8 << 20  # of changes not yet in files, for each store
+BUFFERS = 4  # full ones wait for the disk before a write does
+SLOW_FILES, MOST_FILES = 40, 60  # unsorted ones: writes are slowed down, and stopped, late
+SYNC_BYTES = 1 << 20  # handed to the disk as it comes, so that no write pays for a backlog
 LOADING_BUFFER_BYTES = 32 << 20  # the same while a store is loaded
 BLOCK_BYTES = 4096
 BLOOM_BITS = 10
@@ -207,6 +210,11 @@ def _options(cache: Cache) -> Options:
     table.set_cache_index_and_filter_blocks(True)  # else they grow beside the cache, with the table
     options.set_block_based_table_factory(table)
     options.set_write_buffer_size(BUFFER_BYTES)
+    options.set_max_write_buffer_number(BUFFERS)
+    options.set_level_zero_slowdown_writes_trigger(SLOW_FILES)
+    options.set_level_zero_stop_writes_trigger(MOST_FILES)
+    options.set_bytes_per_sync(SYNC_BYTES)
+    options.set_wal_bytes_per_sync(SYNC_BYTES)
     options.set_keep_log_file_num(LOG_FILES)
     options.create_if_missing(True)
     return options
