@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks [--json] [--quick]`: every figure beside its target, in under five minutes.
+"""`python -m tests.benchmarks [--json] [--quick]`: every figure beside its target, in some ten minutes.
 
 The client is always another process than the one measured; what is compared is measured in turns, in one
 run, and the median counts. Targets are those of the design; a rate is judged by wall time.
@@ -19,7 +19,7 @@ from tests.benchmarks import bare, machine, offsets, requests, restore, state, w
 from tests.benchmarks import broker as brokers
 from tests.benchmarks import cluster as clusters
 from tests.benchmarks.processes import Rate, apart, middle
-from tests.benchmarks.report import Figure, Section, table
+from tests.benchmarks.report import Figure, Section, heading, lines
 
 MEBIBYTE = 1 << 20
 KEPT = bare.Kept(segment_bytes=64 * MEBIBYTE, retained_bytes=256 * MEBIBYTE)
@@ -232,9 +232,9 @@ SECTIONS: dict[str, tuple[str, Callable[[Effort], Iterator[Figure]]]] = {
     "footprint": ("Broker: start and memory", footprint),
     "groups": ("Broker: restart of its groups", coordinators),
     "cluster": ("Cluster of three", cluster_of_three),
+    "worker": ("Worker: one process, input of four partitions", workers),
     "restore": ("Worker: state from a changelog", restores),
     "state": ("Worker: state larger than memory", states),
-    "worker": ("Worker: one process, input of four partitions", workers),
 }
 
 
@@ -248,14 +248,17 @@ def main() -> None:
         parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
     effort = QUICK if options.quick else FULL
     began, sections = time.monotonic(), []
+    if not options.json:
+        print(heading(), flush=True)
     for key in options.sections or SECTIONS:
         title, measure = SECTIONS[key]
         print(f"{title} …", file=sys.stderr, flush=True)
         sections.append(Section(title, list(measure(effort))))
+        if not options.json:
+            print(lines(sections[-1]), flush=True)
     if options.json:
         print(msgspec.json.encode(sections).decode())
     else:
-        print(table(sections))
         machine_line = f"{os.cpu_count()} cores, Python {sys.version.split()[0]}"
         print(f"\n{machine_line}, {time.monotonic() - began:.0f} s in all")
 

@@ -1,8 +1,6 @@
-"""A figure with its target, and the table of all."""
+"""A figure with its target, and the table that they make, section by section."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import msgspec
 
@@ -30,13 +28,13 @@ class Section(msgspec.Struct):
     figures: list[Figure]
 
 
-def table(sections: Sequence[Section]) -> str:
-    """Plain text."""
-    lines = [f"{'':<52} {'measured':>12} {'unit':<10} {'/CPU second':>12}  {'target':>12}"]
-    for section in sections:
-        lines += ["", section.title]
-        lines += [_line(figure) for figure in section.figures]
-    return "\n".join(lines)
+def heading() -> str:
+    return f"{'':<52} {'measured':>12} {'unit':<10} {'/CPU second':>12}  {'target':>12}"
+
+
+def lines(section: Section) -> str:
+    """Plain text, below the heading."""
+    return "\n".join(["", section.title, *map(_line, section.figures)])
 
 
 def _line(figure: Figure) -> str:
