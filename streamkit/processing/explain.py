@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from streamkit.processing.topology import Border, Node, Subtopology, Topology
@@ -10,9 +11,10 @@ from streamkit.processing.topology import Border, Node, Subtopology, Topology
 class Explanation:
     """A topology in words: tasks, operators, topics, state."""
 
-    def __init__(self, topology: Topology) -> None:
-        self._topology = topology
-        self._plan = topology.plan({})
+    def __init__(self, topology: Topology, found: Mapping[str, int] | None = None) -> None:
+        """`found`: the partitions of topics that exist; the others have what is declared, or one."""
+        self._plan = topology.plan(found or {})
+        self._topology = self._plan.topology
 
     def json(self) -> dict[str, Any]:
         """The same as plain data."""

@@ -6,16 +6,18 @@ operators' own, so that a metric or an error can be found in the drawing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from streamkit.processing.topology import Border, Subtopology, Topology
 
 QUOTES = str.maketrans({'"': "#quot;", "<": "#lt;", ">": "#gt;"})
 
 
-def mermaid(topology: Topology) -> str:
-    """The topology as a Mermaid flowchart, ending with a newline."""
-    drawing = _Drawing()
-    for sub in topology.plan({}).subtopologies:
-        drawing.task(sub, topology)
+def mermaid(topology: Topology, found: Mapping[str, int] | None = None) -> str:
+    """The topology as a Mermaid flowchart, ending with a newline. `found`: as in `Explanation`."""
+    drawing, plan = _Drawing(), topology.plan(found or {})
+    for sub in plan.subtopologies:
+        drawing.task(sub, plan.topology)
     return drawing.text()
 
 

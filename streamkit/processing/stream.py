@@ -29,6 +29,7 @@ from streamkit.processing.operators.map import Map
 from streamkit.processing.operators.merge import Merge
 from streamkit.processing.operators.peek import Peek
 from streamkit.processing.operators.process import Process
+from streamkit.processing.operators.repartition import Repartition
 from streamkit.processing.operators.sink import Sink
 from streamkit.processing.operators.stream_join import LateRight, StreamJoin
 from streamkit.processing.operators.tables import Lookup, ToTable
@@ -194,6 +195,32 @@ class Stream(Generic[K, V]):
             function=function,
             topic=repartition_topic(self._app.id, name),
             key=key_serde(key if key is not None else returned_type(function)),
+            value=self.node.value_serde if value is None else value_serde(value),
+            declared_partitions=partitions,
+        )
+        return self._then(node)
+
+    def repartition(
+        self,
+        partitions: int | None = None,
+        *,
+        value: type[V] | Serde[V] | None = None,
+        name: str | None = None,
+    ) -> Stream[K, V]:
+        """Send the stream through the topic `{app}-{name}-repartition`, where each key has its partition;
+        keys, values, times and headers stay.
+
+        `partitions`: how many; without it, as many as what it meets there has, or its input. `value`: as in
+        `group_by`.
+        """
+        if partitions is not None and partitions < 1:
+            raise UsageError(f"repartition() to {partitions} partitions")
+        name = self._name("repartition", name)
+        node = Repartition(
+            name=name,
+            parents=(self.node,),
+            topic=repartition_topic(self._app.id, name),
+            key=self.node.key_serde,
             value=self.node.value_serde if value is None else value_serde(value),
             declared_partitions=partitions,
         )

@@ -13,13 +13,12 @@ partition p of its state. Nodes that share a table live in one subtopology, sinc
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from streamkit.errors import UsageError
-from streamkit.processing.error_policy import DeadLetter, ErrorPolicy
+from streamkit.processing.error_policy import ErrorPolicy
 from streamkit.processing.serde import Serde
 
 if TYPE_CHECKING:
@@ -225,8 +224,12 @@ class Topology:
         return _split(self)
 
     def plan(self, partition_counts: Mapping[str, int]) -> Plan:
-        """Fill in partition counts: of topics that exist, as found; the rest as declared (default 1)."""
-        return _plan(self, partition_counts)
+        """Fill in partition counts: of topics that exist, as found; the rest as declared (default 1). Where
+        inputs of one state have different ones, the plan's topology moves streams (`copartition`).
+        """
+        from streamkit.processing.planning import plan
+
+        return plan(self, partition_counts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -366,102 +369,3 @@ def _split(topology: Topology) -> tuple[Subtopology, ...]:
         )
         for index, (group, nodes) in enumerate(members.items())
     )
-
-
-def _plan(topology: Topology, found: Mapping[str, int]) -> Plan:
-    counts = {spec.name: spec.partitions or 1 for spec in topology.topics}
-    for spec in topology.topics:
-        actual = found.get(spec.name)
-        if actual is not None and spec.partitions is not None and actual != spec.partitions:
-            raise UsageError(
-                f"the topic {spec.name} has {actual} partitions; the app declares {spec.partitions}",
-                hint=f"declare partitions={actual}, or choose another topic name",
-            )
-        counts[spec.name] = actual or counts[spec.name]
-    planned: list[Subtopology] = []
-    for sub in _upstream_first(topology.subtopologies()):
-        partitions = max(counts[topic] for topic in sub.topics)
-        _check_copartitioned(sub, counts)
-        for node in sub.nodes:
-            if isinstance(node, Border):
-                like = None if node.as_many_as is None else _partitions_at(node.as_many_as, counts)
-                counts[node.reads] = node.partitions or like or partitions
-        planned.append(replace(sub, partitions=partitions))
-    planned.sort(key=lambda sub: sub.index)
-    return Plan(
-        topology=topology,
-        subtopologies=tuple(planned),
-        topics=tuple(_topics(topology, planned, counts)),
-        partition_counts=counts,
-    )
-
-
-def _partitions_at(node: Node, counts: Mapping[str, int]) -> int:
-    """How many tasks run this operator's subtopology."""
-    if isinstance(node, Border):
-        return node.partitions or _partitions_at(node.as_many_as or node.parents[0], counts)
-    if isinstance(node, Entry):
-        return counts[node.reads]
-    return max(_partitions_at(parent, counts) for parent in node.parents)
-
-
-def _upstream_first(subs: Iterable[Subtopology]) -> list[Subtopology]:
-    """Writers of a repartition topic before its readers."""
-    waiting, ordered, written = list(subs), [], set[str]()
-    while waiting:
-        for sub in waiting:
-            upstream = {entry.name for entry in sub.entries if isinstance(entry, Border)}
-            if upstream <= written:
-                break
-        else:
-            raise UsageError("the streams of this app feed each other through group_by in a circle")
-        waiting.remove(sub)
-        ordered.append(sub)
-        written |= {node.name for node in sub.nodes if isinstance(node, Border)}
-    return ordered
-
-
-def _check_copartitioned(sub: Subtopology, counts: Mapping[str, int]) -> None:
-    if not sub.stores:
-        return
-    distinct = {topic: counts[topic] for topic in sub.topics}
-    if len(set(distinct.values())) > 1:
-        listed = ", ".join(f"{topic} ({count} partitions)" for topic, count in distinct.items())
-        raise UsageError(
-            f"state needs co-partitioned topics, but these meet at {sub.stores[0]}: {listed}",
-            hint="give them equal partition counts, or move one where the other is: "
-            "stream.group_by(lambda value, record: record.key, partitions=...)",
-        )
-    for table in sub.tables:
-        actual = next(iter(distinct.values()))
-        if table.partitions not in (None, actual):
-            raise UsageError(
-                f"the table {table.name} declares {table.partitions} partitions; "
-                f"the stream that writes it has {actual}",
-                hint=f"drop partitions=, or use group_by(..., partitions={table.partitions})",
-            )
-
-
-def _topics(topology: Topology, subs: list[Subtopology], counts: Mapping[str, int]) -> Iterable[TopicPlan]:
-    for spec in topology.topics:
-        yield TopicPlan(name=spec.name, partitions=spec.partitions, config=spec.config, internal=False)
-    declared = {spec.name for spec in topology.topics}
-    for name in dict.fromkeys(_dead_letter_topics(topology)):
-        if name not in declared:
-            yield TopicPlan(name=name, partitions=None, config={}, internal=False)
-    for sub in subs:
-        for node in sub.nodes:
-            if isinstance(node, Border):
-                name = node.reads
-                yield TopicPlan(name=name, partitions=counts[name], config=REPARTITION_CONFIG, internal=True)
-        for store in sub.stores:
-            yield TopicPlan(
-                name=sub.changelog(store), partitions=sub.partitions, config=CHANGELOG_CONFIG, internal=True
-            )
-
-
-def _dead_letter_topics(topology: Topology) -> Iterable[str]:
-    policies = [topology.default_policy, *(node.policy for node in topology.nodes)]
-    for policy in policies:
-        if policy is not None and isinstance(policy.then, DeadLetter):
-            yield policy.then.topic

@@ -140,9 +140,16 @@ class Outside:
         return [place.offset for place in found]
 
     def ends(self, topic: str) -> list[int]:
+        return [end for _, end in self._spans(topic)]
+
+    def starts(self, topic: str) -> list[int]:
+        """The offset of the first record that each partition still has."""
+        return [start for start, _ in self._spans(topic)]
+
+    def _spans(self, topic: str) -> list[tuple[int, int]]:
         consumer = self._consumer("reader")
         places = [TopicPartition(topic, p) for p in range(self.partitions(topic))]
-        found = [consumer.get_watermark_offsets(place, WAIT_S)[1] for place in places]
+        found = [consumer.get_watermark_offsets(place, WAIT_S) for place in places]
         consumer.close()
         return found
 

@@ -9,7 +9,7 @@ import logging
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from streamkit.errors import BrokerUnreachableError, StreamkitError
@@ -82,6 +82,15 @@ class Topics:
                 answer.result(REQUEST_S)
             except KafkaException as error:
                 log.warning("the topic %s stays: %s", name, error.args[0].str())
+
+    def delete_records(self, before: Mapping[tuple[str, int], int]) -> None:
+        """Delete what comes before these offsets, as far as that goes."""
+        places = [TopicPartition(*place, offset) for place, offset in before.items()]
+        for place, answer in self._admin.delete_records(places, operation_timeout=REQUEST_S).items():
+            try:
+                answer.result(REQUEST_S)
+            except KafkaException as error:
+                log.warning("%s-%s keeps its records: %s", place.topic, place.partition, error.args[0].str())
 
     def retention_ms(self, topics: Iterable[str]) -> dict[str, int]:
         """The time retention of those topics that have one. Empty where describing is not allowed."""

@@ -40,6 +40,7 @@ from streamkit.processing.topology import Plan, Timer
 from streamkit.processing.worker.committer import Committer
 from streamkit.processing.worker.metrics import LoopLag, WorkerMetrics
 from streamkit.processing.worker.progress import Progress, standard_error
+from streamkit.processing.worker.purge import Purge
 from streamkit.processing.worker.replies import NoReplies, Replies, RepliesAfterCommit
 from streamkit.processing.worker.restore import ChangelogReader, restore
 from streamkit.processing.worker.sink import Sink, TransactionalSink
@@ -80,7 +81,9 @@ class Member:
         transactions: TransactionalSink | None = None,
         standbys: Standbys | None = None,
         replies: Replies | None = None,
+        purge: Purge | None = None,
     ) -> None:
+        self._purge = purge
         self._plan = plan
         self._source = source
         self._sink = sink
@@ -134,6 +137,8 @@ class Member:
         self._spawn(self._follow_globals())
         if self._standbys is not None:
             self._spawn(self._standbys.run(self._source.member_id, self._is_running, self.metrics.standby))
+        if self._purge is not None:
+            self._spawn(self._purge.run(lambda: list(self._by_place)))
         for timer in self._plan.topology.timers:
             self._spawn(_run_timer(timer))
         try:

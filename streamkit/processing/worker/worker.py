@@ -37,6 +37,7 @@ from streamkit.processing.state.store import Store
 from streamkit.processing.topology import Plan
 from streamkit.processing.worker.member import Member
 from streamkit.processing.worker.preparation import create_declared, prepare
+from streamkit.processing.worker.purge import Purge
 from streamkit.processing.worker.queries import TableQueries, is_loopback, not_served, reached_at
 from streamkit.processing.worker.rocksdb import StateDirectory
 from streamkit.processing.worker.standby import Standbys
@@ -139,6 +140,7 @@ async def assembled(
             if app.standby_replicas
             else None,
             replies=KafkaReplies(address, kafka),
+            purge=Purge(plan, roster, topics.delete_records),
         )
         if server is not None:
             server.readiness = member.not_ready
