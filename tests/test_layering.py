@@ -52,6 +52,7 @@ PURE = (
     "streamkit.processing.sketches",
     "streamkit.processing.function_fingerprint",
     "streamkit.processing.serde",
+    "streamkit.processing.crontab",
     "streamkit.processing.dead_letters",
     "streamkit.processing.error_policy",
     "streamkit.processing.claims",
@@ -66,6 +67,7 @@ PURE = (
     "streamkit.processing.state",
     "streamkit.processing.table",
     "streamkit.processing.table_stream",
+    "streamkit.processing.timers",
     "streamkit.processing.units",
 )
 WORLD = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, tzinfo
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast, get_args, overload
 
@@ -16,6 +17,7 @@ from streamkit.errors import RefusedError, UsageError
 from streamkit.processing.agent import Agent, Caller, Declare, Sinks, check_sinks, sorted_sinks, value_type
 from streamkit.processing.batch import BatchFunction
 from streamkit.processing.claims import tables_used
+from streamkit.processing.crontab import Crontab
 from streamkit.processing.error_policy import ErrorPolicy, Fail, OnError, Retry
 from streamkit.processing.global_table import GlobalTable
 from streamkit.processing.operators.agent import AgentNode, shape_of
@@ -25,7 +27,8 @@ from streamkit.processing.serde import JSON_KEY, UNDECLARED_KEY, Serde, key_serd
 from streamkit.processing.stream import Stream, Topic
 from streamkit.processing.table import Lease, Table
 from streamkit.processing.tasks.inflight import Order
-from streamkit.processing.topology import Node, Timer, TopicSpec, Topology
+from streamkit.processing.timers import Interval, Schedule, Timer
+from streamkit.processing.topology import Node, TopicSpec, Topology
 from streamkit.processing.units import Duration, duration_ms
 
 if TYPE_CHECKING:
@@ -384,21 +387,31 @@ class App:
 
         return cast(Declare, declare)
 
-    def timer(self, interval: Duration, *, name: str | None = None) -> Callable[[F], F]:
+    def timer(
+        self, interval: Duration, *, on_leader: bool = False, name: str | None = None
+    ) -> Callable[[F], F]:
         """Call a function (plain or async) every `interval` of wall time while the app runs, in each worker
-        process. It may read tables and send to topics.
+        process; `on_leader`: in one of them. It may read tables and send to topics.
         """
         interval_ms = duration_ms(interval)
         if interval_ms == 0:
             raise UsageError("a timer needs an interval greater than zero")
+        return self._timed(Interval(interval_ms, wall=on_leader), on_leader, name)
 
-        def declare(function: F) -> F:
-            self._timers.append(
-                Timer(name=name or function.__name__, interval_ms=interval_ms, function=function)
-            )
-            return function
+    def crontab(
+        self,
+        expression: str,
+        *,
+        timezone: str | tzinfo = UTC,
+        on_leader: bool = True,
+        name: str | None = None,
+    ) -> Callable[[F], F]:
+        """Call a function (plain or async) at the moments of a crontab expression: "*/5 * * * *", "@daily".
 
-        return declare
+        In one worker of the app, whichever leads at the moment; `on_leader=False`: in each. What comes while
+        no worker runs is not made up for. See `crontab` for what happens when clocks change.
+        """
+        return self._timed(Crontab(expression, timezone), on_leader, name)
 
     # -- running ------------------------------------------------------------------------------------
 
@@ -519,6 +532,14 @@ class App:
         if stream.key_serde in (UNDECLARED_KEY, JSON_KEY):
             return self.topic(topic, value=stream.value_serde)
         return self.topic(topic, value=stream.value_serde, key=stream.key_serde)
+
+    def _timed(self, schedule: Schedule, on_leader: bool, name: str | None) -> Callable[[F], F]:
+        def declare(function: F) -> F:
+            named = name or function.__name__
+            self._timers.append(Timer(name=named, schedule=schedule, function=function, on_leader=on_leader))
+            return function
+
+        return declare
 
     def _own_topic(self, function: Callable[..., Any], shape: str, name: str | None) -> Topic[Any, Any]:
         """The topic of an agent that is declared without one."""

@@ -30,7 +30,10 @@ class Explanation:
                 }
                 for topic in self._plan.topics
             ],
-            "timers": [{"name": t.name, "interval_ms": t.interval_ms} for t in self._topology.timers],
+            "timers": [
+                {"name": t.name, "schedule": t.schedule.text, "on_leader": t.on_leader}
+                for t in self._topology.timers
+            ],
         }
 
     def _task(self, sub: Subtopology) -> dict[str, Any]:
@@ -68,7 +71,10 @@ class Explanation:
             config = "".join(f" {key}={value}" for key, value in topic.config.items())
             internal = " internal" if topic.internal else ""
             lines.append(f"  {topic.name}  {partitions} partitions{internal}{config}")
-        lines += [f"timer {t.name}  every {t.interval_ms} ms" for t in self._topology.timers]
+        lines += [
+            f"timer {t.name}  {t.schedule.text}{'  at one worker' if t.on_leader else ''}"
+            for t in self._topology.timers
+        ]
         return "\n".join(lines)
 
     def _tree(self, sub: Subtopology, node: Node, depth: int, *, entering: bool = False) -> list[str]:

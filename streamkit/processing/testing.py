@@ -34,7 +34,8 @@ from streamkit.processing.serde import BYTES, UNDECLARED_KEY, Serde
 from streamkit.processing.tasks.fuse import Counts, SinkRecord
 from streamkit.processing.tasks.inflight import Place
 from streamkit.processing.tasks.task import Batch, Task, TaskOutput
-from streamkit.processing.topology import Plan, Timer, TopicSpec
+from streamkit.processing.timers import Timer
+from streamkit.processing.topology import Plan, TopicSpec
 from streamkit.processing.worker.agents import AgentRunner
 from streamkit.processing.worker.asking import Asking
 
@@ -164,7 +165,7 @@ class TopologyDriver:
         self._read: dict[str, int] = {}
         self._redriven: dict[str, int] = {}
         self._failed: list[Task] = []
-        self._timers_due = {timer.name: timer.interval_ms for timer in self._plan.topology.timers}
+        self._timers_due = {timer: timer.schedule.next_ms(0) for timer in self._plan.topology.timers}
         self._make_tasks()
 
     def __enter__(self) -> TopologyDriver:
@@ -436,12 +437,11 @@ class TopologyDriver:
     def _pass_time(self, until_ms: int) -> None:
         """Run timers in the order in which they are due, then stand at `until_ms`."""
         while self._timers_due:
-            name, due = min(self._timers_due.items(), key=lambda timer: timer[1])
+            timer, due = min(self._timers_due.items(), key=lambda timer: timer[1])
             if due > until_ms:
                 break
             self._loop.now_s = max(self._loop.now_s, due / 1000)
-            timer = next(t for t in self._plan.topology.timers if t.name == name)
-            self._timers_due[name] = due + timer.interval_ms
+            self._timers_due[timer] = timer.schedule.next_ms(due)
             self._loop.run_until_complete(_fire(timer))
             self._run()
         self._loop.now_s = max(self._loop.now_s, until_ms / 1000)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from streamkit.processing.state.views import TableView
     from streamkit.processing.table import Lease, Table
     from streamkit.processing.tasks.fuse import At, Code, Runtime
+    from streamkit.processing.timers import Timer
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -190,15 +191,6 @@ class TableNode(Node):
     @abstractmethod
     def make_view(self, runtime: Runtime) -> TableView:
         """How the table is read in a task."""
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Timer:
-    """A function that runs every `interval_ms` of wall time while the app runs."""
-
-    name: str
-    interval_ms: int
-    function: Callable[[], Any]
 
 
 @dataclass(frozen=True, kw_only=True)

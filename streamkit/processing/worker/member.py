@@ -21,7 +21,6 @@ the last commit.
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic, perf_counter
@@ -36,7 +35,7 @@ from streamkit.processing.state.store import DamagedStoreError, Store
 from streamkit.processing.tasks.inflight import Place
 from streamkit.processing.tasks.settlement import TaskFailure
 from streamkit.processing.tasks.task import Task
-from streamkit.processing.topology import Plan, Timer
+from streamkit.processing.topology import Plan
 from streamkit.processing.worker.committer import Committer
 from streamkit.processing.worker.metrics import LoopLag, WorkerMetrics
 from streamkit.processing.worker.progress import Progress, standard_error
@@ -47,6 +46,7 @@ from streamkit.processing.worker.sink import Sink, TransactionalSink
 from streamkit.processing.worker.source import Arrival, Partition, Position, Source
 from streamkit.processing.worker.standby import Standbys
 from streamkit.processing.worker.task_runner import TaskRunner
+from streamkit.processing.worker.timers import run_timer
 from streamkit.processing.worker.transactional_committer import TransactionalCommitter
 from streamkit.runtime.contracts.clock import Clock
 from streamkit.telemetry.instruments import Registry
@@ -140,7 +140,7 @@ class Member:
         if self._purge is not None:
             self._spawn(self._purge.run(lambda: list(self._by_place)))
         for timer in self._plan.topology.timers:
-            self._spawn(_run_timer(timer))
+            self._spawn(run_timer(timer, self._clock, self._leads))
         try:
             await self._pump()
         except DamagedStoreError as damage:
@@ -167,6 +167,11 @@ class Member:
     def runner_of(self, task: str) -> TaskRunner | None:
         """The task of this id, if it is at work here; it may still be restoring."""
         return self._runners.get(task)
+
+    def _leads(self) -> bool:
+        """One worker of the app does: the one that has the first task."""
+        first = self._runners.get("0_0")
+        return first is not None and first.ready and first.intake_open
 
     # -- `source.Listener` ------------------------------------------------------------------------------
 
@@ -578,17 +583,6 @@ def _check_whole(task: Task, positions: Sequence[Position]) -> None:
             f"the task {task.id} was assigned without {', '.join(missing)}: it has two owners",
             hint="stop every worker of this app, then start them with one version of it",
         )
-
-
-async def _run_timer(timer: Timer) -> None:
-    while True:
-        await asyncio.sleep(timer.interval_ms / 1000)
-        try:
-            result = timer.function()
-            if inspect.isawaitable(result):
-                await result
-        except Exception:
-            log.exception("timer failed", timer=timer.name)
 
 
 def _explained(failure: TaskFailure) -> StreamkitError:
