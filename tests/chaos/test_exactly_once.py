@@ -1,8 +1,10 @@
-"""P1, P18, P25: kill -9 of workers and of the broker under exactly-once; each record counts once.
+"""P1, P18, P25: kill -9 of workers and of brokers under exactly-once; each record counts once.
 
 Two workers, one with its state in memory and one on disk, count events per window, and per key in a table
 that reports every count. A reader of committed records must find each window once with the right count, and
 the counts of each key as 1, 2, 3, ... without a gap or a repetition: what a run without a crash gives.
+
+A broker that was killed is started again while workers are killed; the next is killed when it is back.
 """
 
 from __future__ import annotations
@@ -14,7 +16,11 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import IsolationLevel, KafkaException, Producer, TopicPartition
@@ -22,7 +28,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streamkit.errors import BrokerUnreachableError
 from streamkit.processing.partitioner import partition_for
-from tests.support.broker_process import BrokerProcess
+from tests.support.broker_cluster import Nodes
 from tests.support.worker_process import Outside, WorkerProcess, eventually
 
 JOB = Path(__file__).parents[1] / "processing" / "cluster" / "jobs" / "exact.py"
@@ -97,70 +103,109 @@ def keep_running(workers: list[WorkerProcess]) -> None:
             worker.start()
 
 
+class Brokers:
+    """A cluster in which at most one broker is away."""
+
+    def __init__(self, cluster: Nodes[Any], draw: random.Random) -> None:
+        self._cluster = cluster
+        self._draw = draw
+        self._starting = ThreadPoolExecutor(1)
+        self._back: Future[object] | None = None
+
+    def kill_one(self, about_to: Callable[[], None]) -> None:
+        self.all_back()
+        node_id = self._draw.choice(list(self._cluster.nodes))
+        about_to()
+        self._cluster[node_id].kill()
+        self._back = self._starting.submit(self._cluster.start, node_id)
+
+    def all_back(self) -> None:
+        if self._back is not None:
+            self._back.result()
+
+    def close(self) -> None:
+        self._starting.shutdown()
+
+
+@dataclass(frozen=True)
+class Play:
+    brokers: int
+    total: int
+    pace: int
+    worker_kills: int
+    broker_kills: int
+
+
 @pytest.mark.parametrize(
-    ("load_of", "kills_of"),
+    "play",
     [
-        pytest.param((24_000, 4_000), (2, 1), id="short"),
-        pytest.param((1_000_000, 8_000), (24, 10), id="full", marks=pytest.mark.slow),
+        pytest.param(Play(1, 24_000, 4_000, 2, 1), id="short"),
+        pytest.param(Play(3, 24_000, 4_000, 2, 2), id="short-three"),
+        pytest.param(Play(1, 1_000_000, 8_000, 24, 10), id="full", marks=pytest.mark.slow),
+        pytest.param(Play(3, 1_000_000, 5_000, 24, 12), id="full-three", marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 def test_every_event_counts_once(
-    load_of: tuple[int, int],
-    kills_of: tuple[int, int],
-    new_broker: Callable[..., BrokerProcess],
-    name: str,
-    tmp_path: Path,
+    play: Play, new_cluster: Callable[..., Nodes[Any]], name: str, tmp_path: Path
 ) -> None:
-    (total, pace), (worker_kills, broker_kills) = load_of, kills_of
     print(f"CHAOS_SEED={SEED}")
     draw = random.Random(SEED)
-    broker = new_broker(
+    cluster = new_cluster(
+        play.brokers,
         *("--set", "group.min.session.timeout.ms=1000", "--set", "offsets.topic.num.partitions=2"),
         *("--set", "transaction.state.log.num.partitions=2"),
     ).start()
-    outside = Outside(broker.bootstrap)
+    bootstrap = cluster.bootstrap
+    outside = Outside(bootstrap)
     outside.create(f"{name}-events", 2)
     workers = [
-        WorkerProcess(JOB, broker.bootstrap, *options, cwd=tmp_path, JOB=name, SESSION_MS="1500").start()
+        WorkerProcess(JOB, bootstrap, *options, cwd=tmp_path, JOB=name, SESSION_MS="1500").start()
         for options in (("--slot", "0"), ("--state-dir", "state", "--slot", "1"))
     ]
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     outputs = [TopicPartition(f"{name}-totals", 0), TopicPartition(f"{name}-windows", 0)]
-    load = Load(broker.bootstrap, f"{name}-events", total, pace)
-    open_at_kill = Counter[str]()
-    kills = ["worker"] * worker_kills + ["broker"] * broker_kills
+    load = Load(bootstrap, f"{name}-events", play.total, play.pace)
+    open_at_kill, under_load = Counter[str](), Counter[str]()
+    kills = ["worker"] * play.worker_kills + ["broker"] * play.broker_kills
     draw.shuffle(kills)
-    try:
-        for worker in workers:
-            worker.said("task started")
-        load.thread.start()
-        for victim in kills:
-            keep_running(workers)
-            time.sleep(draw.uniform(0.2, 0.8 * total / pace / len(kills)))
-            open_at_kill[victim] += in_transaction(admin, outputs)
-            if victim == "broker":
-                broker.kill()
-                broker.start()
-            else:
-                worker = draw.choice(workers)
-                worker.kill()
-                worker.start()
-        load.thread.join()
 
-        def all_counted() -> bool:
-            keep_running(workers)
-            return sum(map(len, _totals(outside, name).values())) >= total
+    def about_to_kill(victim: str) -> None:
+        under_load[victim] += load.thread.is_alive()
+        open_at_kill[victim] += in_transaction(admin, outputs)
 
-        eventually(all_counted, patience_s=90)
-        assert [worker.stop() for worker in workers] == [0, 0]
-    except BaseException:
+    with ExitStack() as stack:
         for worker in workers:
-            print(f"-- slot {worker.command[-1]}", *worker.log[-25:], sep="\n")
-        raise
-    finally:
-        for worker in workers:
-            worker.kill()
+            stack.callback(worker.kill)
+        chaos = Brokers(cluster, draw)
+        stack.callback(chaos.close)
+        try:
+            for worker in workers:
+                worker.said("task started")
+            load.thread.start()
+            for victim in kills:
+                keep_running(workers)
+                time.sleep(draw.uniform(0.2, 0.8 * play.total / play.pace / len(kills)))
+                if victim == "broker":
+                    chaos.kill_one(lambda: about_to_kill("broker"))
+                else:
+                    worker = draw.choice(workers)
+                    about_to_kill("worker")
+                    worker.kill()
+                    worker.start()
+            chaos.all_back()
+            load.thread.join()
+
+            def all_counted() -> bool:
+                keep_running(workers)
+                return sum(map(len, _totals(outside, name).values())) >= play.total
+
+            eventually(all_counted, patience_s=180)
+            assert [worker.stop() for worker in workers] == [0, 0]
+        except BaseException:
+            for worker in workers:
+                print(f"-- slot {worker.command[-1]}", *worker.log[-25:], sep="\n")
+            raise
     totals = _totals(outside, name)
     for key in KEYS:
         assert totals[key] == list(range(1, load.sent[key] + 1)), key
@@ -170,7 +215,8 @@ def test_every_event_counts_once(
     assert dict(windows) == {place: [n] for place, n in load.windows.items()}
     aborts = sum(len(worker.lines("rolled back")) for worker in workers)
     print(
-        f"{total} events, {len(kills)} kills, in an open transaction: {dict(open_at_kill)}; {aborts} aborts"
+        f"{play.total} events, {len(kills)} kills, under load: {dict(under_load)}, "
+        f"in an open transaction: {dict(open_at_kill)}; {aborts} aborts"
     )
 
 

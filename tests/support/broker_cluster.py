@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from streamkit.net.peer import Peer, PeerError
 from streamkit.protocol.messages.describe_cluster import DescribeClusterRequest
@@ -45,7 +45,55 @@ class Node(BrokerProcess):
             peer.close()
 
 
-class BrokerCluster:
+class Startable(Protocol):
+    """A node as a process, whoever made its broker."""
+
+    process: Any
+
+    @property
+    def bootstrap(self) -> str: ...
+
+    def start(self) -> Any: ...
+
+    def kill(self) -> None: ...
+
+
+N = TypeVar("N", bound=Startable)
+
+
+class Nodes(Generic[N]):
+    """The nodes of a cluster by their ids."""
+
+    def __init__(self, nodes: dict[int, N]) -> None:
+        self.nodes = nodes
+
+    def __getitem__(self, node_id: int) -> N:
+        return self.nodes[node_id]
+
+    def __iter__(self) -> Iterator[N]:
+        return iter(self.nodes.values())
+
+    @property
+    def running(self) -> list[N]:
+        return [node for node in self if node.process is not None]
+
+    @property
+    def bootstrap(self) -> str:
+        return ",".join(node.bootstrap for node in self.running)
+
+    def start(self, *node_ids: int) -> Self:
+        """Start these nodes at the same time (all, if none are named), until each says that it is ready."""
+        nodes = [self.nodes[node_id] for node_id in node_ids or self.nodes]
+        with ThreadPoolExecutor(len(nodes)) as starting:
+            list(starting.map(lambda node: node.start(), nodes))
+        return self
+
+    def kill(self) -> None:
+        for node in self:
+            node.kill()
+
+
+class BrokerCluster(Nodes[Node]):
     """`voters` nodes that vote, with ids from 1; `broker_only` adds further ones."""
 
     def __init__(self, path: Path, voters: int, *options: str) -> None:
@@ -53,30 +101,18 @@ class BrokerCluster:
         self.voters = ",".join(f"{n}@127.0.0.1:{port}" for n, port in enumerate(ports, 1))
         self._path = path
         self._options = options
-        self.nodes = {
-            node_id: Node(
-                node_id,
-                path / f"broker-{node_id}",
-                voters=self.voters,
-                controller_port=port,
-                options=options,
-            )
-            for node_id, port in enumerate(ports, 1)
-        }
-
-    def __getitem__(self, node_id: int) -> Node:
-        return self.nodes[node_id]
-
-    def __iter__(self) -> Iterable[Node]:
-        return iter(self.nodes.values())
-
-    @property
-    def running(self) -> list[Node]:
-        return [node for node in self.nodes.values() if node.process is not None]
-
-    @property
-    def bootstrap(self) -> str:
-        return ",".join(node.bootstrap for node in self.running)
+        super().__init__(
+            {
+                node_id: Node(
+                    node_id,
+                    path / f"broker-{node_id}",
+                    voters=self.voters,
+                    controller_port=port,
+                    options=options,
+                )
+                for node_id, port in enumerate(ports, 1)
+            }
+        )
 
     def broker_only(self, node_id: int) -> Node:
         """A node that does not vote, not started yet."""
@@ -88,17 +124,6 @@ class BrokerCluster:
             options=self._options,
         )
         return node
-
-    def start(self, *node_ids: int) -> Self:
-        """Start these nodes at the same time (all, if none are named), until each says that it is ready."""
-        nodes = [self.nodes[node_id] for node_id in node_ids or self.nodes]
-        with ThreadPoolExecutor(len(nodes)) as starting:
-            list(starting.map(Node.start, nodes))
-        return self
-
-    def kill(self) -> None:
-        for node in self.nodes.values():
-            node.kill()
 
     async def leader(self) -> Node:
         """The active controller, as one of the running nodes knows it; raises PeerError."""

@@ -100,7 +100,9 @@ class Outside:
         self._producer = Producer({**self._conf, "partitioner": "murmur2_random"})
 
     def create(self, topic: str, partitions: int = 1, **config: str) -> None:
+        """There on return, and clients hear of it."""
         self._admin.create_topics([NewTopic(topic, partitions, config=config)])[topic].result(WAIT_S)
+        eventually(lambda: topic in self._admin.list_topics(timeout=WAIT_S).topics)
 
     def send(self, topic: str, values: Iterable[Any], key: Callable[[Any], str] | None = None) -> None:
         """JSON values, acknowledged on return."""
@@ -111,6 +113,9 @@ class Outside:
 
     def partitions(self, topic: str) -> int:
         return len(self._admin.list_topics(timeout=WAIT_S).topics[topic].partitions)
+
+    def leader(self, topic: str, partition: int) -> int:
+        return self._admin.list_topics(timeout=WAIT_S).topics[topic].partitions[partition].leader
 
     def read(self, topic: str) -> list[Any]:
         """Every record of the topic as (key, value, headers), partition after partition."""

@@ -30,6 +30,7 @@ from streamkit.processing.worker.source import Position
 from streamkit.runtime.contracts.clock import Clock
 
 REQUEST_S = 5.0
+ENDS_S = 2.0
 ANSWER_S = 20.0  # a commit or abort that has no answer for so long is settled by a new producer
 CLOSE_S = 2.0
 RETRY_S = 0.25
@@ -227,15 +228,27 @@ class KafkaTransactionalSink(KafkaSink):
     def _ends(self, places: Sequence[Place]) -> dict[Place, int]:
         wanted = {TopicPartition(*place): OffsetSpec.latest() for place in places}
         answers = self._admin.list_offsets(
-            wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=REQUEST_S
+            wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=ENDS_S
         )
         found = {}
         for place, answer in answers.items():
             try:
-                found[place.topic, place.partition] = int(answer.result().offset)
+                offset = int(answer.result().offset)
             except KafkaException as error:
                 log.warning("the end of %s-%d is not known yet: %s", *_named(place), error.args[0].str())
+            else:
+                if offset >= 0:  # else nobody answered
+                    found[place.topic, place.partition] = offset
+        if len(found) < len(wanted):
+            self._find_leaders()
         return found
+
+    def _find_leaders(self) -> None:
+        """An admin client goes on asking whom it knows, whatever the answers are, until it looks at metadata."""
+        try:
+            self._admin.list_topics(timeout=ENDS_S)
+        except KafkaException as error:
+            log.warning("leaders are not known yet: %s", error.args[0].str())
 
 
 UNANSWERED = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._STATE}
