@@ -1,4 +1,8 @@
-"""Fixtures that start what others wrote against: real brokers in processes of their own."""
+"""Fixtures that start what others wrote against: real brokers in processes of their own.
+
+With `--on-kafka` they are Apache Kafka's, and only tests that ask for a broker are played: nothing that the
+engine does may need ours.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,30 @@ from uuid import uuid4
 
 import pytest
 
+from tests.support import maven
+from tests.support.apache_kafka import KafkaCluster, KafkaNode, quick
 from tests.support.broker_cluster import BrokerCluster
 from tests.support.broker_process import BrokerProcess
+
+BROKERS = {"broker", "new_broker", "cluster", "new_cluster"}
+
+Broker = BrokerProcess | KafkaNode
+Cluster = BrokerCluster | KafkaCluster
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--on-kafka", action="store_true", help="play what needs a broker on Apache Kafka's")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("on_kafka"):
+        return
+    played, left_out = [], []
+    for item in items:
+        asks = not BROKERS.isdisjoint(getattr(item, "fixturenames", ()))
+        (played if asks else left_out).append(item)
+    items[:] = played
+    config.hook.pytest_deselected(items=left_out)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
@@ -21,20 +47,29 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 @pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+def on_kafka(request: pytest.FixtureRequest) -> bool:
+    """Whether the brokers of this run are Apache Kafka's."""
+    chosen = bool(request.config.getoption("on_kafka"))
+    if chosen and not maven.is_installable():
+        pytest.skip("Apache Kafka needs a JDK, and Maven to fetch it (Debian: default-jdk-headless, maven)")
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory, on_kafka: bool) -> Iterator[Broker]:
     """One broker for all tests that neither stop it nor count on an empty one; use fresh topic names."""
-    process = BrokerProcess(tmp_path_factory.mktemp("broker") / "data").start()
+    process = _broker(on_kafka, tmp_path_factory.mktemp("broker") / "data").start()
     yield process
     process.stop()
 
 
 @pytest.fixture
-def new_broker(tmp_path: Path) -> Iterator[Callable[..., BrokerProcess]]:
+def new_broker(tmp_path: Path, on_kafka: bool) -> Iterator[Callable[..., Broker]]:
     """A factory of brokers (not started) with directories of their own: `new_broker(*options)`."""
-    made: list[BrokerProcess] = []
+    made: list[Broker] = []
 
-    def make(*options: str) -> BrokerProcess:
-        made.append(BrokerProcess(tmp_path / f"broker-{len(made)}", *options))
+    def make(*options: str) -> Broker:
+        made.append(_broker(on_kafka, tmp_path / f"broker-{len(made)}", *options))
         return made[-1]
 
     yield make
@@ -43,12 +78,12 @@ def new_broker(tmp_path: Path) -> Iterator[Callable[..., BrokerProcess]]:
 
 
 @pytest.fixture
-def new_cluster(tmp_path: Path) -> Iterator[Callable[..., BrokerCluster]]:
+def new_cluster(tmp_path: Path, on_kafka: bool) -> Iterator[Callable[..., Cluster]]:
     """A factory of clusters (not started): `new_cluster(voters, *options)`."""
-    made: list[BrokerCluster] = []
+    made: list[Cluster] = []
 
-    def make(voters: int, *options: str) -> BrokerCluster:
-        made.append(BrokerCluster(tmp_path / f"cluster-{len(made)}", voters, *options))
+    def make(voters: int, *options: str) -> Cluster:
+        made.append(_cluster(on_kafka, tmp_path / f"cluster-{len(made)}", voters, *options))
         return made[-1]
 
     yield make
@@ -57,11 +92,21 @@ def new_cluster(tmp_path: Path) -> Iterator[Callable[..., BrokerCluster]]:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerCluster]:
+def cluster(tmp_path_factory: pytest.TempPathFactory, on_kafka: bool) -> Iterator[Cluster]:
     """Three brokers for all tests that harm none of them; use fresh names of topics and groups."""
-    brokers = BrokerCluster(tmp_path_factory.mktemp("cluster"), 3).start()
+    brokers = _cluster(on_kafka, tmp_path_factory.mktemp("cluster"), 3).start()
     yield brokers
     brokers.kill()
+
+
+def _broker(on_kafka: bool, path: Path, *options: str) -> Broker:
+    return KafkaNode(path, *quick(1), *options) if on_kafka else BrokerProcess(path, *options)
+
+
+def _cluster(on_kafka: bool, path: Path, voters: int, *options: str) -> Cluster:
+    if on_kafka:
+        return KafkaCluster(path, voters, *quick(voters), *options)
+    return BrokerCluster(path, voters, *options)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.broker_process import environment, streamkit
+from tests.support.broker_process import BrokerProcess, environment, streamkit
 
 # The whole command, except that one flight of January is told of as a minute later than it was.
 ALTERED = """
@@ -96,6 +96,14 @@ def test_two_started_at_the_same_instant_both_verify(tmp_path: Path) -> None:
     assert [demo.returncode for demo in running] == [0, 0]
     assert all(result["verified"] for result in results)
     assert results[0]["bootstrap"] != results[1]["bootstrap"]
+
+
+@pytest.mark.xdist_group("demo")
+def test_it_runs_twice_on_a_cluster_that_is_there(broker: BrokerProcess, tmp_path: Path) -> None:
+    for _ in range(2):
+        done = run(streamkit("demo", "--bootstrap", broker.bootstrap, "--exit", "--json"), tmp_path)
+        result = json.loads(done.stdout)
+        assert (done.returncode, result["verified"], result["bootstrap"]) == (0, True, broker.bootstrap)
 
 
 def test_a_cluster_that_does_not_answer_is_exit_code_3(tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ import pytest
 
 from tests.compatibility.java.kafka_tools import is_installable
 from tests.differential.judge import Judge
-from tests.differential.kafka_process import KafkaProcess
 from tests.differential.known_differences import KnownDifferences
+from tests.support.apache_kafka import KafkaNode
 from tests.support.broker_cluster import free_ports
 from tests.support.broker_process import BrokerProcess
 
-SETTINGS = (
+_SETTINGS = (
     "offsets.topic.num.partitions=4",
     "offsets.topic.replication.factor=1",
     "transaction.state.log.num.partitions=4",
@@ -27,6 +27,7 @@ SETTINGS = (
     "group.initial.rebalance.delay.ms=0",
     "group.min.session.timeout.ms=1000",
 )
+SETTINGS = tuple(word for line in _SETTINGS for word in ("--set", line))
 """Given to both."""
 
 
@@ -34,7 +35,7 @@ SETTINGS = (
 def judge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judge]:
     if not is_installable():
         pytest.skip("Apache Kafka needs a JDK, and Maven to fetch it (Debian: default-jdk-headless, maven)")
-    kafka = KafkaProcess(tmp_path_factory.mktemp("kafka"), *SETTINGS)
+    kafka = KafkaNode(tmp_path_factory.mktemp("kafka"), *SETTINGS)
     ours = our_broker(tmp_path_factory.mktemp("ours"))
     try:
         kafka.start()
@@ -50,6 +51,5 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judge]:
 def our_broker(data_dir: Path) -> BrokerProcess:
     """Not started. A voter of its own, as Kafka's node is: it listens as a controller too."""
     (port,) = free_ports(1)
-    settings = [word for line in SETTINGS for word in ("--set", line)]
     quorum = ("--controller-listen", f"127.0.0.1:{port}", "--voters", f"1@127.0.0.1:{port}")
-    return BrokerProcess(data_dir, *quorum, *settings)
+    return BrokerProcess(data_dir, *quorum, *SETTINGS)

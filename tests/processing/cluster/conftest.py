@@ -1,15 +1,13 @@
-"""The broker that workers are tried on: ours, or the cluster that STREAMKIT_TEST_BOOTSTRAP names."""
+"""Topics and commits on the broker that workers are tried on, as another program sees them."""
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
+from tests.support.broker_process import BrokerProcess
 from tests.support.worker_process import Outside
 
 
 @pytest.fixture
-def outside(request: pytest.FixtureRequest) -> Outside:
-    address = os.environ.get("STREAMKIT_TEST_BOOTSTRAP")
-    return Outside(address or request.getfixturevalue("broker").bootstrap)
+def outside(broker: BrokerProcess) -> Outside:
+    return Outside(broker.bootstrap)
