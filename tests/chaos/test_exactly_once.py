@@ -81,8 +81,9 @@ class Load:
         self._producer.poll(0)
 
 
-def in_transaction(admin: AdminClient, places: list[TopicPartition]) -> bool:
+def in_transaction(bootstrap: str, places: list[TopicPartition]) -> bool:
     """Is any of these partitions' end past its last stable offset?"""
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})  # an old one may know old leaders
     ends = []
     for level in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED):
         answers = admin.list_offsets(
@@ -163,7 +164,6 @@ def test_every_event_counts_once(
         WorkerProcess(JOB, bootstrap, *options, cwd=tmp_path, JOB=name, SESSION_MS="1500").start()
         for options in (("--slot", "0"), ("--state-dir", "state", "--slot", "1"))
     ]
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     outputs = [TopicPartition(f"{name}-totals", 0), TopicPartition(f"{name}-windows", 0)]
     load = Load(bootstrap, f"{name}-events", play.total, play.pace)
     open_at_kill, under_load = Counter[str](), Counter[str]()
@@ -172,7 +172,7 @@ def test_every_event_counts_once(
 
     def about_to_kill(victim: str) -> None:
         under_load[victim] += load.thread.is_alive()
-        open_at_kill[victim] += in_transaction(admin, outputs)
+        open_at_kill[victim] += in_transaction(bootstrap, outputs)
 
     with ExitStack() as stack:
         for worker in workers:

@@ -217,6 +217,8 @@ class KafkaTransactionalSink(KafkaSink):
 
     def _check_rivals(self) -> None:
         now, (count, window_s) = time.monotonic(), RIVALS
+        if self.began_at_s is not None and now - self.began_at_s >= self.timeout_s:
+            return  # timed out by the cluster
         self._fenced.append(now)
         if len(self._fenced) == count and now - self._fenced[0] < window_s:
             self.began_at_s = None
@@ -244,7 +246,7 @@ class KafkaTransactionalSink(KafkaSink):
         return found
 
     def _find_leaders(self) -> None:
-        """An admin client goes on asking whom it knows, whatever the answers are, until it looks at metadata."""
+        """An admin client asks whom it knows, whatever the answers are, until it looks at metadata."""
         try:
             self._admin.list_topics(timeout=ENDS_S)
         except KafkaException as error:

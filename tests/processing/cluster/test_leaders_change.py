@@ -1,4 +1,4 @@
-"""Where a changelog ends is told by its leader, whoever that is by now; nobody's silence is taken for an answer."""
+"""Where a changelog ends is told by its leader, whoever that is by now; silence is not an answer."""
 
 from __future__ import annotations
 
