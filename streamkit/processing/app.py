@@ -191,14 +191,15 @@ class App:
         self,
         topic: Topic[K, V] | str,
         *,
-        time: Callable[[V], Any] | None = None,
+        time: Callable[[V], Any] | Literal["processing"] | None = None,
         max_ahead: Duration | None = "1d",
         on_error: OnError | None = None,
         name: str | None = None,
     ) -> Stream[K, V]:
         """The records of a topic. `time`: their event time from the value, in seconds since the epoch or as
         an aware datetime; without it, the record's timestamp. An event time later than the record's timestamp
-        by more than `max_ahead` is an error; None allows any. `on_error`: for this stream's operators.
+        by more than `max_ahead` is an error; None allows any. `time="processing"`: the worker's clock when it
+        processes the record, which a replay does not repeat. `on_error`: for this stream's operators.
         """
         policy = None if on_error is None else ErrorPolicy.of(on_error)
         return self._source(topic, time, policy, name, max_ahead=max_ahead)
@@ -552,7 +553,7 @@ class App:
     def _source(
         self,
         topic: Topic[K, V] | str,
-        time: Callable[..., Any] | None,
+        time: Callable[..., Any] | Literal["processing"] | None,
         policy: ErrorPolicy | None,
         name: str | None,
         *,
@@ -567,7 +568,8 @@ class App:
             name=name,
             parents=(),
             topic=spec,
-            time=time,
+            time=None if time == "processing" else time,
+            by_arrival=time == "processing",
             max_ahead_ms=None if max_ahead is None else duration_ms(max_ahead),
             on_error=policy,
             tombstones=tombstones,

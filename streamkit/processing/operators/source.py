@@ -23,6 +23,9 @@ FIRST_CREDIBLE_MS = 365 * 24 * 3600 * 1000
 class Source(Entry):
     """`time`: seconds since the epoch (or an aware datetime) from the value; None: the record's timestamp.
 
+    `by_arrival`: the time at which it is processed, by the worker's clock (*processing time*). It passes
+    without records, too, and a replay gives other results.
+
     One such time far in the future would close every window, so what lies more than `max_ahead_ms` behind the
     record's own timestamp is an error of that record: nothing happens later than it was written. (Timestamps
     themselves are bounded by the broker, `message.timestamp.after.max.ms`.)
@@ -34,6 +37,7 @@ class Source(Entry):
     kind: ClassVar[str] = "source"
     topic: TopicSpec[Any, Any]
     time: Callable[..., Any] | None = None
+    by_arrival: bool = False
     max_ahead_ms: int | None = None
     on_error: ErrorPolicy | None = None
     tombstones: bool = False  # a null value is None, whatever the serde says
@@ -69,7 +73,8 @@ class Source(Entry):
     @property
     def detail(self) -> str:
         key = "" if self.topic.key is None else f", key {self.topic.key.name}"
-        return f"topic {self.topic.name}, value {self.topic.value.name}{key}"
+        time = ", by processing time" if self.by_arrival else ""
+        return f"topic {self.topic.name}, value {self.topic.value.name}{key}{time}"
 
     def generate_entry(self, code: Code) -> None:
         at = At(value=code.variable("v"), key_serde=self.key_serde)
@@ -78,6 +83,8 @@ class Source(Entry):
         code.follow(self, at)
 
     def _event_time(self, code: Code, at: At) -> At:
+        if self.by_arrival:  # the task has set the stream time to now
+            return At(value=at.value, key=at.key, key_serde=at.key_serde, time="s", stream_time="s")
         if self.time is not None:
             call, at = code.call(self, self.time, at)
             ts = code.variable("ts")

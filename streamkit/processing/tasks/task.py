@@ -30,6 +30,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from streamkit.processing.operators.source import Source
 from streamkit.processing.operators.tables import Lookup
 from streamkit.processing.record import RawRecord
 from streamkit.processing.replies import Reply, without_request
@@ -86,6 +87,11 @@ class Task:
         self.agents = self._parts.agents
         self.clock = self._parts.clock
         self.stores = self._parts.stores
+        self._by_arrival = [
+            chain
+            for chain in self._parts.all_chains
+            if isinstance(chain.entry, Source) and chain.entry.by_arrival
+        ]
         self._cached_most = CACHED
 
     # -- starting and ending ------------------------------------------------------------------------
@@ -138,6 +144,7 @@ class Task:
         chains = self._chains[batch.topic]
         if chains[0].clock is not None:
             chains[0].clock.awake()
+        self._tell_time(now_ms)
         with self._lent():
             limit: int | None = None
             for chain in chains:
@@ -161,6 +168,7 @@ class Task:
     def tick(self, now_ms: int, caught_up: Container[Place] = ()) -> TaskOutput:
         """Time passes: idle inputs stop holding windows open. `caught_up`: partitions read to their end."""
         self.clock.observe(caught_up, now_ms)
+        self._tell_time(now_ms)
         with self._lent():
             self._advance(now_ms)
         return self._output()
@@ -340,6 +348,10 @@ class Task:
 
     def _lent(self) -> _Lent:
         return _Lent(self.topology.lease, self._parts.scope())
+
+    def _tell_time(self, now_ms: int) -> None:
+        for chain in self._by_arrival:
+            chain.stream_time = max(chain.stream_time, now_ms)
 
     def _run(self, chain: Chain, records: Sequence[RawRecord], now_ms: int) -> None:
         if self.failure is not None or (chain.retry_at_ms is not None and now_ms < chain.retry_at_ms):

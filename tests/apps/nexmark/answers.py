@@ -52,6 +52,8 @@ SQL = {
               numbered AS (SELECT bidder, time_ms, SUM(COALESCE(is_new, 1))
                            OVER (PARTITION BY bidder ORDER BY time_ms) AS session FROM apart)
               SELECT bidder, COUNT(*), MIN(time_ms) FROM numbered GROUP BY bidder, session""",
+    "q12": """SELECT bidder, COUNT(*), time_ms / 10000 * 10000 FROM bid
+              GROUP BY bidder, time_ms / 10000""",
     "q13": "SELECT auction, time_ms, value FROM bid JOIN side ON side.key = bid.auction % 100",
     "q14": """SELECT auction, 0.908 * price,
               CASE WHEN time_ms / 3600000 % 24 BETWEEN 8 AND 18 THEN 'day'
