@@ -35,7 +35,8 @@ class KafkaSink:
     """The `Sink` port. `settings`: `producer_settings`; `retention_ms[topic]`: where retention is limited."""
 
     def __init__(self, settings: Mapping[str, Any], clock: Clock, retention_ms: Mapping[str, int]) -> None:
-        self._producer = Producer({**settings, "on_delivery": self._reported}, logger=log)
+        self._settings = {**settings, "on_delivery": self._reported}
+        self._producer = self._make_producer()
         self._clock = clock
         self._retention_ms = dict(retention_ms)
         self._waiting: deque[_Unsent] = deque()
@@ -73,6 +74,13 @@ class KafkaSink:
             self._held.clear()
         self._produce_waiting()
 
+    def discard(self) -> None:
+        self._waiting.clear()
+        self._held.clear()
+        self._producer.purge()
+        # one that was purged has a gap in its sequence, which brokers refuse
+        self._producer = self._make_producer()
+
     async def close(self) -> None:
         self._waiting.clear()
         self._producer.purge()
@@ -82,6 +90,9 @@ class KafkaSink:
         """Let librdkafka report, and queue what found no room before; called regularly."""
         self._produce_waiting()
         self._raise_failure()
+
+    def _make_producer(self) -> Producer:
+        return Producer(self._settings, logger=log)
 
     def _produce_waiting(self) -> None:
         waiting = self._waiting

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streamkit.errors import RefusedError, StreamkitError
@@ -128,6 +128,10 @@ class KafkaTransactionalSink(KafkaSink):
         await _call(self._abort)
         self.began_at_s, self._failure, self._fatal, self._flushing = None, None, False, False
 
+    def discard(self) -> None:
+        if self.began_at_s is not None:
+            self.doom("its records are of tasks that others own")
+
     async def close(self) -> None:
         self._closing = True
         if self.began_at_s is not None and not self._fatal:
@@ -189,7 +193,7 @@ class KafkaTransactionalSink(KafkaSink):
                 return
         self._producer.purge()
         self._check_rivals()
-        self._producer = Producer({**self._conf, "on_delivery": self._reported}, logger=log)
+        self._producer = self._make_producer()
         self._initialise()
 
     def _abort_at_last(self) -> None:

@@ -4,11 +4,14 @@ A changelog record is the store's key and value; a null value (a tombstone) dele
 restore. Records at or past the committed position belong to work that was never committed: they are not
 applied. But the next commit's position lies beyond them, so it must first put the committed value of each of
 their keys behind them (a *repair*): otherwise the restore after that would take them for committed.
+
+Rows that a former owner of the task appends later still, behind newer ones, are *outdone* in the same way by
+the commit that finds them (`worker.changelog_ends`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from streamkit.processing.record import RawRecord
 from streamkit.processing.state.store import Change, Store
@@ -45,3 +48,10 @@ def repairs(store: Store, keys: Collection[bytes], changes: Iterable[Change]) ->
         return []
     written = {key for key, _ in changes}
     return [(key, store.get(key)) for key in keys if key not in written]
+
+
+def outdoing(newest: Mapping[bytes, bytes | None], store: Store, changes: Iterable[Change]) -> list[Change]:
+    """What is committed, with `changes`, of each key whose newest row is something else."""
+    changed = dict(changes)
+    committed = {key: changed[key] if key in changed else store.get(key) for key in newest}
+    return [(key, value) for key, value in committed.items() if value != newest[key]]

@@ -90,6 +90,14 @@ class Commits:
         )
         return self.pending
 
+    def outdoing(self, topic: str, newest: Mapping[bytes, bytes | None], now_ms: int) -> list[SinkRecord]:
+        """Rows of a changelog that put what the checkpoint under way says behind the newest of each key."""
+        assert self.pending is not None
+        parts = self._assembly
+        store = next(store for name, store in parts.stores.items() if parts.sub.changelog(name) == topic)
+        changes = [(key, value) for value, key, *_ in self.pending.changelog[topic] if key is not None]
+        return changelog.to_records(changelog.outdoing(newest, store, changes), parts.partition, now_ms)
+
     def committed(self, checkpoint: Checkpoint, positions: Mapping[str, int]) -> None:
         """The offsets are committed: the stores take the changes, up to the changelogs' acknowledged ends."""
         assert checkpoint is self.pending

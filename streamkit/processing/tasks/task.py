@@ -254,6 +254,12 @@ class Task:
         offsets = {p: o for p in self.places if (o := self.committable(p)) is not None}
         return self._commits.checkpoint(offsets, self.places, now_ms)
 
+    def outdoing(self, changelog: str, newest: Mapping[bytes, bytes | None], now_ms: int) -> list[SinkRecord]:
+        """What the checkpoint under way has to write behind the newest rows of a changelog (key → value), so
+        that those of others are none.
+        """
+        return self._commits.outdoing(changelog, newest, now_ms)
+
     def committed(self, checkpoint: Checkpoint, positions: Mapping[str, int]) -> None:
         """The offsets are committed: the stores take the changes, up to the changelogs' acknowledged ends."""
         self._commits.committed(checkpoint, positions)

@@ -1,7 +1,8 @@
 """Commits, in the only order that loses nothing.
 
     1  freeze      each task's checkpoint, between two slices
-    2  deliver     outputs, watermark records and changelog: all acknowledged
+    2  deliver     outputs, watermark records and changelog: all acknowledged, and nobody else's row the
+                   newest of its key (`changelog_ends`)
     3  commit      source offsets; their metadata carries the changelog ends just acknowledged
     4  write       the stores take their changes
 
@@ -23,14 +24,15 @@ import msgspec
 
 from streamkit.processing.tasks.checkpoint import Checkpoint, CommitMetadata
 from streamkit.processing.tasks.inflight import Place
+from streamkit.processing.worker.changelog_ends import ChangelogEnds
 from streamkit.processing.worker.metrics import CommitMetrics
 from streamkit.processing.worker.replies import NoReplies, Replies
+from streamkit.processing.worker.restore import ChangelogReader
 from streamkit.processing.worker.sink import Sink
 from streamkit.processing.worker.source import Position, Source
 from streamkit.processing.worker.task_runner import TaskRunner
 from streamkit.runtime.contracts.clock import Clock
 
-ENDS_PAUSE_S = 0.2
 REPEAT_MS = 3_600_000
 
 
@@ -52,6 +54,7 @@ class Committer:
         self,
         source: Source,
         sink: Sink,
+        changelogs: ChangelogReader,
         clock: Clock,
         metrics: CommitMetrics,
         *,
@@ -61,6 +64,7 @@ class Committer:
         self._replies = replies or NoReplies()
         self._source = source
         self._sink = sink
+        self._ends = ChangelogEnds(source, sink, changelogs, clock)
         self._clock = clock
         self._metrics = metrics
         self._turn = asyncio.Lock()
@@ -123,17 +127,13 @@ class Committer:
         fresh = [r for r in runners if r in self._pending and not self._pending[r].acknowledged]
         if not fresh:
             return
-        wanted = [(topic, r.task.partition) for r in fresh for topic in self._pending[r].checkpoint.changelog]
         await self._sink.flush()
         await self._replies.flush()
-        ends = await self._source.ends(wanted)
-        while len(ends) < len(wanted):
-            await asyncio.sleep(ENDS_PAUSE_S)
-            ends |= await self._source.ends([place for place in wanted if place not in ends])
+        ends = await self._ends.after({r: self._pending[r].checkpoint for r in fresh if r in self._pending})
         for runner in fresh:
             if runner in self._pending:
                 self._pending[runner].acknowledged = True
-                self.positions |= {place: ends[place] for place in wanted if _owns(runner, place)}
+                self.positions |= {place: end for place, end in ends.items() if _owns(runner, place)}
 
     def _offsets(self, runner: TaskRunner) -> list[Position]:
         return offsets_of(self._pending[runner].checkpoint, self._positions(runner))

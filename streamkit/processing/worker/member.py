@@ -112,7 +112,9 @@ class Member:
         self._committer: Committer | TransactionalCommitter
         self._replies = replies or NoReplies()
         if transactions is None:
-            self._committer = Committer(source, sink, clock, self.metrics.commits, replies=self._replies)
+            self._committer = Committer(
+                source, sink, changelogs, clock, self.metrics.commits, replies=self._replies
+            )
         else:
             self._replies = after_commit = RepliesAfterCommit(self._replies)
             self._committer = TransactionalCommitter(
@@ -209,6 +211,8 @@ class Member:
         await self._close(leaving)
         if doomed:
             await self._roll_back()
+        elif leaving and not self._runners:
+            self._sink.discard()
 
     def received(self, arrivals: Sequence[Arrival]) -> None:
         self._rounds_owed += 1
@@ -264,7 +268,7 @@ class Member:
                 changelogs[topic, task.partition] = max(known, end)
         self._committer.positions |= changelogs
         await self._globals_read.wait()
-        await restore(task, changelogs, self._changelogs, self._progress)
+        runner.changelog_ends = await restore(task, changelogs, self._changelogs, self._progress)
         runner.open()
         del self._opening[runner]
         await self._source.begin(positions)

@@ -21,7 +21,7 @@ from streamkit.processing.topology import Plan, TopicPlan, TopicSpec, Topology
 VISIBLE_S = 15.0
 POLL_S = 0.05
 COMPACTION_LAG_COMMITS = 10
-LEAST_COMPACTION_LAG_MS = 60_000
+LEAST_COMPACTION_LAG_MS = 600_000  # longer than a task is without an owner that commits
 
 log = structlog.get_logger("worker")
 
@@ -92,7 +92,7 @@ def _check(name: str, actual: int | None, wanted: int | None, hint: str) -> None
 
 
 def _lagging(topic: TopicPlan, commit_interval_ms: int) -> TopicPlan:
-    """A changelog keeps overwritten entries for some commits: a restore may have to end before the newest."""
+    """A changelog keeps overwritten entries for a while: a restore may have to end before the newest."""
     if topic.config.get("cleanup.policy") != "compact":
         return topic
     lag_ms = max(LEAST_COMPACTION_LAG_MS, COMPACTION_LAG_COMMITS * commit_interval_ms)

@@ -53,19 +53,22 @@ class ChangelogReader(Protocol):
 
 async def restore(
     task: Task, positions: Mapping[Place, int], reader: ChangelogReader, progress: Progress
-) -> None:
-    """Fill the task's stores up to `positions` (by changelog partition)."""
+) -> dict[Place, int]:
+    """Fill the task's stores up to `positions` (by changelog partition); returns the ends of its changelogs,
+    below which it has seen every row that is not committed.
+    """
     stores = {(task.sub.changelog(store), task.partition): store for store in task.sub.stores}
     if not stores:
-        return
+        return {}
     committed = {place: positions.get(place, 0) for place in stores}
-    spans = {}
+    spans, ends = {}, {}
     for place, (first, end) in (await reader.spans(committed)).items():
+        ends[place] = end
         start = usable_from(task.stores[stores[place]], place, first, committed[place])
         if end > start:
             spans[place] = start, end
     if not spans:
-        return
+        return ends
     began, applied = perf_counter(), 0
     total = sum(end - start for start, end in spans.values())
     log.info("restoring", task=task.id, stores=sorted({stores[place] for place in spans}), records=total)
@@ -85,6 +88,7 @@ async def restore(
         await reader.read(spans, apply)
     seconds = round(perf_counter() - began, 3)
     log.info("restored", task=task.id, records=applied, orphans=task.orphans, seconds=seconds)
+    return ends
 
 
 def usable_from(store: Store, place: Place, first: int, committed: int) -> int:

@@ -32,6 +32,10 @@ class Sink(Protocol):
         """Return when every record sent before the call is acknowledged; raise if one cannot be."""
         ...
 
+    def discard(self) -> None:
+        """Forget what is not acknowledged: it is of tasks that others own."""
+        ...
+
     async def close(self) -> None:
         """Drop what was not flushed."""
         ...

@@ -40,6 +40,7 @@ class TaskRunner:
         self.ready = False  # restored and opened
         self.intake_open = True  # false: the task is leaving, records are dropped
         self.batch_seconds = 0.0
+        self.changelog_ends: dict[Place, int] = {}  # below, every row of another is known
         self._sink = sink
         self._replies = replies or NoReplies()
         self._wake = wake

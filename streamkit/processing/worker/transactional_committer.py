@@ -18,7 +18,8 @@ from time import monotonic, perf_counter
 
 from streamkit.processing.tasks.checkpoint import Checkpoint, CommitMetadata
 from streamkit.processing.tasks.inflight import Place
-from streamkit.processing.worker.committer import ENDS_PAUSE_S, REPEAT_MS, changelogs_of, offsets_of
+from streamkit.processing.worker.changelog_ends import ENDS_PAUSE_S
+from streamkit.processing.worker.committer import REPEAT_MS, changelogs_of, offsets_of
 from streamkit.processing.worker.metrics import CommitMetrics
 from streamkit.processing.worker.replies import RepliesAfterCommit
 from streamkit.processing.worker.sink import TransactionalSink

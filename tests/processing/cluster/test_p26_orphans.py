@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from itertools import count, islice
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +14,13 @@ import streamkit as sk
 from streamkit.errors import RefusedError
 from streamkit.processing.kafka import changelog_reader
 from streamkit.processing.kafka.changelog_reader import KafkaChangelogReader
+from streamkit.processing.partitioner import partition_for
 from streamkit.processing.record import RawRecord
 from streamkit.processing.worker.source import Partition
 from tests.processing.cluster.members import running, until
-from tests.support.worker_process import Outside
+from tests.support.worker_process import Outside, WorkerProcess, eventually
+
+JOB = Path(__file__).with_name("jobs") / "counting.py"
 
 
 def counting(name: str) -> tuple[sk.App, sk.Table[str, int]]:
@@ -50,6 +55,26 @@ async def test_orphans_are_repaired_by_the_first_commit(outside: Outside, name: 
     async with running(app, outside.bootstrap) as member:
         await until(lambda: bool(member.tasks))
         assert dict(counts) == {"key-7": 2, "key-9": 1}
+
+
+def test_a_worker_restores_what_it_committed_and_not_what_a_former_owner_wrote(
+    outside: Outside, name: str, tmp_path: Path
+) -> None:
+    known, unknown, third = islice((f"key-{n}" for n in count() if partition_for(b"key-%d" % n, 4) == 0), 3)
+    changelog = f"{name}-counts-changelog"
+    with WorkerProcess(JOB, outside.bootstrap, cwd=tmp_path, JOB=name) as worker:
+        worker.said("task started", times=4)
+        outside.send(f"{name}-words", ["a", "b"], key=lambda _: known)
+        outside.caught_up(name, f"{name}-words")
+        outside.send(changelog, [known, unknown], key=str)
+        outside.send(f"{name}-words", ["a"], key=lambda _: third)
+        worker.said("rows of a former owner outdone", '"keys":2')
+        assert worker.stop() == 0
+    rows = {key: value for key, value, _ in outside.read(changelog)}
+    assert rows == {known.encode(): 2, unknown.encode(): None, third.encode(): 1}
+    with worker:
+        outside.send(f"{name}-words", ["c"], key=lambda _: known)
+        eventually(lambda: (known.encode(), 3) in [row[:2] for row in outside.read(f"{name}-report")])
 
 
 async def test_a_changelog_that_lacks_what_was_committed_is_refused(outside: Outside, name: str) -> None:

@@ -64,3 +64,23 @@ async def test_a_flush_holds_records_back_without_stopping_those_who_make_them()
     sink.serve()
     assert not sink.full
     await sink.close()
+
+
+async def test_what_is_discarded_is_waited_for_no_more_and_the_next_records_go_out(
+    broker: BrokerProcess, name: str
+) -> None:
+    outside = Outside(broker.bootstrap)
+    outside.create(name, 1)
+    sink = KafkaSink(
+        producer_settings(outside.bootstrap, SMALL_QUEUE | {"linger.ms": 300}), SystemClock(), {}
+    )
+    sink.send(name, records(*range(5)))
+    flush = asyncio.create_task(sink.flush())
+    await asyncio.sleep(0)
+    sink.send(name, records(*range(5, 30)))
+    sink.discard()
+    await asyncio.wait_for(flush, 10)
+    sink.send(name, records(*range(30, 40)))
+    await sink.flush()
+    assert [value for _, value, _ in outside.read(name)] == list(range(30, 40))
+    await sink.close()

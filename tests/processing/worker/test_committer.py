@@ -12,6 +12,7 @@ from streamkit.processing.tasks.task import Task
 from streamkit.processing.testing import StoredRecord
 from streamkit.processing.worker.committer import REPEAT_MS, Committer
 from streamkit.processing.worker.metrics import CommitMetrics
+from streamkit.processing.worker.restore import ChangelogReader
 from streamkit.processing.worker.source import Arrival, Partition, Position, Source
 from streamkit.processing.worker.task_runner import TaskRunner
 from streamkit.telemetry.instruments import Registry
@@ -46,6 +47,8 @@ class Ends:
     def serve(self) -> None: ...
 
     async def flush(self) -> None: ...
+
+    def discard(self) -> None: ...
 
     async def close(self) -> None: ...
 
@@ -89,7 +92,8 @@ class Worker:
         self.runner = TaskRunner(self.task, self.sink, lambda: None)
         self.runner.open()
         metrics = CommitMetrics(Registry(), "commits")
-        self.committer = Committer(cast(Source, self.group), self.sink, self.clock, metrics)
+        reader = cast(ChangelogReader, None)
+        self.committer = Committer(cast(Source, self.group), self.sink, reader, self.clock, metrics)
 
     def process(self, offset: int) -> None:
         record = StoredRecord(("in", 0, offset), (b"k", b"1"), 0)

@@ -14,6 +14,7 @@ from streamkit.processing.tasks.task import Task
 from streamkit.processing.testing import StoredRecord
 from streamkit.processing.worker.committer import Committer
 from streamkit.processing.worker.metrics import CommitMetrics
+from streamkit.processing.worker.restore import ChangelogReader
 from streamkit.processing.worker.source import Arrival, Partition, Position, Source
 from streamkit.processing.worker.task_runner import TaskRunner
 from streamkit.runtime.os.clock import SystemClock
@@ -34,6 +35,8 @@ class Sent:
     def serve(self) -> None: ...
 
     async def flush(self) -> None: ...
+
+    def discard(self) -> None: ...
 
     async def close(self) -> None: ...
 
@@ -101,7 +104,8 @@ async def test_results_leave_before_their_offsets(declare: Declare) -> None:
     runner.offer(Arrival("in", 0, records))
     runner.run_slice(0)
     await asyncio.wait_for(reached.wait(), 10)
-    committer = Committer(cast(Source, group), sink, clock, CommitMetrics(Registry(), "copies"))
+    metrics, reader = CommitMetrics(Registry(), "copies"), cast(ChangelogReader, None)
+    committer = Committer(cast(Source, group), sink, reader, clock, metrics)
     assert await committer.commit([runner])
     await runner.close()
     assert (group.offset, sink.values) == (1, [b"0"])

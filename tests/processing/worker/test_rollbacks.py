@@ -52,6 +52,8 @@ class Transactions:
 
     def stopping(self) -> None: ...
 
+    def discard(self) -> None: ...
+
     def doom(self, reason: str) -> None:
         self.doomed = True
 

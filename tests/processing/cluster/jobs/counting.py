@@ -6,7 +6,12 @@ import streamkit as sk
 
 NAME = os.environ["JOB"]
 SESSION_MS = int(os.environ.get("SESSION_MS", "6000"))  # a killed worker is missed so soon
-KAFKA = {"session.timeout.ms": SESSION_MS, "heartbeat.interval.ms": SESSION_MS // 5}
+LINGER_MS = int(os.environ.get("LINGER_MS", "20"))
+KAFKA = {
+    "session.timeout.ms": SESSION_MS,
+    "heartbeat.interval.ms": SESSION_MS // 5,
+    "linger.ms": LINGER_MS,
+}
 
 app = sk.App(NAME, commit_interval="200ms", kafka=KAFKA)
 words = app.topic(f"{NAME}-words", key=str, partitions=4)
