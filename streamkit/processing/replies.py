@@ -4,9 +4,14 @@ A request is a record of the agent's topic with three headers more: which agent 
 goes, and the number that it bears. They stop at the agent: what it makes leaves without them. A reply is a
 record of the asker's own topic with that number; its value is the agent's result (null for None), or nothing,
 and the class and message of the error stand in two headers more.
+
+Anybody who may write to an agent's topic may ask it. A request that names another topic than a process of the
+same app makes for its replies is none: no record can have a worker write where its author may not.
 """
 
 from __future__ import annotations
+
+import re
 
 import msgspec
 
@@ -20,6 +25,8 @@ NUMBER = PREFIX + "number"
 ERROR = PREFIX + "error"
 MESSAGE = PREFIX + "message"
 LONGEST_MESSAGE = 1000  # characters of an error's message
+TOKEN_BYTES = 6  # of an asking process
+REPLY_TOPIC = re.compile(rf"(.+)-replies-[0-9a-f]{{{2 * TOKEN_BYTES}}}")
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -50,6 +57,11 @@ def address(app_id: str, agent: str) -> str:
     return f"{app_id}/{agent}"
 
 
+def reply_topic(app_id: str, token: bytes) -> str:
+    """Where a process of the app takes replies; `token`: random, `TOKEN_BYTES` long."""
+    return f"{app_id}-replies-{token.hex()}"
+
+
 def request_headers(asked: Asked) -> Headers:
     return [(AGENT, asked.agent.encode()), (REPLY_TO, asked.reply_to.encode()), (NUMBER, asked.number)]
 
@@ -63,7 +75,7 @@ def without_request(headers: Headers | None) -> tuple[Headers | None, Asked | No
     ours = {name: value or b"" for name, value in headers if name.startswith(PREFIX)}
     theirs = [header for header in headers if not header[0].startswith(PREFIX)]
     asked = Asked(_text(ours[AGENT]), _text(ours.get(REPLY_TO, b"")), ours.get(NUMBER, b""))
-    return theirs or None, asked if asked.reply_to else None
+    return theirs or None, asked if _among_its_own(asked) else None
 
 
 def reply(asked: Asked, value: bytes | None, time_ms: int) -> Reply:
@@ -85,6 +97,12 @@ def answer_of(headers: Headers | None, value: bytes | None) -> Answer | None:
         return None
     error = (_text(found[ERROR]), _text(found.get(MESSAGE, b""))) if ERROR in found else None
     return Answer(found[NUMBER], value, error)
+
+
+def _among_its_own(asked: Asked) -> bool:
+    """The reply goes to a process of the app whose agent is asked."""
+    form = REPLY_TOPIC.fullmatch(asked.reply_to)
+    return form is not None and form[1] == asked.agent.partition("/")[0]
 
 
 def _text(written: bytes) -> str:

@@ -30,6 +30,7 @@ from streamkit.processing.agent import Request
 from streamkit.processing.dead_letters import letter_of
 from streamkit.processing.partitioner import partition_for
 from streamkit.processing.record import Headers
+from streamkit.processing.replies import TOKEN_BYTES, reply_topic
 from streamkit.processing.serde import BYTES, UNDECLARED_KEY, Serde
 from streamkit.processing.tasks.fuse import Counts, SinkRecord
 from streamkit.processing.tasks.inflight import Place
@@ -170,7 +171,9 @@ class TopologyDriver:
 
     def __enter__(self) -> TopologyDriver:
         self._app.producer = producer = DriverProducer(self._log, self._changed.set)
-        self._app.caller = self._asking = DriverAsking(producer, f"{self._app.id}-replies")
+        self._app.caller = self._asking = DriverAsking(
+            producer, reply_topic(self._app.id, bytes(TOKEN_BYTES))
+        )
         self._loop.run_until_complete(self._start())
         return self
 

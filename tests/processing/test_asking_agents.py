@@ -12,12 +12,12 @@ import pytest
 import streamkit as sk
 from streamkit.errors import RefusedError, UsageError
 from streamkit.processing.error_policy import OnError
-from streamkit.processing.kafka.asking import KafkaReplies
 from streamkit.processing.replies import (
+    TOKEN_BYTES,
     Asked,
-    Reply,
     answer_of,
     error_reply,
+    reply_topic,
     request_headers,
     without_request,
 )
@@ -44,6 +44,7 @@ async def stream(numbers: sk.Stream[int]) -> AsyncIterator[Price]:
             yield Price(-1)  # the reply is what was yielded first
 
 
+REPLIES = reply_topic("prices", bytes(TOKEN_BYTES))
 SHAPES = pytest.mark.parametrize("function", [plain, record, stream])
 
 
@@ -97,9 +98,9 @@ def test_an_error_reaches_the_asker(function: Callable[..., Any], on_error: OnEr
 def test_a_request_that_cannot_be_read_is_answered() -> None:
     app, numbers, price = asked(record)
     with app.test() as t:
-        request = Asked("prices/record", "prices-replies", b"9")
+        request = Asked("prices/record", REPLIES, b"9")
         t.send(numbers, b"{nonsense", headers=request_headers(request))
-        (told,) = t.records("prices-replies")
+        (told,) = t.records(REPLIES)
         assert dict(told.headers)["streamkit.ask.error"]
         with pytest.raises(ZeroDivisionError):
             t.run(price.cast(0))
@@ -127,7 +128,7 @@ def test_only_the_agent_that_was_asked_replies_and_only_its_errors_count() -> No
 
     with app.test() as t:
         assert t.run(mine.ask(1)) == 2
-        assert len(t.records("two-replies")) == 1
+        assert len(t.records(reply_topic("two", bytes(TOKEN_BYTES)))) == 1
 
 
 def test_no_reply_is_a_timeout_that_says_what_to_do() -> None:
@@ -195,7 +196,7 @@ def test_who_cannot_be_asked() -> None:
 
 
 def test_a_reply_carries_its_number_and_a_bounded_message() -> None:
-    asked = Asked("app/agent", "replies", b"7")
+    asked = Asked("app/agent", reply_topic("app", bytes(TOKEN_BYTES)), b"7")
     theirs, found = without_request([("h", None), *request_headers(asked)])
     assert (theirs, found) == ([("h", None)], asked)
     assert without_request([("h", b"1")]) == ([("h", b"1")], None)
@@ -224,7 +225,20 @@ def test_an_answer_that_makes_no_sense_is_read_all_the_same() -> None:
     assert answer is not None and answer.error == ("\ufffd", "")
 
 
-@pytest.mark.parametrize("name", ["x" * 600, "a\0b", ""])
-def test_who_asks_for_a_reply_to_no_topic_gets_none(name: str) -> None:
-    replies = KafkaReplies("127.0.0.1:1", {})
-    replies.send([Reply(name, (b"1", None, 1, None, 0))])
+NOT_AN_ASKERS = [
+    *("", "prices", "prices-replies", "prices-replies-", "other-replies-0123456789ab", "x" * 600, "a\0b"),
+    *(f"{REPLIES}c", f"{REPLIES}\n", f"x-{REPLIES}", REPLIES.upper()),
+]
+
+
+@SHAPES
+@pytest.mark.parametrize("n", [4, 0])
+def test_a_request_writes_to_no_topic_but_an_askers_own(function: Callable[..., Any], n: int) -> None:
+    app, numbers, price = asked(function, sk.Skip())
+    with app.test() as t:
+        for topic in NOT_AN_ASKERS:
+            t.send(numbers, n, headers=request_headers(Asked(f"prices/{price.name}", topic, b"1")))
+        assert not any(t._log.known(topic) for topic in [*NOT_AN_ASKERS, REPLIES] if topic != "prices")
+        assert not any(record.headers for record in t.records("prices"))
+        t.send(numbers, n, headers=request_headers(Asked(f"prices/{price.name}", REPLIES, b"1")))
+        assert t.records(REPLIES)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from secrets import token_hex
+from secrets import token_bytes
 from time import monotonic
 from typing import TypeVar, cast
 
@@ -29,7 +29,7 @@ from streamkit.processing.kafka.sender import KafkaSender
 from streamkit.processing.kafka.settings import KafkaSettings, producer_settings, reader_settings
 from streamkit.processing.kafka.topics import Topics
 from streamkit.processing.record import Headers
-from streamkit.processing.replies import Reply
+from streamkit.processing.replies import TOKEN_BYTES, Reply, reply_topic
 from streamkit.processing.topology import TopicPlan
 from streamkit.processing.worker.asking import Asking
 from streamkit.processing.worker.preparation import create_missing
@@ -61,7 +61,7 @@ class KafkaAsking(Asking):
         super().__init__(self._produce, self._listen, refusal)
         self._conf = reader_settings(bootstrap, user)
         self._topics = Topics(bootstrap, user)
-        self._name = f"{app_id}-replies-{token_hex(6)}"
+        self._name = reply_topic(app_id, token_bytes(TOKEN_BYTES))
         self._sender = sender
         self._listening: asyncio.Task[None] | None = None
 
@@ -132,8 +132,8 @@ class KafkaReplies:
                 produce(reply.topic, value, key, partition, None, None, timestamp_ms or 1, headers)
             except BufferError:  # so many replies that nobody takes: their askers are gone
                 continue
-            except (KafkaException, ValueError) as error:  # the asker chose the name: it may be none
-                log.info("no reply to %.80r: %s", reply.topic, error)
+            except KafkaException as error:
+                log.info("no reply to %s: %s", reply.topic, error)
         self._producer.poll(0)
 
     async def flush(self) -> None:

@@ -9,7 +9,12 @@ to the partition that Kafka's own partitioner gives it; where another one wrote,
 
     200  {"table": "counts", "key": "ann", "partition": 2, "value": 3}
     404  no such table, or no such row
+    502  what answers for the worker that has it is none of this app's
     503  its task is between two owners, or restoring: ask again (Retry-After)
+
+Keys are percent-encoded: UTF-8, or any bytes where keys are bytes. Addresses come from the client ids of the
+group's members, in which who may join may write anything: an answer from there is passed on if it is short,
+soon there, and in the form of one of ours.
 """
 
 from __future__ import annotations
@@ -18,10 +23,12 @@ import asyncio
 import json
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException, HTTPResponse
+from io import BytesIO
+from string import punctuation
 from time import monotonic
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, unquote_to_bytes, urlsplit
 
 import msgspec
 
@@ -33,10 +40,14 @@ from streamkit.processing.worker.task_runner import TaskRunner
 from streamkit.telemetry.exposition import JSON, Reply
 
 ANSWER_S = 2.0
+ANSWER_BYTES = 16 << 20
+READ_BYTES = 1 << 16
 KNOWN_S = 0.5  # so long may what is known of the group be old
 PASSED_ON = "X-Streamkit-App"  # set on a query that another worker passes on: which app it is of
+FORMS = {"table", "key", "partition", "value"}, {"error"}
 LOOPBACK = ("127.", "::1", "localhost")
 
+_decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
@@ -81,7 +92,8 @@ class TableQueries:
         self._peers_until_s = 0.0
 
     def reply(self, target: str, headers: Mapping[str, str]) -> Reply:
-        """The answer to a GET of /tables/{table}/{key}."""
+        """The answer to a GET of /tables/{table}/{key}. `target`: bytes as text, as HTTP's library has it."""
+        target = quote(target, safe=punctuation, encoding="latin-1")
         try:
             address, body = self._answer(target, headers.get(PASSED_ON))
             if address is not None:
@@ -100,9 +112,9 @@ class TableQueries:
         parts = url.path.split("/")  # "", "tables", table, key
         if len(parts) != 4 or not parts[3]:
             raise Refusal(404, f"GET /tables/TABLE/KEY; tables: {', '.join([*self._tables, *self._globals])}")
-        name, text = unquote(parts[2]), unquote(parts[3])
+        name, data = unquote(parts[2]), unquote_to_bytes(parts[3])
         number = parse_qs(url.query).get("partition", [None])[0]
-        asked = self._ask(name, text, number, here=passed_on_for is not None)
+        asked = self._ask(name, data, number, here=passed_on_for is not None)
         try:
             return asyncio.run_coroutine_threadsafe(asked, self._loop).result(ANSWER_S)
         except RuntimeError:
@@ -111,15 +123,17 @@ class TableQueries:
 
     # -- on the loop ------------------------------------------------------------------------------------
 
-    async def _ask(self, name: str, text: str, number: str | None, *, here: bool) -> tuple[str | None, bytes]:
+    async def _ask(
+        self, name: str, data: bytes, number: str | None, *, here: bool
+    ) -> tuple[str | None, bytes]:
         if name in self._globals:
             topic = self._globals[name].topic
-            key = _key(text, topic.key or UNDECLARED_KEY)
-            return None, _row(name, text, None, self._globals[name].get(key), topic.value)
+            key = _key(data, topic.key or UNDECLARED_KEY)
+            return None, _row(name, data, None, self._globals[name].get(key), topic.value)
         table = self._tables.get(name)
         if table is None:
             raise Refusal(404, f"no table {name}; tables: {', '.join([*self._tables, *self._globals])}")
-        key = _key(text, table.key)
+        key = _key(data, table.key)
         partition = _partition(number, table, key)
         runner = self._runner_of(f"{table.sub.index}_{partition}")
         if runner is None:
@@ -128,7 +142,7 @@ class TableQueries:
             return await self._address(table, partition), b""
         if not runner.ready:
             raise Refusal(503, f"partition {partition} of {name} is being restored; ask again")
-        return None, _row(name, text, partition, runner.task.row(name, key), table.value)
+        return None, _row(name, data, partition, runner.task.row(name, key), table.value)
 
     async def _address(self, table: Queryable, partition: int) -> str:
         async with self._asking:  # one for all: a coordinator that is away must not take every thread
@@ -177,15 +191,19 @@ def _queryable(plan: Plan) -> dict[str, Queryable]:
     return found
 
 
-def _key(text: str, serde: Serde[Any]) -> Any:
-    """The key that this text stands for: as it is, or as JSON where keys are."""
+def _key(data: bytes, serde: Serde[Any]) -> Any:
+    """The key that this stands for: as it is, or as JSON where keys are."""
+    if serde.name in (BYTES.name, UNDECLARED_KEY.name):
+        return data
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise Refusal(400, f"{data!r} is no key of this table: it is not UTF-8") from None
     if serde.name == STR.name:
         return text
-    if serde.name in (BYTES.name, UNDECLARED_KEY.name):
-        return text.encode()
-    for data in (text, json.dumps(text)):
+    for written in (text, json.dumps(text)):
         try:
-            return serde.decode(data.encode())
+            return serde.decode(written.encode())
         except Exception:
             continue
     raise Refusal(400, f"{text!r} is no key of this table")
@@ -200,7 +218,8 @@ def _partition(number: str | None, table: Queryable, key: Any) -> int:
     return int(number)
 
 
-def _row(name: str, key: str, partition: int | None, value: Any, serde: Serde[Any]) -> bytes:
+def _row(name: str, data: bytes, partition: int | None, value: Any, serde: Serde[Any]) -> bytes:
+    key = data.decode(errors="replace")
     if value is None:
         raise Refusal(404, f"{name} has no row {key}")
     is_json = serde.name.startswith(("json", "pydantic"))
@@ -209,13 +228,45 @@ def _row(name: str, key: str, partition: int | None, value: Any, serde: Serde[An
 
 
 def _passed_on(address: str, target: str, app: str) -> Reply:
-    host, _, port = address.rpartition(":")
-    connection = HTTPConnection(host.strip("[]"), int(port), timeout=ANSWER_S)
     try:
-        connection.request("GET", target, headers={PASSED_ON: app})
-        answer = connection.getresponse()
-        return answer.status, answer.getheader("Content-Type", JSON), answer.read()
+        with HTTPResponse(_Received(_fetched(address, target, app))) as answer:  # type: ignore[arg-type]
+            answer.begin()
+            content_type, body = answer.getheader("Content-Type", ""), answer.read()
     except (OSError, HTTPException) as error:
         raise Refusal(503, f"the owner, at {address}, does not answer: {error}") from None
-    finally:
-        connection.close()
+    if content_type != JSON or not _of_a_worker(body):
+        raise Refusal(502, f"what answers at {address} is no worker of {app}")
+    return answer.status, JSON, body
+
+
+def _fetched(address: str, target: str, app: str) -> bytes:
+    """What is sent there before it hangs up."""
+    deadline_s = monotonic() + ANSWER_S
+    host, _, port = address.rpartition(":")
+    request = f"GET {target} HTTP/1.1\r\nHost: {address}\r\n{PASSED_ON}: {app}\r\nConnection: close\r\n\r\n"
+    received = bytearray()
+    with socket.create_connection((host.strip("[]"), int(port)), ANSWER_S) as connection:
+        connection.sendall(request.encode())
+        while data := connection.recv(READ_BYTES):
+            received += data
+            if len(received) > ANSWER_BYTES:
+                raise OSError(f"it sends more than {ANSWER_BYTES} bytes")
+            connection.settimeout(max(0.001, deadline_s - monotonic()))
+    return bytes(received)
+
+
+class _Received:
+    """A socket with nothing more to come, for `HTTPResponse` to read."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def makefile(self, mode: str) -> BytesIO:
+        return BytesIO(self._data)
+
+
+def _of_a_worker(body: bytes) -> bool:
+    try:
+        return _decode(body).keys() in FORMS
+    except msgspec.DecodeError:
+        return False

@@ -13,12 +13,16 @@ never wrong.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from streamkit.processing.worker.source import Partition, Position
+
+HOST = r"[0-9A-Za-z](?:[0-9A-Za-z._-]*[0-9A-Za-z])?|\[[0-9A-Fa-f:.]+\]"
+ADDRESS = re.compile(rf"(?:{HOST}):([0-9]{{1,5}})")
 
 
 class Peer(msgspec.Struct, frozen=True):
@@ -70,7 +74,9 @@ def client_id(base: str, address: str | None) -> str:
 
 
 def address_in(client: str) -> str | None:
-    """Where the client of this id is reached, if its id says so."""
+    """Where the client of this id is reached, if its id says so in the form of `client_id`. Anybody who may
+    join the group may say anything.
+    """
     _, at, address = client.rpartition("@")
-    host, colon, port = address.rpartition(":")
-    return address if at and colon and host and port.isdigit() else None
+    form = ADDRESS.fullmatch(address)
+    return address if at and form is not None and 0 < int(form[1]) < 1 << 16 else None

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 import streamkit as sk
-from streamkit.processing.replies import Asked, request_headers
+from streamkit.processing.replies import TOKEN_BYTES, Asked, reply_topic, request_headers
 from tests.processing.cluster.members import running, until
 from tests.support.worker_process import Outside
 
@@ -63,12 +63,13 @@ async def test_no_worker_is_a_timeout(outside: Outside, name: str) -> None:
 async def test_an_asker_who_is_gone_harms_nobody(outside: Outside, name: str) -> None:
     worker, client = Shop(name, outside), Shop(name, outside)
     async with running(worker.app, outside.bootstrap) as member, client.app:
-        gone = Asked(f"{name}/inverse", f"{name}-replies-gone", b"1")
+        topic = reply_topic(name, bytes(TOKEN_BYTES))
+        gone = Asked(f"{name}/inverse", topic, b"1")
         await client.inverse.cast(2, headers=request_headers(gone))
         assert await client.inverse.ask(4, timeout="30s") == 0.25
         await until(lambda: sum(max(0, o) for o in outside.committed(name, f"{name}-asked")) == 2)
         assert not member.task.done()
-        assert f"{name}-replies-gone" not in reply_topics(outside, name), "its topic is not made again"
+        assert topic not in reply_topics(outside, name), "its topic is not made again"
 
 
 async def test_under_exactly_once_a_reply_follows_the_commit(outside: Outside, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,3 +60,24 @@ def test_addresses_travel_in_client_ids() -> None:
     assert address_in(client_id("me@home", "[::1]:80")) == "[::1]:80"
     assert address_in(client_id("streamkit", None)) is None
     assert address_in("me@home") is None
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "h:0",
+        "h:65536",
+        "h:٣",
+        "h:",
+        ":80",
+        "h",
+        "a b:80",
+        "h:80/x",
+        "u:p@h:80:",
+        "[h]:80",
+        "h\r\nX: y:80",
+        "-h:80",
+    ],
+)
+def test_addresses_of_no_worker_are_not_followed(address: str) -> None:
+    assert address_in(f"streamkit@{address}") is None
