@@ -40,6 +40,7 @@ from streamkit.broker.server.controller.cluster_identity import cluster_id_from
 from streamkit.broker.server.controller.duties import ControllerDuties
 from streamkit.broker.server.controller.metadata_publisher import MetadataPublisher
 from streamkit.broker.server.controller.quorum import Quorum
+from streamkit.broker.server.controller.quorum_opening import open_quorum
 from streamkit.broker.server.coordinators.group_cluster import GroupCluster
 from streamkit.broker.server.coordinators.group_gauges import GroupGauges
 from streamkit.broker.server.coordinators.group_host import GroupHost
@@ -188,7 +189,7 @@ class Broker:
             producer_id_expiration_ms=self.config.producer_id_expiration_ms,
             founds=all(voter.node_id == self.config.node_id for voter in self.config.voters()),
         )
-        self.quorum = await Quorum.open(
+        self.quorum = await open_quorum(
             self.directory,
             self.config,
             ports=self._ports,

@@ -33,6 +33,7 @@ from streamkit.broker.server.controller.active_controller import (
 )
 from streamkit.broker.server.controller.metadata_publisher import MetadataPublisher
 from streamkit.broker.server.controller.quorum import Quorum
+from streamkit.broker.server.controller.quorum_opening import open_quorum
 from streamkit.broker.server.handlers.brokers import allocate_producer_ids, register_broker
 from streamkit.broker.server.handlers.topics import create_topics
 from streamkit.broker.server.timers import Timers
@@ -121,7 +122,7 @@ async def opened(
         metrics = metrics or Registry()
         ports = Ports(clock=SystemClock(), disk=OsDisk(), network=TcpNetwork(), rng=SystemRng(), spawn=spawn)
         timers = Timers(ports.clock)
-        quorum = await Quorum.open(directory, config, ports=ports, timers=timers, metrics=metrics)
+        quorum = await open_quorum(directory, config, ports=ports, timers=timers, metrics=metrics)
         metadata = Metadata(quorum, config, spawn, metrics)
         await metadata.publisher.catch_up()
         metadata.publisher.follow()
