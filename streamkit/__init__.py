@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from streamkit.processing.global_table import GlobalTable as GlobalTable
     from streamkit.processing.operators.tables import Change as Change
     from streamkit.processing.record import Record as Record
+    from streamkit.processing.schemas import Avro as Avro
+    from streamkit.processing.schemas import JsonSchema as JsonSchema
+    from streamkit.processing.schemas import Protobuf as Protobuf
     from streamkit.processing.serde import Serde as Serde
     from streamkit.processing.state.processes import Context as Context
     from streamkit.processing.stream import Stream as Stream
@@ -80,6 +83,7 @@ _HOMES = {
     "global_table": ("GlobalTable",),
     "operators.tables": ("Change",),
     "record": ("Record",),
+    "schemas": ("Avro", "JsonSchema", "Protobuf"),
     "serde": ("Serde",),
     "state.processes": ("Context",),
     "stream": ("Stream", "Topic"),

@@ -23,6 +23,7 @@ from streamkit.processing.global_table import GlobalTable
 from streamkit.processing.operators.agent import AgentNode, shape_of
 from streamkit.processing.operators.source import Source, unchanged_from
 from streamkit.processing.record import Headers
+from streamkit.processing.schemas import Schemas, ready
 from streamkit.processing.serde import JSON_KEY, UNDECLARED_KEY, Serde, key_serde, value_serde
 from streamkit.processing.stream import Stream, Topic
 from streamkit.processing.table import Lease, Table
@@ -73,6 +74,8 @@ class App:
     `standby_replicas`: how many other workers keep a warm copy of each task's state, to take over at once.
     `serve_tables`: whether workers show rows of tables over HTTP beyond the loopback interface, too.
     `state_dir`: where a worker keeps its stores (RocksDB); None: in memory, restored wholly at each start.
+    `schema_registry`: for topics of `sk.Avro`, `sk.Protobuf`, `sk.JsonSchema`: a URL, the settings of
+    confluent's client ("url", "basic.auth.user.info", ...) or that client; see `processing.schemas`.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class App:
         on_lost_records: OnLostRecords = "fail",
         standby_replicas: int = 0,
         serve_tables: bool = False,
+        schema_registry: str | Mapping[str, Any] | object | None = None,
     ) -> None:
         self.id = _checked_name("app", id)
         self.bootstrap = bootstrap
@@ -108,6 +112,7 @@ class App:
         self.serve_tables = serve_tables
         self.guarantee = checked_guarantee(guarantee)
         self.lease = Lease()
+        self.schemas = Schemas(schema_registry)
         self.producer: Producer | None = None  # these two are set while the app runs
         self.caller: Caller | None = None
         self._idle_timeout_ms = None if idle_timeout is None else duration_ms(idle_timeout)
@@ -179,8 +184,8 @@ class App:
         topic = Topic(
             app=self,
             name=name,
-            value=value_serde(value),
-            key=None if key is None else key_serde(key),
+            value=self.schemas.of_value(value, name),
+            key=None if key is None else self.schemas.of_key(key, name),
             partitions=partitions,
             config=dict(config or {}),
         )
@@ -495,6 +500,7 @@ class App:
                 f"{topic.name}.send() while the app {self.id} is not running",
                 hint="wrap it in `async with app:`, or send from an agent or a timer",
             )
+        await ready(topic)
         keys = topic.key or UNDECLARED_KEY
         await self.producer.send(
             topic.name,

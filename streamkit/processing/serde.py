@@ -9,6 +9,9 @@ decoding a record costs one C call and no frame of ours. The name takes part in 
     app.topic("orders", value=sk.Serde("v2", encode=pack, decode=unpack))
 
 A null value is Kafka's tombstone: `None` is never handed to a serde in either direction.
+
+A serde may belong to the edge of an app: it is how others write the records of a topic (`schemas`), and what
+the app keeps for itself, in stores and repartition topics, is written by its `inner`.
 """
 
 from __future__ import annotations
@@ -24,11 +27,17 @@ from streamkit.errors import UsageError
 T = TypeVar("T")
 
 
+class NotYetError(Exception):
+    """A record cannot be decoded at present, through no fault of its own. It waits: no policy is asked."""
+
+
 class Serde(msgspec.Struct, Generic[T], frozen=True):
     """How values of one type are written to records. `name` changes whenever the bytes' meaning does.
 
     `nullable`: a null value reaches user functions as None instead of counting as undecodable.
     `encode_not_null`: does for values whose class is in `NOT_NULL`, and is the quicker one.
+    `decode_arrival`: as `decode`, where the caller must not wait: it raises NotYetError instead.
+    `inner`: writes the same values where only the app itself reads them; None: this one.
     """
 
     name: str
@@ -36,6 +45,18 @@ class Serde(msgspec.Struct, Generic[T], frozen=True):
     decode: Callable[[bytes], T]
     nullable: bool = False
     encode_not_null: Callable[[T], bytes] | None = None
+    decode_arrival: Callable[[bytes], T] | None = None
+    inner: Serde[T] | None = None
+
+    @property
+    def on_arrival(self) -> Callable[[bytes], T]:
+        """Decodes the records of a topic as they come in."""
+        return self.decode_arrival or self.decode
+
+    @property
+    def within(self) -> Serde[T]:
+        """The serde for what the app keeps for itself."""
+        return self.inner or self
 
 
 PLAIN = frozenset((dict, list, tuple, str, int, float, bool, type(None)))
@@ -87,7 +108,7 @@ UNDECLARED_KEY: Serde[Any] = Serde("key", _any_key, _as_is)
 def value_serde(declared: type[T] | Serde[T] | Any) -> Serde[T]:
     """The serde for a declared value type."""
     if isinstance(declared, Serde):
-        return declared
+        return declared.within
     for plain, serde in ((bytes, BYTES), (str, STR)):
         if declared is plain:
             return cast(Serde[T], serde)
@@ -102,13 +123,18 @@ def key_serde(declared: type[T] | Serde[T] | Any) -> Serde[T]:
     """The serde for a declared key type; decoded keys are hashable."""
     if declared is tuple or declared in (Any, object):
         return JSON_KEY
+    if isinstance(declared, Serde) and declared.inner is not None:
+        raise UsageError(
+            f"the keys {declared.name} belong to a topic: here they would be other bytes, and elsewhere",
+            hint="app.topic(..., key=...) takes them; elsewhere name the type",
+        )
     return value_serde(declared)
 
 
 def _pydantic(model: Any) -> Serde[Any]:
     return Serde(
         f"pydantic:{model.__module__}.{model.__qualname__}",
-        lambda value: cast(bytes, value.model_dump_json().encode()),
+        lambda value: cast(bytes, value.model_dump_json(by_alias=True).encode()),
         model.model_validate_json,
     )
 

@@ -20,6 +20,7 @@ import inspect
 import selectors
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +29,7 @@ import msgspec
 from streamkit.errors import NotFoundError, UsageError
 from streamkit.processing.agent import Request
 from streamkit.processing.dead_letters import letter_of
+from streamkit.processing.kafka.schema_registry import imagined
 from streamkit.processing.partitioner import partition_for
 from streamkit.processing.record import Headers
 from streamkit.processing.replies import TOKEN_BYTES, reply_topic
@@ -166,10 +168,13 @@ class TopologyDriver:
         self._read: dict[str, int] = {}
         self._redriven: dict[str, int] = {}
         self._failed: list[Task] = []
+        self._open = ExitStack()
+        self.schema_registry: Any = None  # confluent's client of a registry in memory, where topics need one
         self._timers_due = {timer: timer.schedule.next_ms(0) for timer in self._plan.topology.timers}
         self._make_tasks()
 
     def __enter__(self) -> TopologyDriver:
+        self.schema_registry = self._open.enter_context(imagined(self._app.schemas))
         self._app.producer = producer = DriverProducer(self._log, self._changed.set)
         self._app.caller = self._asking = DriverAsking(
             producer, reply_topic(self._app.id, bytes(TOKEN_BYTES))
@@ -182,6 +187,7 @@ class TopologyDriver:
     ) -> None:
         self._loop.run_until_complete(self._stop())
         self._app.producer = self._app.caller = None
+        self._open.close()
         self._loop.close()
 
     # -- what a test does ---------------------------------------------------------------------------

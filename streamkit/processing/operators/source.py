@@ -56,11 +56,11 @@ class Source(Entry):
 
     @property
     def key_serde(self) -> Serde[Any]:
-        return self.topic.key or UNDECLARED_KEY
+        return (self.topic.key or UNDECLARED_KEY).within
 
     @property
     def value_serde(self) -> Serde[Any]:
-        return self.topic.value
+        return self.topic.value.within
 
     @property
     def policy(self) -> ErrorPolicy | None:
@@ -77,7 +77,7 @@ class Source(Entry):
         return f"topic {self.topic.name}, value {self.topic.value.name}{key}{time}"
 
     def generate_entry(self, code: Code) -> None:
-        at = At(value=code.variable("v"), key_serde=self.key_serde)
+        at = At(value=code.variable("v"), key_serde=self.topic.key or UNDECLARED_KEY)
         decode_value(code, at, self.topic.value, nulls=self.tombstones)
         at = self._event_time(code, at)
         code.follow(self, at)
@@ -119,7 +119,7 @@ def check_ahead(event_ms: int, written_ms: int) -> None:
 
 def decode_value(code: Code, at: At, serde: Serde[Any], *, nulls: bool = False) -> None:
     """Write `v = decode(m.value())`; a null value is None or undecodable, as the serde says."""
-    decode = code.bind(serde.decode, "decode")
+    decode = code.bind(serde.on_arrival, "decode")
     if serde.name == "bytes":
         code.line(f"{at.value} = m.value()")
     elif serde.nullable or nulls:

@@ -179,7 +179,7 @@ class Code:
         name = self.variable("key")
         self.line(f"{name} = m.key()")
         if not _passes_bytes(at.key_serde):
-            decode = self.bind(at.key_serde.decode, "decode")
+            decode = self.bind(at.key_serde.on_arrival, "decode")
             with self.block(f"if {name} is not None:"):
                 self.line(f"{name} = {decode}({name})")
         return msgspec.structs.replace(at, key=name)

@@ -1,7 +1,8 @@
 """What a task does with a record that raised: the policy of its operator, carried out and counted.
 
 A policy stands on an operator and holds for those behind it; without one the app's default does. Retries come
-first; then the record is skipped, sent to a dead-letter topic, or the task has failed.
+first; then the record is skipped, sent to a dead-letter topic, or the task has failed. A record that cannot
+be decoded *yet* is nobody's error: its chain waits there, and looks again every `LOOK_AGAIN_MS`.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import msgspec
 from streamkit.processing.error_policy import DeadLetter, ErrorPolicy, Fail, Skip, dead_letter_headers
 from streamkit.processing.record import RawRecord
 from streamkit.processing.replies import address, error_reply, without_request
+from streamkit.processing.serde import NotYetError
 from streamkit.processing.tasks.assembly import Assembly, Chain
 from streamkit.processing.tasks.inflight import Place
 from streamkit.processing.topology import Node, lineage
 
 Letter = tuple[bytes | None, bytes | None, int]  # value, key, event time
+LOOK_AGAIN_MS = 20
 
 
 class TaskFailure(msgspec.Struct, frozen=True):
@@ -47,6 +50,9 @@ class Settlement:
 
     def settle(self, chain: Chain, record: RawRecord, error: Exception, now_ms: int) -> bool:
         """Apply the policy to a record that raised. False: the chain stops here, for now or for good."""
+        if isinstance(error, NotYetError):
+            chain.retry_at_ms = now_ms + LOOK_AGAIN_MS
+            return False
         operator = chain.compiled.operator_at(error.__traceback__) or chain.entry
         policy = self.policy(operator)
         if policy.retry is not None and chain.attempts < policy.retry.attempts:

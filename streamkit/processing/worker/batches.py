@@ -12,8 +12,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from streamkit.processing.batch import paired
-from streamkit.processing.record import wants_record
+from streamkit.processing.record import Record, wants_record
 from streamkit.processing.tasks.assembly import AgentPort
 from streamkit.processing.tasks.inflight import STREAM_TIME, VALUE, Item, Lane, record_of
 
@@ -89,14 +88,16 @@ class BatchLoop:
         return made
 
     async def _call(self, items: Sequence[Item]) -> Made:
-        arguments: list[Any] = [[item[VALUE] for item in items]]
+        node, batch, records = self._port.node, self._batch, list[Record[Any]]()
+        if self._with_records or batch.frame is not None:
+            records = [record_of(item) for item in items]
+        arguments = [batch.taken([item[VALUE] for item in items], records)]
         if self._with_records:
-            arguments.append([record_of(item) for item in items])
-        node = self._port.node
+            arguments.append(records)
         self._scope.time_ms = items[-1][STREAM_TIME]
         async with asyncio.timeout(None if node.timeout_ms is None else node.timeout_ms / 1000):
             returned = await self._runner.lend(node.function(*arguments), self._scope)
-        return list(zip(items, paired(len(items), returned), strict=True))
+        return list(zip(items, batch.results(len(items), returned, records), strict=True))
 
     async def _leave(self, made: Made) -> None:
         for item, value in made:

@@ -27,12 +27,14 @@ from streamkit.processing.app import App
 from streamkit.processing.kafka.asking import KafkaAsking, KafkaReplies
 from streamkit.processing.kafka.changelog_reader import KafkaChangelogReader
 from streamkit.processing.kafka.roster import KafkaRoster
+from streamkit.processing.kafka.schema_registry import running
 from streamkit.processing.kafka.sender import KafkaSender
 from streamkit.processing.kafka.settings import check_settings, producer_settings
 from streamkit.processing.kafka.sink import KafkaSink
 from streamkit.processing.kafka.source import KafkaSource
 from streamkit.processing.kafka.topics import Topics
 from streamkit.processing.kafka.transactional_sink import KafkaTransactionalSink
+from streamkit.processing.schemas import written
 from streamkit.processing.state.store import Store
 from streamkit.processing.topology import Plan
 from streamkit.processing.worker.member import Member
@@ -103,6 +105,17 @@ async def assembled(
     server: TelemetryServer | None = None,
 ) -> AsyncIterator[Member]:
     """The app's member on its cluster, all topics in place, not running yet. `server` shows its tables."""
+    async with (
+        running(app.schemas, written(app.topology())),
+        _member(app, registry, bootstrap, slot, server) as member,
+    ):
+        yield member
+
+
+@asynccontextmanager
+async def _member(
+    app: App, registry: Registry, bootstrap: str | None, slot: int, server: TelemetryServer | None
+) -> AsyncIterator[Member]:
     address, kafka = bootstrap_of(app, bootstrap), kafka_of(app)
     clock, topics = SystemClock(), Topics(address, kafka)
     state = StateDirectory(Path(app.state_dir), app.id, slot) if app.state_dir else None
@@ -169,7 +182,8 @@ async def _connected(app: App) -> AsyncIterator[None]:
     asking = KafkaAsking(address, kafka, app.id, sender)
     app.producer, app.caller = sender, asking
     try:
-        yield
+        async with running(app.schemas):
+            yield
     finally:
         app.producer, app.caller = before
         await asking.close()

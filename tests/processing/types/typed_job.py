@@ -43,6 +43,13 @@ assert_type(stream.map(lambda order, record: (record.key, order.product)), sk.St
 assert_type(stream.flat_map(lambda order: [order.product, order.product]), sk.Stream[str, str])
 assert_type(stream.map(product).map(len), sk.Stream[str, int])
 
+# formats with a schema registry
+avro = app.stream(app.topic("avro", key=str, value=sk.Avro(Order)))
+assert_type(avro, sk.Stream[str, Order])
+assert_type(avro.map(lambda order: order.amount), sk.Stream[str, float])
+assert_type(app.topic("json", value=sk.JsonSchema(User)), sk.Topic[bytes | None, User])
+assert_type(app.topic("avro-dicts", key=str, value=sk.Avro(schema="...")), sk.Topic[str, Any])
+
 # other keys
 assert_type(stream.group_by(lambda order: order.amount), sk.Stream[float, Order])
 assert_type(stream.group_by(product).map(lambda order: order.amount), sk.Stream[str, float])
