@@ -63,6 +63,7 @@ PURE = (
     "streamkit.processing.explain",
     "streamkit.processing.global_table",
     "streamkit.processing.partitioner",
+    "streamkit.processing.patterns",
     "streamkit.processing.planning",
     "streamkit.processing.record",
     "streamkit.processing.replies",

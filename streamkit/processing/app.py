@@ -22,6 +22,7 @@ from streamkit.processing.error_policy import ErrorPolicy, Fail, OnError, Retry
 from streamkit.processing.global_table import GlobalTable
 from streamkit.processing.operators.agent import AgentNode, shape_of
 from streamkit.processing.operators.source import Source, unchanged_from
+from streamkit.processing.patterns import check_one, declared_name
 from streamkit.processing.record import Headers
 from streamkit.processing.schemas import Schemas, ready
 from streamkit.processing.serde import JSON_KEY, UNDECLARED_KEY, Serde, key_serde, value_serde
@@ -131,8 +132,9 @@ class App:
     @overload
     def topic(
         self,
-        name: str,
+        name: str | None = None,
         *,
+        pattern: str | None = None,
         value: type[V] | Serde[V],
         key: type[K] | Serde[K],
         partitions: int | None = None,
@@ -141,8 +143,9 @@ class App:
     @overload
     def topic(
         self,
-        name: str,
+        name: str | None = None,
         *,
+        pattern: str | None = None,
         value: type[V] | Serde[V],
         partitions: int | None = None,
         config: Mapping[str, str] | None = None,
@@ -150,20 +153,27 @@ class App:
     @overload
     def topic(
         self,
-        name: str,
+        name: str | None = None,
         *,
+        pattern: str | None = None,
         key: type[K] | Serde[K],
         partitions: int | None = None,
         config: Mapping[str, str] | None = None,
     ) -> Topic[K, Any]: ...
     @overload
     def topic(
-        self, name: str, *, partitions: int | None = None, config: Mapping[str, str] | None = None
+        self,
+        name: str | None = None,
+        *,
+        pattern: str | None = None,
+        partitions: int | None = None,
+        config: Mapping[str, str] | None = None,
     ) -> Topic[bytes | None, Any]: ...
     def topic(
         self,
-        name: str,
+        name: str | None = None,
         *,
+        pattern: str | None = None,
         value: Any = Any,
         key: Any = None,
         partitions: int | None = None,
@@ -173,7 +183,11 @@ class App:
 
         `value` and `key` are types or serdes; plain JSON and bytes when not given. Declaring `key` says that
         the topic is partitioned by it. An existing topic with another partition count is an error at start.
+
+        `pattern`: all topics whose whole names match this regular expression, those that come later, too.
+        They can be read only, and `name` is what operators are named after.
         """
+        name = declared_name(name, pattern, makes=partitions is not None or bool(config))
         _checked_name("topic", name)
         if name in self._topics:
             raise UsageError(
@@ -188,6 +202,7 @@ class App:
             key=None if key is None else self.schemas.of_key(key, name),
             partitions=partitions,
             config=dict(config or {}),
+            pattern=pattern,
         )
         self._topics[name] = topic
         return topic
@@ -313,7 +328,7 @@ class App:
         """
         if topic.app is not self:
             raise UsageError(f"the topic {topic.name} belongs to the app {topic.app.id}, not to {self.id}")
-        table = GlobalTable(topic)
+        table = GlobalTable(check_one(topic, "a global table"))
         self._globals.append(table)
         return table
 
@@ -438,7 +453,7 @@ class App:
         return Topology(
             app_id=self.id,
             nodes=tuple(self._nodes.values()),
-            topics=tuple(self._topics.values()),
+            topics=self.topics,
             tables=tuple(self._tables.values()),
             timers=tuple(self._timers),
             global_tables=tuple(self._globals),
@@ -451,8 +466,8 @@ class App:
 
     @property
     def topics(self) -> tuple[TopicSpec[Any, Any], ...]:
-        """The topics declared so far."""
-        return tuple(self._topics.values())
+        """The topics declared so far, without patterns."""
+        return tuple(topic for topic in self._topics.values() if topic.pattern is None)
 
     def explain(self) -> Explanation:
         """The topology, its tasks, topics and state; `print` it, or take `.json()`."""
@@ -495,6 +510,7 @@ class App:
         partition: int | None = None,
     ) -> None:
         """`Topic.send`."""
+        check_one(topic, "send()")
         if self.producer is None:
             raise RefusedError(
                 f"{topic.name}.send() while the app {self.id} is not running",
@@ -532,7 +548,7 @@ class App:
     def sink_topic(self, topic: TopicSpec[Any, Any] | str, stream: Node) -> TopicSpec[Any, Any]:
         """The topic that a sink names; a bare name is declared with the stream's own serdes."""
         if not isinstance(topic, str):
-            return topic
+            return check_one(topic, "a sink")
         known = self._topics.get(topic)
         if known is not None:
             return known

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from streamkit.processing.patterns import matched
 from streamkit.processing.topology import Border, Node, Subtopology, Topology
 
 
@@ -20,7 +21,7 @@ class Explanation:
         """The same as plain data."""
         return {
             "app": self._topology.app_id,
-            "tasks": [self._task(sub) for sub in self._plan.subtopologies],
+            "tasks": [self._task(sub) for sub in self._topology.subtopologies()],
             "topics": [
                 {
                     "name": topic.name,
@@ -30,6 +31,7 @@ class Explanation:
                 }
                 for topic in self._plan.topics
             ],
+            "patterns": matched(self._plan),
             "timers": [
                 {"name": t.name, "schedule": t.schedule.text, "on_leader": t.on_leader}
                 for t in self._topology.timers
@@ -56,7 +58,7 @@ class Explanation:
 
     def __str__(self) -> str:
         lines = [f"app {self._topology.app_id}"]
-        for sub in self._plan.subtopologies:
+        for sub in self._topology.subtopologies():
             lines += ["", f"task {sub.index}  reads {', '.join(sub.topics)}  (co-partitioned by number)"]
             for entry in sub.entries:
                 if entry not in sub.nodes:
@@ -71,6 +73,8 @@ class Explanation:
             config = "".join(f" {key}={value}" for key, value in topic.config.items())
             internal = " internal" if topic.internal else ""
             lines.append(f"  {topic.name}  {partitions} partitions{internal}{config}")
+        for pattern, topics in matched(self._plan).items():
+            lines.append(f"  {pattern}  a pattern, matches {', '.join(topics) or 'nothing yet'}")
         lines += [
             f"timer {t.name}  {t.schedule.text}{'  at one worker' if t.on_leader else ''}"
             for t in self._topology.timers

@@ -16,7 +16,7 @@ QUOTES = str.maketrans({'"': "#quot;", "<": "#lt;", ">": "#gt;"})
 def mermaid(topology: Topology, found: Mapping[str, int] | None = None) -> str:
     """The topology as a Mermaid flowchart, ending with a newline. `found`: as in `Explanation`."""
     drawing, plan = _Drawing(), topology.plan(found or {})
-    for sub in plan.subtopologies:
+    for sub in plan.topology.subtopologies():
         drawing.task(sub, plan.topology)
     return drawing.text()
 

@@ -15,12 +15,12 @@ from streamkit.errors import UsageError
 from streamkit.processing.copartition import as_before, mended
 from streamkit.processing.error_policy import DeadLetter
 from streamkit.processing.operators.repartition import Repartition
+from streamkit.processing.patterns import check_patterns, fixed, grown, is_pattern, unannounced
 from streamkit.processing.topology import (
     CHANGELOG_CONFIG,
     REPARTITION_CONFIG,
     Border,
     Entry,
-    Node,
     Plan,
     Subtopology,
     TopicPlan,
@@ -31,6 +31,7 @@ from streamkit.processing.topology import (
 def plan(topology: Topology, found: Mapping[str, int]) -> Plan:
     """The plan for a cluster with these topics. Raises UsageError where inputs cannot be brought together."""
     declared = _declared(topology, found)
+    check_patterns(topology)
     topology = as_before(topology, found)
     while True:
         subs = topology.subtopologies()
@@ -40,14 +41,19 @@ def plan(topology: Topology, found: Mapping[str, int]) -> Plan:
         if moved is None:
             break
         topology = moved
-    for sub in subs:
+    topology = unannounced(topology, subs)
+    subs = topology.subtopologies()
+    counts = Counts(subs, declared, found)
+    stable = fixed(replace(sub, partitions=counts.of(sub)) for sub in subs)
+    for sub in stable:
         _check_copartitioned(sub, counts.by_topic)
-    return Plan(
+    planned = Plan(
         topology=topology,
-        subtopologies=tuple(replace(sub, partitions=counts.of(sub)) for sub in subs),
+        subtopologies=tuple(stable),
         topics=tuple(_topics(topology, subs, counts)),
         partition_counts=counts.by_topic,
     )
+    return grown(planned, found)
 
 
 class Counts:
@@ -63,10 +69,11 @@ class Counts:
         self.by_topic: dict[str, int] = dict(declared)
         for sub in subs:
             for entry in sub.entries:
-                self.by_topic[entry.reads] = self._topic(entry, sub)
+                if not is_pattern(entry):
+                    self.by_topic[entry.reads] = self._topic(entry, sub)
         for node in self._home:
-            if isinstance(node, Border):  # one that nobody reads, too
-                self.by_topic.setdefault(node.reads, self.given(node) or self._derived(node))
+            if isinstance(node, Border) and node.reads not in self.by_topic:  # nobody reads it
+                self.by_topic[node.reads] = self.given(node) or self._derived(node)
 
     def of(self, sub: Subtopology) -> int:
         """How many tasks."""
@@ -77,7 +84,7 @@ class Counts:
     def given(self, entry: Entry) -> int | None:
         """The partitions of its topic, where they do not depend on other topics."""
         if not isinstance(entry, Border):
-            return self._declared[entry.reads]
+            return self._declared.get(entry.reads)  # None: a pattern
         if entry.partitions is not None:
             return entry.partitions
         return self._found.get(entry.reads) if isinstance(entry, Repartition) else None
@@ -86,7 +93,8 @@ class Counts:
         given = [count for entry in sub.entries if (count := self.given(entry)) is not None]
         if sub.stores and given:
             return max(given)
-        derived = (self._derived(e) for e in sub.entries if self.given(e) is None and not _follows(e, sub))
+        others = (e for e in sub.entries if isinstance(e, Border) and self.given(e) is None)
+        derived = (self._derived(entry) for entry in others if not _follows(entry, sub))
         return max([*given, *derived, 1])
 
     def _topic(self, entry: Entry, reader: Subtopology) -> int:
@@ -95,18 +103,20 @@ class Counts:
             return self._derived(entry)
         return self.of(reader) if given is None else given
 
-    def _derived(self, entry: Entry) -> int:
+    def _derived(self, entry: Border) -> int:
         """As many as there are tasks at the operator that it is to be like."""
-        like = entry.as_many_as if isinstance(entry, Border) else None
-        return self._tasks_at(like or entry)
+        home = self._home[entry.as_many_as or entry]
+        if any(map(is_pattern, home.entries)):
+            raise UsageError(
+                f"{entry.name} comes behind a pattern of topics, which have any number of partitions",
+                hint=f"say how many {entry.reads} is to have: partitions=",
+            )
+        return self.of(home)
 
-    def _tasks_at(self, node: Node) -> int:
-        return self.of(self._home[node])
 
-
-def _follows(entry: Entry, sub: Subtopology) -> bool:
+def _follows(entry: Border, sub: Subtopology) -> bool:
     """Is its topic to have as many partitions as this very subtopology has tasks?"""
-    return isinstance(entry, Border) and entry.as_many_as in sub.nodes
+    return entry.as_many_as in sub.nodes
 
 
 def _declared(topology: Topology, found: Mapping[str, int]) -> dict[str, int]:

@@ -34,6 +34,7 @@ from streamkit.processing.operators.sink import Sink
 from streamkit.processing.operators.stream_join import LateRight, StreamJoin
 from streamkit.processing.operators.tables import Lookup, ToTable
 from streamkit.processing.operators.window import Late, Window
+from streamkit.processing.patterns import comes_by_pattern
 from streamkit.processing.record import Record
 from streamkit.processing.serde import Serde, key_serde, value_serde
 from streamkit.processing.state.processes import Context
@@ -470,7 +471,10 @@ def check_keyed(node: Node, what: str) -> None:
     if not node.keyed:
         raise UsageError(
             f"{what} needs a stream that is partitioned by its key; {node.name} is not",
-            hint="put .group_by(...) before it, or declare the topic's key=",
+            hint="put .group_by(...) before it, or declare the topic's key="
+            if not comes_by_pattern(node)
+            else "put .repartition(...) or .group_by(...) before it: topics of a pattern have partitions "
+            "of their own",
         )
 
 

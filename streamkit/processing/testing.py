@@ -31,6 +31,7 @@ from streamkit.processing.agent import Request
 from streamkit.processing.dead_letters import letter_of
 from streamkit.processing.kafka.schema_registry import imagined
 from streamkit.processing.partitioner import partition_for
+from streamkit.processing.patterns import check_one, grown, spec_of
 from streamkit.processing.record import Headers
 from streamkit.processing.replies import TOKEN_BYTES, reply_topic
 from streamkit.processing.serde import BYTES, UNDECLARED_KEY, Serde
@@ -38,7 +39,7 @@ from streamkit.processing.tasks.fuse import Counts, SinkRecord
 from streamkit.processing.tasks.inflight import Place
 from streamkit.processing.tasks.task import Batch, Task, TaskOutput
 from streamkit.processing.timers import Timer
-from streamkit.processing.topology import Plan, TopicSpec
+from streamkit.processing.topology import Plan, Subtopology, TopicSpec
 from streamkit.processing.worker.agents import AgentRunner
 from streamkit.processing.worker.asking import Asking
 
@@ -206,6 +207,7 @@ class TopologyDriver:
         Bytes are written as they are, so that a test can send what cannot be decoded.
         """
         spec = self._spec(topic)
+        self._appear(spec.name)
         self._log.append(spec.name, (*self._encoded(spec, value, key, ts), headers, partition))
         self._run()
 
@@ -218,6 +220,7 @@ class TopologyDriver:
     ) -> None:
         """Append many records, then process them: `(value, key)` or `(value, key, ts)` each."""
         spec = self._spec(topic)
+        self._appear(spec.name)
         for value, key, *ts in records:
             encoded = self._encoded(spec, value, key, ts[0] if ts else None)
             self._log.append(spec.name, (*encoded, None, partition))
@@ -255,8 +258,8 @@ class TopologyDriver:
     def records(self, topic: TopicSpec[Any, Any] | str) -> list[Seen]:
         """All records of a topic, in the order in which they came."""
         name = topic if isinstance(topic, str) else topic.name
-        spec = next((s for s in self._plan.topology.topics if s.name == name), None)
-        if spec is None and not self._log.known(name):
+        spec = self._declared(name)
+        if not self._log.known(name):
             raise NotFoundError(f"the app has no topic {name}", hint="see app.explain()")
         value: Serde[Any] = BYTES if spec is None else spec.value
         key: Serde[Any] = UNDECLARED_KEY if spec is None or spec.key is None else spec.key
@@ -310,22 +313,38 @@ class TopologyDriver:
         self._followed = dict.fromkeys(self._plan.topology.global_tables, 0)
         for table in self._followed:
             table.clear()
-        self.tasks = tuple(
-            Task(self._plan, sub, number)
-            for sub in self._plan.subtopologies
-            for number in range(sub.partitions)
-        )
-        self._runners = {task.id: AgentRunner(task, self._changed.set) for task in self.tasks if task.agents}
-        for task in self.tasks:
-            positions: dict[str, int] = {}
-            for place in task.places:
-                offset, metadata = self._commits.get(place, (0, ""))
-                positions |= task.resume(place, metadata, offset).changelogs
-            for store in task.stores:
-                changelog = task.sub.changelog(store)
-                records = self._log.partitions(changelog)[task.partition]
-                task.restore(store, records, positions.get(changelog, 0))
-            task.start()
+        self.tasks: tuple[Task, ...] = ()
+        self._runners: dict[str, AgentRunner] = {}
+        self._add_tasks(self._plan.subtopologies)
+
+    def _add_tasks(self, subs: Iterable[Subtopology]) -> None:
+        for sub in subs:
+            for number in range(sub.partitions):
+                task = Task(self._plan, sub, number)
+                self._open(task)
+                self.tasks += (task,)
+                if task.agents:
+                    self._runners[task.id] = AgentRunner(task, self._changed.set)
+
+    def _open(self, task: Task) -> None:
+        positions: dict[str, int] = {}
+        for place in task.places:
+            offset, metadata = self._commits.get(place, (0, ""))
+            positions |= task.resume(place, metadata, offset).changelogs
+        for store in task.stores:
+            changelog = task.sub.changelog(store)
+            records = self._log.partitions(changelog)[task.partition]
+            task.restore(store, records, positions.get(changelog, 0))
+        task.start()
+
+    def _appear(self, topic: str) -> None:
+        """A topic that a pattern matches has tasks from its first record on."""
+        before = len(self._plan.subtopologies)
+        self._plan = grown(self._plan, {topic: len(self._log.partitions(topic))})
+        running = set(self._runners)
+        self._add_tasks(self._plan.subtopologies[before:])
+        for name in self._runners.keys() - running:
+            self._loop.run_until_complete(_started(self._runners[name]))
 
     async def _start(self) -> None:
         for runner in self._runners.values():
@@ -465,11 +484,16 @@ class TopologyDriver:
 
     def _spec(self, topic: TopicSpec[Any, Any] | str) -> TopicSpec[Any, Any]:
         if isinstance(topic, TopicSpec):
-            return topic
-        for spec in self._plan.topology.topics:
-            if spec.name == topic:
-                return spec
-        raise NotFoundError(f"the app has no topic {topic}", hint="see app.explain()")
+            return check_one(topic, "a record")
+        spec = self._declared(topic)
+        if spec is None:
+            raise NotFoundError(f"the app has no topic {topic}", hint="see app.explain()")
+        return spec
+
+    def _declared(self, name: str) -> TopicSpec[Any, Any] | None:
+        """The topic of this name, or what a pattern says of it."""
+        declared = (spec for spec in self._plan.topology.topics if spec.name == name)
+        return next(declared, None) or spec_of(self._plan, name)
 
 
 class DriverProducer:
@@ -511,6 +535,10 @@ class DriverAsking(Asking):
 
     async def _open(self) -> str:
         return self._replies
+
+
+async def _started(runner: AgentRunner) -> None:
+    runner.start()
 
 
 async def _fire(timer: Timer) -> None:

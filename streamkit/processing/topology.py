@@ -41,13 +41,17 @@ REPARTITION_CONFIG = {"cleanup.policy": "delete", "retention.ms": "-1", "retenti
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TopicSpec(Generic[K, V]):
-    """A topic as an app declares it. `partitions=None`: whatever exists, or the broker's default."""
+    """A topic as an app declares it. `partitions=None`: whatever exists, or the broker's default.
+
+    `pattern`: it stands for all topics whose names this regular expression matches, and `name` is our own.
+    """
 
     name: str
     value: Serde[V]
     key: Serde[K] | None = None
     partitions: int | None = None
     config: Mapping[str, str] = field(default_factory=dict)
+    pattern: str | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -121,12 +125,22 @@ class Node(ABC):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Entry(Node):
-    """An operator at which a task's records come in: a source, or a group_by seen from downstream."""
+    """An operator at which a task's records come in: a source, or a group_by seen from downstream.
+
+    `announced`: every task that writes the topic says in it how far it has come.
+    """
+
+    announced: bool = False
 
     @property
     @abstractmethod
     def reads(self) -> str:
         """The topic whose records enter here."""
+
+    @property
+    def pattern(self) -> str | None:
+        """What the names of its topics match, where it reads all that do."""
+        return None
 
     @property
     def partitions(self) -> int | None:
@@ -142,13 +156,14 @@ class Entry(Node):
 class Border(Entry):
     """The end of one subtopology and an entry of others: its records go through a repartition topic.
 
-    That topic carries the watermark of every task that writes it (`watermark`).
+    That topic carries the watermark of every task that writes it (`watermark`), unless those come and go.
     """
 
     @property
     def reads(self) -> str:
         return self.topic
 
+    announced: bool = True
     topic: str
     as_many_as: Node | None = None  # the topic has as many partitions as this operator's input
 
@@ -278,6 +293,19 @@ class Plan:
     subtopologies: tuple[Subtopology, ...]
     topics: tuple[TopicPlan, ...]
     partition_counts: Mapping[str, int]
+    matched: tuple[str, ...] = ()  # topics that came in by patterns; each has a subtopology of its own
+
+    @property
+    def has_patterns(self) -> bool:
+        """May topics come while the app runs?"""
+        return any(isinstance(node, Entry) and node.pattern is not None for node in self.topology.nodes)
+
+    @property
+    def first_task(self) -> str | None:
+        """A task that every worker finds first, whatever it knows of topics that come and go."""
+        if len(self.subtopologies) > len(self.matched):
+            return "0_0"
+        return f"{self.subtopology_reading(min(self.matched)).index}_0" if self.matched else None
 
     @property
     def source_topics(self) -> tuple[str, ...]:

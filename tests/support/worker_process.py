@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from tests.support.broker_process import environment, streamkit
 
@@ -103,6 +103,12 @@ class Outside:
         """There on return, and clients hear of it."""
         self._admin.create_topics([NewTopic(topic, partitions, config=config)])[topic].result(WAIT_S)
         eventually(lambda: topic in self._admin.list_topics(timeout=WAIT_S).topics)
+
+    def grow(self, topic: str, partitions: int) -> None:
+        self._admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(WAIT_S)
+
+    def delete(self, topic: str) -> None:
+        self._admin.delete_topics([topic])[topic].result(WAIT_S)
 
     def send(self, topic: str, values: Iterable[Any], key: Callable[[Any], str] | None = None) -> None:
         """JSON values, acknowledged on return."""

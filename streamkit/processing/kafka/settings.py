@@ -105,6 +105,12 @@ def consumer_settings(bootstrap: str, group: str, user: KafkaSettings) -> dict[s
     }
 
 
+def refresh_s(user: KafkaSettings) -> float:
+    """How often a client looks what topics there are."""
+    name = "topic.metadata.refresh.interval.ms"
+    return max(0.1, int(user.get(name, CONSUMER[name])) / 1000)
+
+
 def reader_settings(bootstrap: str, user: KafkaSettings) -> dict[str, Any]:
     """Settings of a consumer that reads chosen partitions and commits nothing."""
     return {

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -53,6 +53,7 @@ COMMIT_LATER = {
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,  # deleted: its partitions are about to go
     KafkaError._ALL_BROKERS_DOWN,
     KafkaError._TIMED_OUT,
     KafkaError._TRANSPORT,
@@ -85,7 +86,8 @@ log = logging.getLogger("worker.source")
 
 class KafkaSource:
     """The `Source` port. `companions[leader topic]` = (other topic, its partition count) pairs. `address`:
-    where this worker is asked for rows, for the others to know.
+    where this worker is asked for rows, for the others to know. `follows`: topics that are read, too, unless
+    `follow` says otherwise later; None: there are never others.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class KafkaSource:
         *,
         pass_over_lost: bool = False,
         address: str | None = None,
+        follows: Collection[str] | None = None,
     ) -> None:
         conf = consumer_settings(bootstrap, group, user)
         conf["client.id"] = client_id(conf["client.id"], address)
@@ -107,7 +110,8 @@ class KafkaSource:
         self._overtaken: list[Partition] = []
         self._companions = companions
         topics = [*companions, *(topic for following in companions.values() for topic, _ in following)]
-        self._only_topic = topics[0] if len(topics) == 1 else None
+        self._follows = list(follows or ())
+        self._only_topic = topics[0] if len(topics) == 1 and follows is None else None
         self._max_poll_s = int(self._conf.get("max.poll.interval.ms", 300_000)) / 1000
         self._sent = 0  # written by the client thread only
         self._taken = 0  # written by the loop only
@@ -123,6 +127,10 @@ class KafkaSource:
         self._thread = ClientThread(self._idle, listener.failed)
         self._thread.start()
         await self._thread.call(self._join)
+
+    async def follow(self, topics: Collection[str]) -> None:
+        """Be given partitions of these topics, instead of the `follows` until now."""
+        await self._thread.call(lambda: self._follow(topics))
 
     async def begin(self, positions: Sequence[Position]) -> None:
         await self._thread.call(lambda: self._begin(positions))
@@ -167,13 +175,25 @@ class KafkaSource:
 
     def _join(self) -> None:
         self._consumer = Consumer(self._conf, logger=log)
+        self._subscribe()
+        self._member = True
+
+    def _follow(self, topics: Collection[str]) -> None:
+        self._follows = list(topics)
+        self._subscribe()
+
+    def _subscribe(self) -> None:
+        """What is assigned stays so, unless its topic is not among these."""
+        topics = [*self._companions, *self._follows]
+        if not topics:
+            self._consumer.unsubscribe()
+            return
         self._consumer.subscribe(
-            list(self._companions),
+            topics,
             on_assign=self._guarded(self._on_assign),
             on_revoke=self._guarded(self._on_revoke),
             on_lost=self._guarded(self._on_lost),
         )
-        self._member = True
 
     def _leave(self) -> None:
         self._member = False
@@ -287,7 +307,7 @@ class KafkaSource:
     def _with_companions(self, leaders: Sequence[TopicPartition]) -> list[TopicPartition]:
         found = list(leaders)
         for leader in leaders:
-            for topic, count in self._companions[leader.topic]:
+            for topic, count in self._companions.get(leader.topic, ()):
                 if leader.partition < count:
                     found.append(TopicPartition(topic, leader.partition))
         return found

@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import msgspec
+
 from streamkit.processing.operators.source import decode_value
 from streamkit.processing.serde import Serde
 from streamkit.processing.tasks.fuse import At
@@ -64,21 +66,33 @@ class Repartition(Border):
         put = code.outlet(code.runtime.outlet(self.topic))
         headers, stream_time = code.variable("headers"), at.stream_time or at.time
         code.line(f"{headers} = {code.headers(at)}")
-        with code.block(f"if {stream_time} > {at.time}:"):
-            code.line(f"{headers} = {code.bind(with_stream_time, 'with_time')}({headers}, {stream_time})")
+        if self.announced:
+            with code.block(f"if {stream_time} > {at.time}:"):
+                code.line(f"{headers} = {code.bind(with_stream_time, 'with_time')}({headers}, {stream_time})")
         value = code.encoded_value(at, self.value)
         code.line(f"{put}(({value}, {key_bytes}, {at.time}, {headers}, None))")
 
     def generate_entry(self, code: Code) -> None:
-        v, ts, s = code.variable("v"), code.variable("ts"), code.variable("s")
-        headers = code.variable("headers")
-        at = At(value=v, key_serde=self.key, time=ts, stream_time=s, headers=headers)
-        code.line(f"{ts} = {s} = m.timestamp()[1]")
+        at = At(value=code.variable("v"), key_serde=self.key, time=code.variable("ts"))
+        at = self._time_of_sources(code, at) if self.announced else self._time_of_topic(code, at)
+        decode_value(code, at, self.value, nulls=self.nulls)
+        code.follow(self, at)
+
+    def _time_of_sources(self, code: Code, at: At) -> At:
+        """Stream time is that of the record's source; watermark records go no further."""
+        s, headers = code.variable("s"), code.variable("headers")
+        code.line(f"{at.time} = {s} = m.timestamp()[1]")
         code.line(f"{headers} = m.headers()")
         with code.block(f"if {headers} is not None:"):
             code.line(f"{headers}, {s}, mark = {code.bind(without_ours, 'without_ours')}({headers}, {s})")
             with code.block("if mark is not None:"):
                 code.line("chain.heard(mark)")
                 code.line("continue")
-        decode_value(code, at, self.value, nulls=self.nulls)
-        code.follow(self, at)
+        return msgspec.structs.replace(at, stream_time=s, headers=headers)
+
+    def _time_of_topic(self, code: Code, at: At) -> At:
+        """Stream time is that of this partition, as in a source topic."""
+        code.line(f"{at.time} = m.timestamp()[1]")
+        with code.block(f"if {at.time} > s:"):
+            code.line(f"s = {at.time}")
+        return msgspec.structs.replace(at, stream_time="s")

@@ -47,12 +47,16 @@ class Source(Entry):
         return self.topic.name
 
     @property
+    def pattern(self) -> str | None:
+        return self.topic.pattern
+
+    @property
     def partitions(self) -> int | None:
         return self.topic.partitions
 
     @property
     def keyed(self) -> bool:
-        return self.topic.key is not None
+        return self.topic.key is not None and self.topic.pattern is None
 
     @property
     def key_serde(self) -> Serde[Any]:
@@ -73,8 +77,9 @@ class Source(Entry):
     @property
     def detail(self) -> str:
         key = "" if self.topic.key is None else f", key {self.topic.key.name}"
+        topic = f"topic {self.topic.name}" if self.topic.pattern is None else f"topics {self.topic.pattern}"
         time = ", by processing time" if self.by_arrival else ""
-        return f"topic {self.topic.name}, value {self.topic.value.name}{key}{time}"
+        return f"{topic}, value {self.topic.value.name}{key}{time}"
 
     def generate_entry(self, code: Code) -> None:
         at = At(value=code.variable("v"), key_serde=self.topic.key or UNDECLARED_KEY)
@@ -105,7 +110,7 @@ def unchanged_from(node: Node) -> TopicSpec[Any, Any] | None:
     """The topic whose values arrive here as they are, under whatever key."""
     while isinstance(node, Border):
         node = node.parents[0]
-    return node.topic if isinstance(node, Source) else None
+    return node.topic if isinstance(node, Source) and node.topic.pattern is None else None
 
 
 def check_ahead(event_ms: int, written_ms: int) -> None:

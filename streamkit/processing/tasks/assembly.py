@@ -219,7 +219,7 @@ class Assembly:
         return chain
 
     def _upstream_tasks(self, entry: Entry) -> int:
-        if not isinstance(entry, Border):
+        if not entry.announced:
             return 0
         return next(sub.partitions for sub in self.plan.subtopologies if entry in sub.nodes)
 

@@ -41,7 +41,7 @@ class Commits:
         for chain in self._assembly.chains[place[0]]:
             chain.stream_time = committed.times.get(chain.entry.name, NEVER)
             chain.position = -1 if offset is None else offset
-            if chain.clock is not None and isinstance(chain.entry, Border):
+            if chain.clock is not None and chain.entry.announced:
                 _resume_upstreams(chain.clock, committed.upstreams)
         return committed
 
@@ -120,7 +120,7 @@ class Commits:
         parts = self._assembly
         records: dict[str, list[SinkRecord]] = {}
         for node in parts.sub.nodes:
-            if not isinstance(node, Border):
+            if not (isinstance(node, Border) and node.announced):
                 continue
             watermark = max(NEVER, parts.clock.watermark_ms - node.input_delay_ms)
             mark = Mark(parts.partition, watermark, parts.clock.idle)

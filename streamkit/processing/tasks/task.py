@@ -46,7 +46,7 @@ from streamkit.processing.tasks.fuse import Compiled, Counts, SinkRecord
 from streamkit.processing.tasks.inflight import HEADERS, KEY, RAW, STREAM_TIME, TIME, VALUE, Item, Place
 from streamkit.processing.tasks.settlement import Settlement, TaskFailure
 from streamkit.processing.tasks.watermark import NEVER
-from streamkit.processing.topology import Border, Node, Plan, Stateful, Subtopology, ancestors
+from streamkit.processing.topology import Node, Plan, Stateful, Subtopology, ancestors
 
 LEAST_CACHED = 5_000  # entries for each task, however many there are
 
@@ -176,7 +176,7 @@ class Task:
     def advance_to(self, event_time_ms: int, now_ms: int) -> TaskOutput:
         """Every source partition of this task has reached this event time (for tests and bounded inputs)."""
         for chain in self._parts.all_chains:
-            if chain.clock is not None and not isinstance(chain.entry, Border):
+            if chain.clock is not None and not chain.entry.announced:
                 chain.stream_time = max(chain.stream_time, event_time_ms)
         with self._lent():
             self._advance(now_ms)
@@ -398,7 +398,7 @@ class Task:
 
     def _advance_sources(self, chains: Sequence[Chain]) -> None:
         """The slowest of several streams on one topic, each with its own event time, is its clock."""
-        sources = [c for c in chains if c.clock is not None and not isinstance(c.entry, Border)]
+        sources = [c for c in chains if c.clock is not None and not c.entry.announced]
         for chain in sources[:1]:
             assert chain.clock is not None
             chain.clock.advance(min(c.stream_time for c in sources))

@@ -30,6 +30,7 @@ import msgspec
 import structlog
 
 from streamkit.errors import StreamkitError
+from streamkit.processing.patterns import grown
 from streamkit.processing.record import RawRecord
 from streamkit.processing.state.store import DamagedStoreError, Store
 from streamkit.processing.tasks.inflight import Place
@@ -38,6 +39,7 @@ from streamkit.processing.tasks.task import Task
 from streamkit.processing.topology import Plan
 from streamkit.processing.worker.committer import Committer
 from streamkit.processing.worker.metrics import LoopLag, WorkerMetrics
+from streamkit.processing.worker.new_topics import NewTopics
 from streamkit.processing.worker.progress import Progress, standard_error
 from streamkit.processing.worker.purge import Purge
 from streamkit.processing.worker.replies import NoReplies, Replies, RepliesAfterCommit
@@ -82,8 +84,10 @@ class Member:
         standbys: Standbys | None = None,
         replies: Replies | None = None,
         purge: Purge | None = None,
+        new_topics: NewTopics | None = None,
     ) -> None:
         self._purge = purge
+        self._new_topics = new_topics
         self._plan = plan
         self._source = source
         self._sink = sink
@@ -141,6 +145,8 @@ class Member:
             self._spawn(self._standbys.run(self._source.member_id, self._is_running, self.metrics.standby))
         if self._purge is not None:
             self._spawn(self._purge.run(lambda: list(self._by_place)))
+        if self._new_topics is not None:
+            self._spawn(self._new_topics.run())
         for timer in self._plan.topology.timers:
             self._spawn(run_timer(timer, self._clock, self._leads))
         try:
@@ -172,13 +178,14 @@ class Member:
 
     def _leads(self) -> bool:
         """One worker of the app does: the one that has the first task."""
-        first = self._runners.get("0_0")
+        first = self._runners.get(self._plan.first_task or "")
         return first is not None and first.ready and first.intake_open
 
     # -- `source.Listener` ------------------------------------------------------------------------------
 
     async def assigned(self, positions: Sequence[Position]) -> None:
         self._joined = True
+        self._plan = grown(self._plan, _counts(positions))
         by_task: dict[tuple[int, int], list[Position]] = {}
         for position in positions:
             sub = self._plan.subtopology_reading(position.topic)
@@ -576,6 +583,14 @@ class Member:
 
 def _first_offset(arrival: Arrival) -> int | None:
     return arrival.records[0].offset() if arrival.records else arrival.end_offset
+
+
+def _counts(positions: Sequence[Position]) -> dict[str, int]:
+    """How many partitions topics have at least."""
+    counts: dict[str, int] = {}
+    for position in positions:
+        counts[position.topic] = max(counts.get(position.topic, 0), position.partition + 1)
+    return counts
 
 
 def _check_whole(task: Task, positions: Sequence[Position]) -> None:

@@ -29,7 +29,7 @@ from streamkit.processing.kafka.changelog_reader import KafkaChangelogReader
 from streamkit.processing.kafka.roster import KafkaRoster
 from streamkit.processing.kafka.schema_registry import running
 from streamkit.processing.kafka.sender import KafkaSender
-from streamkit.processing.kafka.settings import check_settings, producer_settings
+from streamkit.processing.kafka.settings import check_settings, producer_settings, refresh_s
 from streamkit.processing.kafka.sink import KafkaSink
 from streamkit.processing.kafka.source import KafkaSource
 from streamkit.processing.kafka.topics import Topics
@@ -38,6 +38,7 @@ from streamkit.processing.schemas import written
 from streamkit.processing.state.store import Store
 from streamkit.processing.topology import Plan
 from streamkit.processing.worker.member import Member
+from streamkit.processing.worker.new_topics import NewTopics
 from streamkit.processing.worker.preparation import create_declared, prepare
 from streamkit.processing.worker.purge import Purge
 from streamkit.processing.worker.queries import TableQueries, is_loopback, not_served, reached_at
@@ -132,16 +133,18 @@ async def _member(
     app.producer, app.caller = sender, asking
     try:
         shown = server is not None and (app.serve_tables or is_loopback(server.host))
+        source = KafkaSource(
+            address,
+            app.id,
+            leaders(plan),
+            kafka,
+            pass_over_lost=app.on_lost_records == "continue",
+            address=reached_at(server.host, server.port) if server and shown else None,
+            follows=plan.matched if plan.has_patterns else None,
+        )
         member = Member(
             plan,
-            KafkaSource(
-                address,
-                app.id,
-                leaders(plan),
-                kafka,
-                pass_over_lost=app.on_lost_records == "continue",
-                address=reached_at(server.host, server.port) if server and shown else None,
-            ),
+            source,
             transactions or KafkaSink(producer_settings(address, kafka), clock, retention_ms),
             reader,
             clock=clock,
@@ -154,6 +157,9 @@ async def _member(
             else None,
             replies=KafkaReplies(address, kafka),
             purge=Purge(plan, roster, topics.delete_records),
+            new_topics=NewTopics(plan, source, topics.partition_counts, refresh_s(kafka))
+            if plan.has_patterns
+            else None,
         )
         if server is not None:
             server.readiness = member.not_ready
@@ -214,9 +220,11 @@ def _check_interval(app: App, timeout_s: float) -> None:
 
 
 def leaders(plan: Plan) -> dict[str, Sequence[tuple[str, int]]]:
-    """For each subtopology the topic that stands for its tasks, and those that follow it."""
+    """For each subtopology the topic that stands for its tasks, and those that follow it. Topics of patterns
+    stand for themselves.
+    """
     found: dict[str, Sequence[tuple[str, int]]] = {}
-    for sub in plan.subtopologies:
+    for sub in plan.subtopologies[: len(plan.subtopologies) - len(plan.matched)]:
         by_size = sorted(sub.topics, key=lambda topic: -plan.partition_counts[topic])
         found[by_size[0]] = [(topic, plan.partition_counts[topic]) for topic in by_size[1:]]
     return found
