@@ -165,13 +165,3 @@ def test_keys_that_are_written_differently_are_refused() -> None:
         left.join(right, lambda a, b: a, within="1s")  # type: ignore[call-overload]
     with pytest.raises(UsageError, match="partitioned by its key"):
         left.join(app.stream("plain"), lambda a, b: a, within="1s")  # type: ignore[call-overload]
-
-
-def test_unequal_partitions_name_both_topics() -> None:
-    """P8."""
-    app = sk.App("counts")
-    left = app.stream(app.topic("left", key=str, value=str, partitions=4))
-    right = app.stream(app.topic("right", key=str, value=str, partitions=3))
-    left.join(right, lambda a, b: a, within="1s")
-    with pytest.raises(UsageError, match=r"left \(4 partitions\), right \(3 partitions\)"):
-        app.test()
