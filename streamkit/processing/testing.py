@@ -321,12 +321,12 @@ class TopologyDriver:
         for sub in subs:
             for number in range(sub.partitions):
                 task = Task(self._plan, sub, number)
-                self._open(task)
+                self._take_up(task)
                 self.tasks += (task,)
                 if task.agents:
                     self._runners[task.id] = AgentRunner(task, self._changed.set)
 
-    def _open(self, task: Task) -> None:
+    def _take_up(self, task: Task) -> None:
         positions: dict[str, int] = {}
         for place in task.places:
             offset, metadata = self._commits.get(place, (0, ""))
