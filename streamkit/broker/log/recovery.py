@@ -16,21 +16,28 @@ from enum import Enum
 
 import msgspec
 
-from streamkit.broker.log.append import AcceptedBatch
 from streamkit.broker.log.epochs import LeaderEpochs
 from streamkit.broker.log.producers import ProducerEntry, follow
 from streamkit.broker.log.search import Steps, header_at
 from streamkit.broker.log.segment import Segment
 from streamkit.broker.log.transactions import LogTransactions
 from streamkit.protocol.records.batch import (
+    ATTRIBUTES_AT,
+    CONTROL_BIT,
+    HEADER,
     HEADER_SIZE,
+    LENGTH_END,
+    MAGIC,
     NO_PRODUCER_ID,
+    NO_TIMESTAMP,
     BatchHeader,
     Buffer,
     CorruptBatchError,
     batch_size,
     check_batch,
+    parse_header,
 )
+from streamkit.protocol.records.crc import crc32c
 
 SCAN_BYTES = 1 << 20
 NO_GAPS = 0
@@ -80,7 +87,7 @@ class Replay:
             chunk = yield position, min(SCAN_BYTES, left)
             if len(chunk) >= HEADER_SIZE and len(chunk) < batch_size(chunk) <= left:
                 chunk = yield position, batch_size(chunk)
-            walked, problem = self._chunk(segment, memoryview(chunk))
+            walked, problem = self._chunk(segment, bytes(chunk))
             position += walked
             if not walked and not problem:
                 problem = f"{left} bytes are too few for a record batch"
@@ -91,18 +98,51 @@ class Replay:
             segment_base=segment.base_offset, position=position, offset=self.next_offset, reason=problem
         )
 
-    def _chunk(self, segment: Segment, view: memoryview) -> tuple[int, str]:
+    def _chunk(self, segment: Segment, chunk: bytes) -> tuple[int, str]:
         """(bytes of valid batches, problem) of a chunk that begins at a batch; its last may be cut off."""
-        at = 0
-        while len(view) - at >= HEADER_SIZE:
-            size = batch_size(view, at)
-            if at and size > len(view) - at:
+        view, at = memoryview(chunk), 0
+        while len(chunk) - (at := self._plain(segment, chunk, at)) >= HEADER_SIZE:
+            size = batch_size(chunk, at)
+            if at and size > len(chunk) - at:
                 break
             problem = self._batch(segment, view[at:])
             if problem:
                 return at, problem
             at += size
         return at, ""
+
+    def _plain(self, segment: Segment, chunk: bytes, at: int) -> int:
+        """Walk on over whole valid batches of records that continue offset and epoch exactly.
+
+        Where the first other one begins, whatever it is. A log has one batch like that after the other:
+        nothing is made of them that need not be, and nothing called.
+        """
+        next_offset, epoch, size = self.next_offset, self.epochs.latest, len(chunk)
+        note, interval = segment.note, self._index_interval_bytes
+        while at + HEADER_SIZE <= size:
+            (
+                base_offset, length, leader_epoch, magic, crc, attributes, last_offset_delta, _,
+                max_timestamp, producer_id, _, _, count,
+            ) = HEADER.unpack_from(chunk, at)  # fmt: skip
+            end = at + LENGTH_END + length
+            if (
+                base_offset != next_offset
+                or not at + HEADER_SIZE <= end <= size
+                or leader_epoch != epoch
+                or magic != MAGIC
+                or last_offset_delta < 0
+                or attributes & CONTROL_BIT
+                or crc32c(chunk[at + ATTRIBUTES_AT : end]) != crc
+            ):
+                break
+            last_offset = base_offset + last_offset_delta
+            note(end - at, last_offset, max_timestamp if count else NO_TIMESTAMP, interval)
+            if producer_id != NO_PRODUCER_ID and last_offset >= self.producers_from:
+                self._note_producer(segment, parse_header(chunk, at), chunk)
+            next_offset = last_offset + 1
+            at = end
+        self.next_offset = next_offset
+        return at
 
     def _batch(self, segment: Segment, view: memoryview) -> str:
         try:
@@ -130,19 +170,17 @@ class Replay:
         return f"leader epoch {header.leader_epoch} follows epoch {self.epochs.latest}"
 
     def _note(self, segment: Segment, header: BatchHeader, view: memoryview) -> None:
-        last_offset, max_timestamp = header.last_offset, header.newest_timestamp
-        batch = AcceptedBatch(b"", header.size, header.base_offset, last_offset, max_timestamp)
-        segment.note(batch, self._index_interval_bytes)
-        self.epochs.assign(header.leader_epoch, header.base_offset)
-        producer_id = header.producer_id
-        if producer_id != NO_PRODUCER_ID and last_offset >= self.producers_from:
+        last_offset = header.last_offset
+        if header.producer_id != NO_PRODUCER_ID and last_offset >= self.producers_from:
             self._note_producer(segment, header, view)
+        segment.note(header.size, last_offset, header.newest_timestamp, self._index_interval_bytes)
+        self.epochs.assign(header.leader_epoch, header.base_offset)
         self.next_offset = last_offset + 1
 
-    def _note_producer(self, segment: Segment, header: BatchHeader, view: memoryview) -> None:
+    def _note_producer(self, segment: Segment, header: BatchHeader, batch: Buffer) -> None:
         producer_id, last_offset = header.producer_id, header.last_offset
         known = self.producers.get(producer_id)
-        entry, marker = follow(known, header, view, last_offset, header.max_timestamp)
+        entry, marker = follow(known, header, batch, last_offset, header.max_timestamp)
         if entry is None:
             return
         self.producers[producer_id] = entry
@@ -184,8 +222,6 @@ def rebuild_indexes(segment: Segment, index_interval_bytes: int) -> Steps[Segmen
     position = 0
     while position < segment.size:
         header = yield from header_at(position, segment.size)
-        last_offset, max_timestamp = header.last_offset, header.newest_timestamp
-        batch = AcceptedBatch(b"", header.size, header.base_offset, last_offset, max_timestamp)
-        fresh.note(batch, index_interval_bytes)
+        fresh.note(header.size, header.last_offset, header.newest_timestamp, index_interval_bytes)
         position += header.size
     return fresh

@@ -68,21 +68,21 @@ class Segment:
         self.replaced_file: DiskFile | None = None
         """Once compaction put another segment in its place: where those who still hold this one read on."""
 
-    def note(self, batch: AcceptedBatch, index_interval_bytes: int) -> None:
+    def note(self, size: int, last_offset: int, max_timestamp: int, index_interval_bytes: int) -> None:
         """Account for a batch that was written at the end."""
         assert self.indexes is not None, "indexes are loaded before a segment grows"
         if not self.size:
-            self.first_timestamp = batch.max_timestamp
-        if self.max_timestamp is None or batch.max_timestamp > self.max_timestamp:
-            self.max_timestamp = batch.max_timestamp
-            self.max_timestamp_offset = batch.last_offset
+            self.first_timestamp = max_timestamp
+        if self.max_timestamp is None or max_timestamp > self.max_timestamp:
+            self.max_timestamp = max_timestamp
+            self.max_timestamp_offset = last_offset
         if self.bytes_since_index > index_interval_bytes:
             offsets, times = self.indexes
-            offsets.append(batch.last_offset - self.base_offset, self.size)
+            offsets.append(last_offset - self.base_offset, self.size)
             times.append(self.max_timestamp, self.max_timestamp_offset - self.base_offset)
             self.bytes_since_index = 0
-        self.size += batch.size
-        self.bytes_since_index += batch.size
+        self.size += size
+        self.bytes_since_index += size
 
     def note_aborted(self, aborted: AbortedTransaction | None) -> None:
         """Account for a marker that was written at the end."""

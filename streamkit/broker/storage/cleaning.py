@@ -14,7 +14,6 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Protocol, TypeVar
 
-from streamkit.broker.log.append import AcceptedBatch
 from streamkit.broker.log.cleanable import CleanableLog, merged
 from streamkit.broker.log.compaction import (
     RECORDS_PER_SLICE,
@@ -160,10 +159,7 @@ class Cleaning:
                     if kept is None:
                         continue
                     newest = parse_header(kept).newest_timestamp
-                    cleaned.note(
-                        AcceptedBatch(b"", len(kept), header.base_offset, header.last_offset, newest),
-                        interval,
-                    )
+                    cleaned.note(len(kept), header.last_offset, newest, interval)
                     pending.append(bytes(kept))  # a view would keep all that was read with it
                     self._bytes += len(kept)
                     if cleaned.size - position >= READ_BYTES:

@@ -223,7 +223,7 @@ class PartitionLog(ReadableLog):
             raise
         interval = self.config.index_interval_bytes
         for batch in batches:
-            active.note(batch, interval)
+            active.note(batch.size, batch.last_offset, batch.max_timestamp, interval)
             if batch.producer is not None:
                 self.producers[batch.producer_id] = batch.producer
                 if batch.is_transactional:

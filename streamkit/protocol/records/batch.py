@@ -56,7 +56,9 @@ _EPOCH = Struct(">i")
 _CRC = Struct(">I")
 _ATTRIBUTES = Struct(">h")
 _MAX_TIMESTAMP = Struct(">q")
-_CRC_AT, _ATTRIBUTES_AT, _EPOCH_AT, _MAX_TIMESTAMP_AT = 17, 21, 12, 35
+_CRC_AT, _EPOCH_AT, _MAX_TIMESTAMP_AT = 17, 12, 35
+ATTRIBUTES_AT = 21
+"""The checksum is of what begins there."""
 
 
 class CorruptBatchError(StreamkitError):
@@ -151,7 +153,7 @@ def check_batch(buf: Buffer, pos: int = 0) -> BatchHeader:
             f"a record batch of version {header.magic}; only version {MAGIC} is supported"
         )
     view = buf if type(buf) is memoryview else memoryview(buf)
-    if crc32c(view[pos + _ATTRIBUTES_AT : pos + size]) != header.crc:
+    if crc32c(view[pos + ATTRIBUTES_AT : pos + size]) != header.crc:
         raise CorruptBatchError(f"the checksum of the record batch at offset {header.base_offset} is wrong")
     return header
 
@@ -179,10 +181,10 @@ def patch(buf: bytearray | memoryview, base_offset: int, leader_epoch: int, pos:
 
 def stamp_log_append_time(buf: bytearray | memoryview, now_ms: int) -> None:
     """Turn one batch into LogAppendTime: attribute bit 3, the max timestamp, and a new checksum."""
-    (attributes,) = _ATTRIBUTES.unpack_from(buf, _ATTRIBUTES_AT)
-    _ATTRIBUTES.pack_into(buf, _ATTRIBUTES_AT, attributes | LOG_APPEND_TIME_BIT)
+    (attributes,) = _ATTRIBUTES.unpack_from(buf, ATTRIBUTES_AT)
+    _ATTRIBUTES.pack_into(buf, ATTRIBUTES_AT, attributes | LOG_APPEND_TIME_BIT)
     _MAX_TIMESTAMP.pack_into(buf, _MAX_TIMESTAMP_AT, now_ms)
-    _CRC.pack_into(buf, _CRC_AT, crc32c(memoryview(buf)[_ATTRIBUTES_AT:]))
+    _CRC.pack_into(buf, _CRC_AT, crc32c(memoryview(buf)[ATTRIBUTES_AT:]))
 
 
 def replace_records(buf: Buffer, records: bytes, codec: int) -> bytearray:
@@ -201,5 +203,5 @@ def build_batch(header: BatchHeader, records: Buffer) -> bytearray:
         header.producer_id, header.producer_epoch, header.base_sequence, header.count,
     )  # fmt: skip
     batch[HEADER_SIZE:] = records
-    _CRC.pack_into(batch, _CRC_AT, crc32c(memoryview(batch)[_ATTRIBUTES_AT:]))
+    _CRC.pack_into(batch, _CRC_AT, crc32c(memoryview(batch)[ATTRIBUTES_AT:]))
     return batch

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from streamkit.protocol.records.batch import (
+    CODEC_MASK,
     CONTROL_BIT,
     HEADER_SIZE,
     NO_LEADER_EPOCH,
@@ -178,6 +179,27 @@ def gather_newest(header: BatchHeader, data: bytes, newest: dict[bytes, tuple[in
         raise CorruptBatchError(f"{size - pos} bytes are left after the records at offset {base_offset}")
 
 
+def key_and_value_places(header: BatchHeader, data: bytes) -> list[tuple[int, int, int]] | None:
+    """(offset delta, start, end) of each key and each value in `data`, in turn; None if one of them is null.
+
+    For the records of a batch that `gather_newest` could read.
+    """
+    places, pos = [], 0
+    for _ in range(header.count):
+        length, pos = _read_varint(data, pos)
+        end = pos + length
+        _, pos = _read_varint(data, pos + 1)
+        delta, pos = _read_varint(data, pos)
+        for _ in ("key", "value"):
+            length, pos = _read_varint(data, pos)
+            if length < 0:
+                return None
+            places.append((delta, pos, pos + length))
+            pos += length
+        pos = end
+    return places
+
+
 def rebase_record(data: bytes, record: RawRecord, shift: int) -> bytes:
     """The record with `shift` added to its timestamp delta."""
     _, timestamp_delta, rest, _, _, end = record
@@ -191,6 +213,8 @@ def rebase_record(data: bytes, record: RawRecord, shift: int) -> bytes:
 
 def uncompressed_records(header: BatchHeader, records: Buffer, limit: int | None = None) -> bytes:
     """The records section behind `header`, decompressed within `limit` or `compression`'s own."""
+    if not header.attributes & CODEC_MASK and limit is None:
+        return bytes(records)
     try:
         return decompress(Codec(header.codec), records, limit)
     except (ValueError, CompressedDataError) as error:

@@ -55,7 +55,7 @@ tables = st.dictionaries(
 def test_index_files_are_kafkas() -> None:
     segment = Segment(1000, 0)
     for i in range(10):
-        segment.note(AcceptedBatch(b"", 100, 1000 + 2 * i, 1001 + 2 * i, 50 + i), 150)
+        segment.note(100, 1001 + 2 * i, 50 + i, 150)
     segment.seal()
     assert segment.indexes is not None
     offsets, times = segment.indexes
@@ -190,11 +190,11 @@ def test_segments_roll_by_size_offsets_age_and_full_index() -> None:
     config = TopicConfig(segment_bytes=1000, segment_ms=100, segment_index_bytes=24, index_interval_bytes=0)
     segment = Segment(0, 0)
     assert not segment.must_roll(AcceptedBatch(b"", 2000, 0, 0, 50), config, 0)
-    segment.note(AcceptedBatch(b"", 400, 0, 0, 50), 4096)
+    segment.note(400, 0, 50, 4096)
     assert not segment.must_roll(AcceptedBatch(b"", 600, 1, 1, 150), config, 0)
     assert segment.must_roll(AcceptedBatch(b"", 601, 1, 1, 50), config, 0)
     assert segment.must_roll(AcceptedBatch(b"", 1, 1, 1, 151), config, 0)
     assert segment.must_roll(AcceptedBatch(b"", 1, 1, 1, -1), config, 101)
     assert segment.must_roll(AcceptedBatch(b"", 1, 1, 2**31, 50), config, 0)
-    segment.note(AcceptedBatch(b"", 1, 1, 1, 51), 0)
+    segment.note(1, 1, 51, 0)
     assert segment.must_roll(AcceptedBatch(b"", 1, 2, 2, 50), config, 0)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from streamkit.broker.log import recovery
 from streamkit.broker.log.checkpoint import decode_offsets, encode_offsets
+from streamkit.broker.log.segment import Segment
 from streamkit.broker.storage.errors import (
     DirectoryLockedError,
     ForeignDirectoryError,
@@ -21,6 +23,7 @@ from streamkit.broker.storage.log_directory import LogDirectory, format_director
 from streamkit.broker.storage.partition_log import PartitionLog
 from streamkit.broker.topic_config import TopicConfig
 from streamkit.protocol.error_codes import ErrorCode
+from streamkit.protocol.records.record import Record, encode_batch
 from streamkit.runtime.os.disk import OsDisk
 from tests.broker.storage.conftest import TOPIC_ID, Bench
 from tests.broker.storage.support import NOW_MS, SeededRng, batch, sequenced, values
@@ -70,6 +73,38 @@ async def test_a_killed_process_loses_nothing(bench: Bench, checkpointed: bool) 
     assert (await log.find_by_timestamp(NOW_MS)).offset == 0  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("scan_bytes", [200, 1000, 1 << 20])
+async def test_recovery_knows_what_was_known_before_the_crash(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, scan_bytes: int
+) -> None:
+    monkeypatch.setattr(recovery, "SCAN_BYTES", scan_bytes)
+    directory = await bench.directory()
+    log = await bench.log(directory, **SMALL)
+    for i in range(15):
+        mixed = [
+            batch(b"plain"), sequenced(i), sequenced(i, producer_id=6),
+            batch(b"one", b"two", timestamp=NOW_MS + i),
+        ]  # fmt: skip
+        results = log.append(mixed, leader_epoch=i // 5)
+        assert {result.error for result in results} == {ErrorCode.NONE}
+    log.append([batch(b"large" * 300)], leader_epoch=3)
+    await directory.flusher.settle()
+    bench.crash(directory)
+    found = await reopened(bench)
+    assert (found.log_end_offset, found.epochs.entries) == (log.log_end_offset, log.epochs.entries)
+    assert found.producers == log.producers
+    assert [described(segment) for segment in found.segments] == [described(s) for s in log.segments]
+
+
+def described(segment: Segment) -> tuple[object, ...]:
+    assert segment.indexes is not None
+    offsets, times = segment.indexes
+    return (
+        segment.base_offset, segment.size, segment.first_timestamp, segment.max_timestamp,
+        segment.max_timestamp_offset, offsets.offsets, offsets.positions, times.timestamps, times.offsets,
+    )  # fmt: skip
+
+
 TAILS = {
     "truncated": lambda data, size: data[: -size // 2],
     "zeroed": lambda data, size: data[:-size] + bytes(size),
@@ -115,6 +150,21 @@ async def test_the_same_damage_below_the_durable_point_takes_the_log_offline(ben
             await log.read_cold(0, max_bytes=1, end_offset=1)
         await directory.close()
         bench.opened.remove(directory)
+
+
+async def test_a_marker_that_makes_no_sense_is_cut_off_where_it_begins(bench: Bench) -> None:
+    await written(bench, checkpointed=False)
+    last = segment_files(bench)[-1]
+    size = last.stat().st_size
+    nonsense = [Record(timestamp=NOW_MS, key=b"", value=b"")]
+    marker = encode_batch(
+        nonsense, base_offset=60, leader_epoch=2, producer_id=5, producer_epoch=0, transactional=True,
+        control=True,
+    )  # fmt: skip
+    last.write_bytes(last.read_bytes() + marker)
+    log = await reopened(bench)
+    assert not log.offline_reason
+    assert (log.log_end_offset, last.stat().st_size) == (60, size)
 
 
 async def test_segments_behind_a_torn_one_go_with_it(bench: Bench) -> None:

@@ -20,7 +20,8 @@ from streamkit.broker.coordination.shard import CoordinatorRecord, Shard
 from streamkit.protocol.errors import MalformedMessageError
 from streamkit.protocol.records.batch import HEADER_SIZE, BatchHeader, Buffer, parse_header
 from streamkit.protocol.records.control import decode_marker
-from streamkit.protocol.records.record import decode_records, gather_newest, uncompressed_records
+from streamkit.protocol.records.newest import NewestRecords
+from streamkit.protocol.records.record import decode_records, uncompressed_records
 
 S = TypeVar("S", bound=Shard)
 
@@ -42,8 +43,8 @@ class ShardLoading(Generic[S]):
         self._name = name
         self._is_compacted = is_compacted
         self._stored = stored
-        self._newest: dict[bytes, tuple[int, bytes | None]] = {}
-        """The offset and value of each key, in the order of the offsets; none of them is replayed yet."""
+        self._newest = NewestRecords()
+        """None of them is replayed yet."""
 
     def take(self, batch: Buffer) -> Iterator[None]:
         """The next batch of the partition."""
@@ -57,7 +58,7 @@ class ShardLoading(Generic[S]):
                 self._replay(record.offset, record.key, record.value, header.producer_id)
         elif self._is_compacted:
             records = memoryview(batch)[HEADER_SIZE : header.size]
-            gather_newest(header, uncompressed_records(header, records), self._newest)
+            self._newest.take(header, uncompressed_records(header, records))
         else:
             for record in decode_records(batch):
                 self._replay(record.offset, record.key, record.value)
@@ -65,8 +66,7 @@ class ShardLoading(Generic[S]):
 
     def rest(self) -> Iterator[None]:
         """Replay what has been gathered."""
-        newest, self._newest = self._newest, {}
-        for key, (offset, value) in newest.items():
+        for key, (offset, value) in self._newest.drain().items():
             self._replay(offset, key, value)
             yield
 
