@@ -60,6 +60,12 @@ EMBEDDED_DIR = Path(".streamkit")
     help="How many other workers keep a warm copy of each task's state.  [default: what the app says]",
 )
 @click.option("--serve-tables", is_flag=True, help="Answer /tables on other addresses than loopback, too.")
+@click.option(
+    "--abandon",
+    metavar="NAME",
+    multiple=True,
+    help="Start though the state of this table or operator of a former version is lost; may be repeated.",
+)
 def worker(
     *,
     app_path: str,
@@ -74,6 +80,7 @@ def worker(
     state_dir: str | None,
     standby_replicas: int | None,
     serve_tables: bool,
+    abandon: tuple[str, ...],
 ) -> int:
     """Run the workers of APP: a module or file, with the app's name if there are several (shop:app, shop.py).
 
@@ -95,6 +102,7 @@ def worker(
         state_dir=state_dir,
         standby_replicas=standby_replicas,
         serve_tables=serve_tables,
+        abandon=abandon,
     )
     if not embedded:
         return run_workers(app_path, workers, bootstrap, address, choices)
@@ -114,6 +122,7 @@ class Choices(NamedTuple):
     state_dir: str | None = None
     standby_replicas: int | None = None
     serve_tables: bool = False
+    abandon: tuple[str, ...] = ()
 
     def apply(self, app: App) -> None:
         """The command line wins."""
@@ -125,6 +134,7 @@ class Choices(NamedTuple):
         if self.standby_replicas is not None:
             app.standby_replicas = self.standby_replicas
         app.serve_tables = self.serve_tables or app.serve_tables
+        app.abandon |= set(self.abandon)
 
     def words(self, index: int) -> list[str]:
         """The same for the index-th of several worker processes."""
@@ -133,7 +143,8 @@ class Choices(NamedTuple):
         replicas = self.standby_replicas
         standbys = [] if replicas is None else ["--standby-replicas", str(replicas)]
         tables = ["--serve-tables"] if self.serve_tables else []
-        return [*guarantee, *state, *standbys, *tables, "--slot", str(self.slot + index)]
+        abandoned = [word for name in self.abandon for word in ("--abandon", name)]
+        return [*guarantee, *state, *standbys, *tables, *abandoned, "--slot", str(self.slot + index)]
 
 
 def run_workers(

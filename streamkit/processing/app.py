@@ -74,6 +74,8 @@ class App:
     ("fail"), or say so and go on at what is left ("continue").
     `standby_replicas`: how many other workers keep a warm copy of each task's state, to take over at once.
     `serve_tables`: whether workers show rows of tables over HTTP beyond the loopback interface, too.
+    `abandon`: names of tables and operators of former versions whose state may be lost; a worker refuses to
+    start where any other would be.
     `state_dir`: where a worker keeps its stores (RocksDB); None: in memory, restored wholly at each start.
     `schema_registry`: for topics of `sk.Avro`, `sk.Protobuf`, `sk.JsonSchema`: a URL, the settings of
     confluent's client ("url", "basic.auth.user.info", ...) or that client; see `processing.schemas`.
@@ -95,6 +97,7 @@ class App:
         standby_replicas: int = 0,
         serve_tables: bool = False,
         schema_registry: str | Mapping[str, Any] | object | None = None,
+        abandon: Iterable[str] = (),
     ) -> None:
         self.id = _checked_name("app", id)
         self.bootstrap = bootstrap
@@ -111,6 +114,7 @@ class App:
             raise UsageError(f"standby_replicas is at least 0, got {standby_replicas}")
         self.standby_replicas = standby_replicas
         self.serve_tables = serve_tables
+        self.abandon = frozenset(abandon)
         self.guarantee = checked_guarantee(guarantee)
         self.lease = Lease()
         self.schemas = Schemas(schema_registry)

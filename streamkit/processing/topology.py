@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 V = TypeVar("V")
 
+CHANGELOG, REPARTITION = "-changelog", "-repartition"
+
 # Internal topics never lose records by age: event times may lie years back.
 CHANGELOG_CONFIG = {"cleanup.policy": "compact", "retention.ms": "-1", "retention.bytes": "-1"}
 REPARTITION_CONFIG = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
@@ -230,6 +232,13 @@ class Topology:
     def subtopologies(self) -> tuple[Subtopology, ...]:
         return _split(self)
 
+    @cached_property
+    def ancestries(self) -> Mapping[str, str]:
+        """Where each store stands (`ancestry`)."""
+        from streamkit.processing.ancestry import ancestries
+
+        return ancestries(self)
+
     def plan(self, partition_counts: Mapping[str, int]) -> Plan:
         """Fill in partition counts: of topics that exist, as found; the rest as declared (default 1). Where
         inputs of one state have different ones, the plan's topology moves streams (`copartition`).
@@ -331,11 +340,22 @@ def lineage(node: Node) -> Iterator[Node]:
 
 
 def changelog_topic(app_id: str, store: str) -> str:
-    return f"{app_id}-{store}-changelog"
+    return f"{app_id}-{store}{CHANGELOG}"
+
+
+def store_of(app_id: str, changelog: str) -> str:
+    return changelog.removeprefix(f"{app_id}-").removesuffix(CHANGELOG)
 
 
 def repartition_topic(app_id: str, operator: str) -> str:
-    return f"{app_id}-{operator}-repartition"
+    return f"{app_id}-{operator}{REPARTITION}"
+
+
+def operator_of(app_id: str, topic: str) -> str | None:
+    """Whose repartition topic this is; None for any other topic."""
+    if not (topic.startswith(f"{app_id}-") and topic.endswith(REPARTITION)):
+        return None
+    return topic.removeprefix(f"{app_id}-").removesuffix(REPARTITION)
 
 
 # -- splitting ------------------------------------------------------------------------------------------

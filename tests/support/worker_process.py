@@ -117,6 +117,9 @@ class Outside:
             self._producer.poll(0)
         assert self._producer.flush(WAIT_S) == 0
 
+    def topics(self) -> set[str]:
+        return set(self._admin.list_topics(timeout=WAIT_S).topics)
+
     def partitions(self, topic: str) -> int:
         return len(self._admin.list_topics(timeout=WAIT_S).topics[topic].partitions)
 

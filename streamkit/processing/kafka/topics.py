@@ -7,20 +7,32 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from streamkit.errors import BrokerUnreachableError, StreamkitError
 from streamkit.processing.kafka.settings import KafkaSettings, shared_settings
 from streamkit.processing.topology import TopicPlan
+from streamkit.processing.worker.source import Position
 
 COMPACTION_LAG = "min.compaction.lag.ms"
 FIRST_REACH_S = 1.5  # where nothing listens, the user should hear so soon
 REACH_S = 10.0
 CONNECT_S = 0.5
 REQUEST_S = 30.0
+AGAIN_S = 0.1
+# While a coordinator moves, or is elected for the first time.
+PASSING = {
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError._TIMED_OUT,
+    KafkaError._TRANSPORT,
+}
+HIDDEN = {KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED}
 
 log = logging.getLogger("worker.topics")
 
@@ -91,6 +103,31 @@ class Topics:
                 answer.result(REQUEST_S)
             except KafkaException as error:
                 log.warning("%s-%s keeps its records: %s", place.topic, place.partition, error.args[0].str())
+
+    def committed(self, group: str) -> list[Position]:
+        """All that the group has committed; nothing of a group that is unknown, or hidden from us."""
+        asked, deadline = [ConsumerGroupTopicPartitions(group)], time.monotonic() + REQUEST_S
+        while True:
+            try:
+                found = self._admin.list_consumer_group_offsets(asked, request_timeout=REQUEST_S)
+                places = found[group].result().topic_partitions
+            except KafkaException as error:
+                code, told = error.args[0].code(), error.args[0].str()
+                if code in HIDDEN:
+                    log.warning("what %s has committed is hidden: %s", group, told)
+                    return []
+                if code not in PASSING or time.monotonic() > deadline:
+                    raise StreamkitError(
+                        f"what {group} has committed cannot be read: {told}",
+                        hint=f"streamkit group describe {group}",
+                    ) from None
+                time.sleep(AGAIN_S)
+            else:
+                return [
+                    Position(place.topic, place.partition, place.offset, place.metadata or "")
+                    for place in places
+                    if place.error is None and place.offset >= 0
+                ]
 
     def retention_ms(self, topics: Iterable[str]) -> dict[str, int]:
         """The time retention of those topics that have one. Empty where describing is not allowed."""

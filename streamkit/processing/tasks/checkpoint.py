@@ -35,6 +35,7 @@ class CommitMetadata(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     watermark_ms: int | None = None
     changelogs: dict[str, int] = {}  # changelog topic → committed position
     stores: dict[str, str] = {}  # store → fingerprint of its serdes and aggregations
+    ancestries: dict[str, str] = {}  # store → where in the graph it stands
 
     def encode(self) -> str:
         """As text; where that is too long, without what a restart can do without, least precious first."""
@@ -49,6 +50,7 @@ class CommitMetadata(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
         replace = msgspec.structs.replace
         shared = [_for_all(self.upstreams)] if self.upstreams else []
         yield (reduced := replace(self, upstreams=shared))
+        yield (reduced := replace(reduced, ancestries={}))  # operators that change places go unnoticed once
         yield (reduced := replace(reduced, stores={}))  # a change of types goes unnoticed once
         yield replace(reduced, times={})  # the watermark still keeps closed windows closed
 

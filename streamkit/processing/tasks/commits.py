@@ -9,6 +9,7 @@ One checkpoint at a time: `committed` ends it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from streamkit.processing.record import RawRecord
@@ -37,7 +38,7 @@ class Commits:
     def resume(self, place: Place, metadata: str | None, offset: int | None) -> CommitMetadata:
         """Take up the clocks of a committed offset; returns what was committed with it."""
         committed = CommitMetadata.decode(metadata)
-        check_fingerprints(committed, self._fingerprints())
+        check_fingerprints(committed, self._fingerprints)
         for chain in self._assembly.chains[place[0]]:
             chain.stream_time = committed.times.get(chain.entry.name, NEVER)
             chain.position = -1 if offset is None else offset
@@ -138,9 +139,16 @@ class Commits:
             times={c.entry.name: c.stream_time for c in chains if c.stream_time != NEVER},
             upstreams=[mark for c in chains[:1] if c.clock is not None for mark in c.clock.upstreams],
             watermark_ms=None if clock.watermark_ms == NEVER else clock.watermark_ms,
-            stores=self._fingerprints(),
+            stores=self._fingerprints,
+            ancestries=self._ancestries,
         )
 
+    @cached_property
+    def _ancestries(self) -> dict[str, str]:
+        sub = self._assembly.sub
+        return {store: sub.topology.ancestries[store] for store in sub.stores}
+
+    @cached_property
     def _fingerprints(self) -> dict[str, str]:
         sub = self._assembly.sub
         tables = {table.name: fingerprint(*_kinds(table)) for table in sub.tables}

@@ -7,7 +7,7 @@ the user's topics turn out to have.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ import structlog
 
 from streamkit.errors import DeadlineError, UsageError
 from streamkit.processing.kafka.topics import COMPACTION_LAG, Topics
+from streamkit.processing.succession import check_succession
 from streamkit.processing.tasks.checkpoint import check_room
 from streamkit.processing.topology import Plan, TopicPlan, TopicSpec, Topology
 
@@ -26,9 +27,15 @@ LEAST_COMPACTION_LAG_MS = 600_000  # longer than a task is without an owner that
 log = structlog.get_logger("worker")
 
 
-def prepare(topology: Topology, topics: Topics, commit_interval_ms: int) -> Plan:
-    """The plan for the cluster as it is, after making what was missing. Blocks."""
+def prepare(
+    topology: Topology, topics: Topics, commit_interval_ms: int, abandoned: Collection[str] = ()
+) -> Plan:
+    """The plan for the cluster as it is, after making what was missing. Blocks. Refuses to leave state of a
+    former version behind, except of what is `abandoned`.
+    """
     plan = topology.plan(found := topics.partition_counts())
+    commits = [(one.topic, one.metadata) for one in topics.committed(topology.app_id)]
+    check_succession(topology, commits, found, abandoned)
     existing = create_missing([topic for topic in plan.topics if not topic.internal], topics, found)
     plan = topology.plan(existing)
     for sub in plan.subtopologies:

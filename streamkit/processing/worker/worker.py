@@ -120,7 +120,7 @@ async def _member(
     address, kafka = bootstrap_of(app, bootstrap), kafka_of(app)
     clock, topics = SystemClock(), Topics(address, kafka)
     state = StateDirectory(Path(app.state_dir), app.id, slot) if app.state_dir else None
-    plan = await asyncio.to_thread(prepare, app.topology(), topics, app.commit_interval_ms)
+    plan = await asyncio.to_thread(prepare, app.topology(), topics, app.commit_interval_ms, app.abandon)
     retention_ms = await asyncio.to_thread(topics.retention_ms, _sink_topics(plan))
     transactions = None
     if app.guarantee == "exactly_once":
