@@ -63,11 +63,13 @@ _ERRORS: dict[int, type[StreamkitError]] = {
 class Cluster:
     """The clients of one command. Making one proves that something listens at the address."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, bootstrap: str, settings: Mapping[str, Any] | None = None) -> None:
+        """`settings`: of librdkafka, how the cluster is reached."""
         self.bootstrap = bootstrap
         _reach(bootstrap)
         # Commands report errors themselves, once; librdkafka would log each attempt.
         self._settings: dict[str, Any] = {
+            **(settings or {}),
             "bootstrap.servers": bootstrap,
             "client.id": "streamkit-cli",
             "log_level": 0,

@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "new": ("streamkit.cli.new:new", "Make the directory of a new app, with a test that passes."),
     "dev": ("streamkit.cli.dev:dev", "Run an app file with a broker of its own, again at each change."),
     "worker": ("streamkit.cli.worker:worker", "Run the workers of an app."),
-    "app": ("streamkit.cli.app:app", "Look into an app."),
+    "app": ("streamkit.cli.app:app", "Look into an app, or have it begin anew."),
     "broker": ("streamkit.cli.broker:broker", "Run a broker."),
     "cluster": ("streamkit.cli.cluster:cluster", "Run a cluster, or look at one."),
     "topic": ("streamkit.cli.topic:topic", "Create, read and write topics."),

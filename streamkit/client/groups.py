@@ -13,6 +13,7 @@ from streamkit.errors import NotFoundError, RefusedError
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.delete_groups import DeleteGroupsRequest
 from streamkit.protocol.messages.find_coordinator import FindCoordinatorRequest
+from streamkit.protocol.messages.leave_group import LeaveGroupRequest, MemberIdentity
 from streamkit.protocol.messages.list_groups import ListedGroup as Answered
 from streamkit.protocol.messages.list_groups import ListGroupsRequest
 from streamkit.protocol.messages.offset_delete import (
@@ -62,6 +63,21 @@ async def find(node: Node, name: str) -> ListedGroup:
 def _listed(group: Answered) -> ListedGroup:
     """Brokers before KIP-848 tell no types, and have but one."""
     return ListedGroup(name=group.group_id, state=group.group_state, type=group.group_type.lower() or CLASSIC)
+
+
+async def remove_members(node: Node, name: str, members: Iterable[tuple[str, str | None]]) -> None:
+    """Have a classic group forget these members, each an id and, if it is static, its instance. They may be
+    gone already, and those that live will join again.
+    """
+    leaving = [
+        MemberIdentity(member_id="" if instance else member, group_instance_id=instance, reason="removed")
+        for member, instance in members
+    ]
+    async with coordinator(node, name) as one:
+        answer = await one.ask(LeaveGroupRequest(group_id=name, members=leaving))
+    for code in (answer.error_code, *(member.error_code for member in answer.members)):
+        if code != ErrorCode.UNKNOWN_MEMBER_ID:
+            check(code)
 
 
 async def delete(node: Node, name: str) -> None:

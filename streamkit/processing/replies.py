@@ -62,6 +62,12 @@ def reply_topic(app_id: str, token: bytes) -> str:
     return f"{app_id}-replies-{token.hex()}"
 
 
+def takes_replies(app_id: str, topic: str) -> bool:
+    """Is this where a process of the app takes replies?"""
+    named = REPLY_TOPIC.fullmatch(topic)
+    return named is not None and named[1] == app_id
+
+
 def request_headers(asked: Asked) -> Headers:
     return [(AGENT, asked.agent.encode()), (REPLY_TO, asked.reply_to.encode()), (NUMBER, asked.number)]
 

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import structlog
 from rocksdict import BlockBasedOptions, Cache, MemtableFactory, Options, Rdict, WriteBatch
@@ -49,6 +49,7 @@ STALE_MS = (
 )  # half of Kafka's delete.retention.ms: a tombstone may be gone a day after its write
 ENTRY = b"\x01"  # before each key
 NOT_DAMAGE = ("lock", "No space", "Permission denied", "Too many open files")
+SLOT = "slot-"
 DAMAGED = "damaged"  # a file beside the database
 
 log = structlog.get_logger("worker.state")
@@ -144,25 +145,8 @@ class StateDirectory:
 
     def __init__(self, root: Path, app: str, slot: int, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
-        self._path = root / app / f"slot-{slot}"
-        try:
-            self._path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self._path / "lock").open("a+")
-        except OSError as error:
-            raise RefusedError(
-                f"the state directory {self._path} cannot be used: {error.strerror}",
-                hint="choose another --state-dir",
-            ) from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.seek(0)
-            owner = self._lock.read().strip() or "unknown"
-            self._lock.close()
-            raise RefusedError(
-                f"the state directory {self._path} is in use by another worker (pid {owner})",
-                hint="give each worker its own: another --slot, or another --state-dir",
-            ) from None
+        self._path = root / app / f"{SLOT}{slot}"
+        self._lock = locked(self._path, "give each worker its own: another --slot, or another --state-dir")
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
         self._lock.flush()
@@ -180,6 +164,33 @@ class StateDirectory:
 
     def close(self) -> None:
         self._lock.close()
+
+
+def slots(root: Path, app: str) -> list[Path]:
+    """The directories that workers of the app have here."""
+    return sorted((root / app).glob(f"{SLOT}*"))
+
+
+def locked(slot: Path, hint: str = "stop it first") -> IO[str]:
+    """The lock of a slot's directory, made if need be; close it to let go. Refuses if another holds it."""
+    try:
+        slot.mkdir(parents=True, exist_ok=True)
+        lock = (slot / "lock").open("a+")
+    except OSError as error:
+        raise RefusedError(
+            f"the state directory {slot} cannot be used: {error.strerror}",
+            hint="choose another --state-dir",
+        ) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.seek(0)
+        owner = lock.read().strip() or "unknown"
+        lock.close()
+        raise RefusedError(
+            f"the state directory {slot} is in use by another worker (pid {owner})", hint=hint
+        ) from None
+    return lock
 
 
 def _opened(path: Path, options: Options) -> Rdict:

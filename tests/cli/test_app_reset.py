@@ -1,0 +1,43 @@
+"""`app reset` where there is nothing to do or a word is wrong; see it at work in tests/processing/cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.broker_process import BrokerProcess
+from tests.support.command_line import Cli, CliHere
+
+
+@pytest.fixture
+def cli(broker: BrokerProcess) -> Cli:
+    return CliHere(broker.bootstrap)
+
+
+@pytest.fixture
+def job(name: str, tmp_path: Path) -> str:
+    (tmp_path / "job.py").write_text(
+        f'import streamkit as sk\napp = sk.App("{name}")\napp.stream("{name}-in").to("{name}-out")\n'
+    )
+    return str(tmp_path / "job.py")
+
+
+def test_what_never_ran_has_nothing_to_reset(cli: Cli, name: str, job: str) -> None:
+    assert cli.json("app", "reset", job, "--yes") == {
+        "app": name,
+        "members": [],
+        "offsets": [],
+        "topics": [],
+        "strangers": [],
+        "directories": [],
+        "done": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [(["--to", "1:2"], 2), (["--to", "x"], 2), (["--bootstrap", "127.0.0.1:1"], 3)]
+)
+def test_wrong_words(cli: Cli, job: str, words: list[str], code: int) -> None:
+    cli.fails(code, "app", "reset", job, *words)
+    cli.fails(4, "app", "reset", "nothing.py")
