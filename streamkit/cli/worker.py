@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from socket import socket
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import click
 
@@ -26,6 +28,11 @@ EMBEDDED_DIR = Path(".streamkit")
 )
 @click.option(
     "--http", metavar="HOST:PORT", help="Serve /metrics, /healthz, /readyz, /tables; worker i at PORT + i."
+)
+@click.option(
+    "--sd",
+    metavar="HOST:PORT",
+    help="Tell Prometheus at /sd where each worker serves /metrics; without --http, at any free port.",
 )
 @click.option("--http-fd", type=int, hidden=True)  # a socket that a parent process listens with
 @click.option("--embedded", is_flag=True, help="Start a broker for as long as the workers run.")
@@ -72,6 +79,7 @@ def worker(
     workers: int,
     bootstrap: str | None,
     http: str | None,
+    sd: str | None,
     http_fd: int | None,
     embedded: bool,
     data_dir: Path,
@@ -96,6 +104,7 @@ def worker(
     address: Http = None if http is None else parse_address(http, "--http")
     if http_fd is not None:
         address = inherited(http_fd)
+    discovery = None if sd is None else parse_address(sd, "--sd")
     choices = Choices(
         guarantee=guarantee,
         slot=slot,
@@ -105,13 +114,15 @@ def worker(
         abandon=abandon,
     )
     if not embedded:
-        return run_workers(app_path, workers, bootstrap, address, choices)
+        return run_workers(app_path, workers, bootstrap, http=address, choices=choices, discovery=discovery)
     from streamkit.cli.embedding import embedded_broker
 
     if bootstrap is not None and _was_given("bootstrap"):
         raise click.UsageError("--embedded and --bootstrap exclude each other")
     with embedded_broker(data_dir) as broker:
-        return run_workers(app_path, workers, broker.bootstrap, address, choices)
+        return run_workers(
+            app_path, workers, broker.bootstrap, http=address, choices=choices, discovery=discovery
+        )
 
 
 class Choices(NamedTuple):
@@ -148,39 +159,88 @@ class Choices(NamedTuple):
 
 
 def run_workers(
-    app_path: str, workers: int, bootstrap: str | None, http: Http, choices: Choices | None = None
+    app_path: str,
+    workers: int,
+    bootstrap: str | None,
+    *,
+    http: Http,
+    choices: Choices,
+    discovery: tuple[str, int] | None,
 ) -> int:
     """One worker in this process, or several under a supervisor. Their exit code."""
     from streamkit.cli.app_loader import load_app
-    from streamkit.processing.worker.supervisor import Supervisor
     from streamkit.processing.worker.worker import run_on_loop, work
 
     app = load_app(app_path)  # in the supervisor too: a misspelled app is one error, not one for each worker
-    choices = choices or Choices()
     choices.apply(app)
-    if workers == 1:
+    if workers == 1 and discovery is None:
         return run_on_loop(work(app, bootstrap=bootstrap, http=http, slot=choices.slot))
     assert http is None or isinstance(http, tuple), "one socket cannot serve several workers"
     app.topology()
-    commands = [
-        worker_command(app_path, bootstrap, http, slot) + choices.words(slot) for slot in range(workers)
-    ]
-
-    async def supervise() -> int:
-        return await Supervisor(commands).run()
-
-    return run_on_loop(supervise())
+    if discovery is not None:
+        http = http or (discovery[0], 0)
+    command = worker_command(app_path, bootstrap)
+    ports = Ports.of(http, workers)
+    commands = [command + ports.words(slot) + choices.words(slot) for slot in range(workers)]
+    return run_on_loop(_supervise(app.id, commands, ports, discovery))
 
 
-def worker_command(
-    app_path: str, bootstrap: str | None, http: tuple[str, int] | None, slot: int = 0
-) -> list[str]:
+async def _supervise(
+    app_id: str, commands: list[list[str]], ports: Ports, discovery: tuple[str, int] | None
+) -> int:
+    from streamkit.processing.worker import discovery as service_discovery
+    from streamkit.processing.worker.supervisor import Supervisor
+
+    supervisor = Supervisor(app_id, commands, [ports.inherited(slot) for slot in range(len(commands))])
+    if discovery is None:
+        return await supervisor.run()
+    with service_discovery.discovery(app_id, ports.addresses, discovery, supervisor):
+        return await supervisor.run()
+
+
+class Ports(NamedTuple):
+    """Where each worker serves HTTP: from a port on, or anywhere, and then on sockets that are held here, so
+    that a worker that is started again has the port of the one before.
+    """
+
+    host: str = ""
+    numbers: Sequence[int] = ()
+    sockets: Sequence[socket] = ()
+
+    @classmethod
+    def of(cls, http: tuple[str, int] | None, workers: int) -> Self:
+        from streamkit.runtime.os.listening import listen_from
+
+        if http is None:
+            return cls()
+        host, first = http
+        if first:
+            return cls(host, range(first, first + workers))
+        sockets = [listen_from(host, 0) for _ in range(workers)]
+        return cls(host, [one.getsockname()[1] for one in sockets], sockets)
+
+    @property
+    def addresses(self) -> list[str]:
+        from streamkit.processing.worker.queries import reached_at
+
+        return [reached_at(self.host, number) for number in self.numbers]
+
+    def words(self, slot: int) -> list[str]:
+        if self.sockets:
+            return ["--http-fd", str(self.sockets[slot].fileno())]
+        return ["--http", f"{self.host}:{self.numbers[slot]}"] if self.numbers else []
+
+    def inherited(self, slot: int) -> list[int]:
+        return [self.sockets[slot].fileno()] if self.sockets else []
+
+
+def worker_command(app_path: str, bootstrap: str | None, http: tuple[str, int] | None = None) -> list[str]:
     """The command line of one worker process."""
     command = [sys.executable, "-m", "streamkit", "worker", app_path]
     if bootstrap is not None:
         command += ["--bootstrap", bootstrap]
     if http is not None:
-        command += ["--http", f"{http[0]}:{http[1] + slot if http[1] else 0}"]
+        command += ["--http", f"{http[0]}:{http[1]}"]
     return command
 
 

@@ -57,6 +57,8 @@ class PrometheusProcess:
             with urllib.request.urlopen(address, timeout=5) as response:
                 found: list[dict[str, Any]] = json.load(response)["data"]["result"]
         except urllib.error.HTTPError as error:
+            if error.code == 503:  # it listens, and is still starting
+                raise
             raise AssertionError(f"{promql}: {error.read().decode()}") from error
         return found
 
@@ -73,7 +75,7 @@ class PrometheusProcess:
             assert self._process.poll() is None, self._log.read_text()[-2000:]
             try:
                 found = self.numbers(promql)
-            except OSError as error:  # not listening yet
+            except OSError as error:  # not listening yet, or not answering
                 found = error
             else:
                 if found and sum(found) >= at_least:

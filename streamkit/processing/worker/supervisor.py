@@ -17,6 +17,7 @@ import structlog
 
 from streamkit.errors import BrokerUnreachableError, NotFoundError, RefusedError, UsageError
 from streamkit.runtime.os.lifeline import LIFELINE_VARIABLE, Lifeline
+from streamkit.telemetry.instruments import Registry
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
@@ -27,10 +28,26 @@ log = structlog.get_logger("supervisor")
 
 
 class Supervisor:
-    """Runs each command as a process of its own; `run` returns the exit code of the group."""
+    """Runs each command as a process of its own; `run` returns the exit code of the group.
 
-    def __init__(self, commands: Sequence[Sequence[str]]) -> None:
+    `inherited`: for each command the descriptors that its processes are given, one after the other.
+    """
+
+    def __init__(
+        self,
+        app_id: str,
+        commands: Sequence[Sequence[str]],
+        inherited: Sequence[Sequence[int]] | None = None,
+    ) -> None:
+        self.registry = Registry()
+        restarts = self.registry.counter(
+            "worker_restarts_total",
+            "Workers that ended by themselves and were started again",
+            ["app", "slot"],
+        )
+        self._restarts = [restarts.labels(app_id, str(slot)) for slot in range(len(commands))]
         self._commands = commands
+        self._inherited = inherited or [()] * len(commands)
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._lifeline = Lifeline()
         self._stopping = asyncio.Event()
@@ -48,6 +65,12 @@ class Supervisor:
             self._lifeline.close()
         return self._code
 
+    def not_ready(self) -> list[str]:
+        """Which workers are down, a sentence each."""
+        return [
+            f"worker {slot} is down" for slot in range(len(self._commands)) if slot not in self._processes
+        ]
+
     async def _keep(self, slot: int) -> None:
         """One worker, again and again."""
         pause_s = 0.0
@@ -61,6 +84,7 @@ class Supervisor:
                 return
             steady = asyncio.get_running_loop().time() - started > STEADY_S
             pause_s = FIRST_PAUSE_S if steady or not pause_s else min(pause_s * 2, LONGEST_PAUSE_S)
+            self._restarts[slot].value += 1
             log.warning("worker ended, starting it again", slot=slot, exit_code=code, pause_s=pause_s)
             await self._stopping_within(pause_s)
 
@@ -69,7 +93,7 @@ class Supervisor:
         process = await asyncio.create_subprocess_exec(
             *self._commands[slot],
             stdin=DEVNULL,
-            pass_fds=(fd,),
+            pass_fds=(fd, *self._inherited[slot]),
             env={**os.environ, LIFELINE_VARIABLE: str(fd)},
             start_new_session=True,  # Ctrl-C comes through us, once
         )
