@@ -22,7 +22,10 @@ def test_the_tests_of_a_new_app_pass_at_once(tmp_path: Path) -> None:
     made = run(streamkit("new", "my-app"), tmp_path)
     assert (made.returncode, made.stderr) == (0, "")
     assert made.stdout.splitlines()[1] == "next: cd my-app && pytest -q"
-    tested = run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"], tmp_path / "my-app")
+    tested = run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "streamkit.pytest_plugin"],
+        tmp_path / "my-app",
+    )
     assert tested.returncode == 0, tested.stdout
     assert "1 passed" in tested.stdout
 
