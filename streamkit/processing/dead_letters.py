@@ -10,6 +10,7 @@ commit's metadata ("120-123,130").
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
 import msgspec
@@ -20,6 +21,7 @@ from streamkit.processing.record import Headers, RawRecord
 
 TOPIC = PREFIX + "topic"
 OPERATOR = PREFIX + "operator"
+Span = tuple[int, int]
 METADATA_LIMIT = 4000  # bytes; Kafka's offset.metadata.max.bytes is 4096
 
 
@@ -77,23 +79,29 @@ def redrive_group(topic: str) -> str:
 
 
 class Redriven:
-    """What of one partition has gone home. Offsets are settled or left in ascending order."""
+    """What of one partition has gone home. Offsets are asked for, settled and left in ascending order, and so
+    cost the same however many there were.
+    """
 
     def __init__(self, offset: int = 0, metadata: str = "") -> None:
         self.offset = offset  # below it nothing is left
-        self._spans = list(_parse(metadata))  # done, in order: from, to (inclusive), all past `offset`
+        self._ahead = deque(sorted(_parse(metadata)))  # stretches (from, to) done by former runs, not reached
+        self._spans: list[Span] = []  # those that are, and ours, in order; the last may touch the first ahead
         self._left: int | None = None  # the first that stays
 
     def done(self, offset: int) -> bool:
         """Has this one gone home?"""
-        return offset < self.offset or any(first <= offset <= last for first, last in self._spans)
+        while self._ahead and self._ahead[0][0] <= offset:
+            _add(self._spans, self._ahead.popleft())
+        return offset < self.offset or (bool(self._spans) and offset <= self._spans[-1][1])
 
     def settle(self, offset: int) -> None:
         """This one has."""
         if self.done(offset):
             return
-        self._spans.append((offset, offset))
-        self._spans = list(_joined(sorted(self._spans)))
+        if self._left is None:  # a commit will be past all of them
+            self._spans.clear()
+        _add(self._spans, (offset, offset))
 
     def leave(self, offset: int) -> None:
         """This one stays."""
@@ -103,7 +111,11 @@ class Redriven:
     def commit(self, reached: int) -> tuple[int, str]:
         """The offset and metadata to commit when everything below `reached` was looked at."""
         offset = reached if self._left is None else self._left
-        text = ",".join(_format(first, last) for first, last in self._spans if last >= offset)
+        spans: list[Span] = []
+        for span in (*self._spans, *self._ahead):
+            if span[1] >= offset:
+                _add(spans, span)
+        text = ",".join(_format(first, last) for first, last in spans)
         if len(text) > METADATA_LIMIT:
             raise RefusedError(
                 "the letters chosen lie too scattered: a commit cannot hold which they are",
@@ -112,23 +124,19 @@ class Redriven:
         return offset, text
 
 
-def _joined(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Stretches that touch become one."""
-    first, last = spans[0]
-    for start, end in spans[1:]:
-        if start > last + 1:
-            yield first, last
-            first, last = start, end
-        else:
-            last = max(last, end)
-    yield first, last
+def _add(spans: list[Span], span: Span) -> None:
+    """At the end; stretches that touch become one."""
+    if spans and span[0] <= spans[-1][1] + 1:
+        spans[-1] = spans[-1][0], max(spans[-1][1], span[1])
+    else:
+        spans.append(span)
 
 
 def _format(first: int, last: int) -> str:
     return str(first) if first == last else f"{first}-{last}"
 
 
-def _parse(text: str) -> Iterator[tuple[int, int]]:
+def _parse(text: str) -> Iterator[Span]:
     """Metadata of a commit; nothing where something else wrote it."""
     for span in text.split(","):
         first, _, last = span.partition("-")

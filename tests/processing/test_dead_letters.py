@@ -42,6 +42,32 @@ def test_what_came_from_no_record_has_no_home_and_others_have_no_story() -> None
     assert letter_of(StoredRecord(("dead", 0, 0), (None, b"v"), 1, OWN)) is None
 
 
+FATES = st.lists(st.sampled_from(["settled", "left", "no letter"]), max_size=40)
+
+
+@given(FATES, st.lists(st.integers(0, 40), max_size=4))
+def test_each_run_goes_on_where_the_former_ones_left(choices: list[str], reached: list[int]) -> None:
+    """Runs that come so far each, and choose anew among what is left."""
+    home: set[int] = set()
+    progress = Redriven()
+    for number, until in enumerate(reached):
+        for offset, fate in enumerate(choices[:until]):
+            assert progress.done(offset) == (offset in home)
+            if offset in home or fate == "no letter":
+                continue
+            if (fate == "settled") == bool(number % 2):
+                home.add(offset)
+                progress.settle(offset)
+            else:
+                progress.leave(offset)
+        # gaps that hold no letter, before the first that stays, count as gone
+        offset, text = progress.commit(max(progress.offset, len(choices[:until])))
+        home |= set(range(offset))
+        progress = Redriven(offset, text)
+    for offset in range(len(choices)):
+        assert progress.done(offset) == (offset in home), offset
+
+
 @given(st.lists(st.sampled_from(["settled", "left"]), max_size=40), st.integers(0, 40))
 def test_a_second_run_finds_what_the_first_left(fates: list[str], until: int) -> None:
     first = Redriven()
@@ -54,6 +80,45 @@ def test_a_second_run_finds_what_the_first_left(fates: list[str], until: int) ->
     second = Redriven(*first.commit(len(looked_at)))
     for offset, fate in enumerate(fates):
         assert second.done(offset) == (offset < until and fate == "settled"), offset
+
+
+class CountedInt(int):
+    """A number that counts how often numbers like it are compared."""
+
+    compared = 0
+
+    def __lt__(self, other: int) -> bool:
+        CountedInt.compared += 1
+        return int(self) < int(other)
+
+    def __le__(self, other: int) -> bool:
+        CountedInt.compared += 1
+        return int(self) <= int(other)
+
+    def __gt__(self, other: int) -> bool:
+        CountedInt.compared += 1
+        return int(self) > int(other)
+
+    def __ge__(self, other: int) -> bool:
+        CountedInt.compared += 1
+        return int(self) >= int(other)
+
+    def __add__(self, other: int) -> CountedInt:
+        return CountedInt(int(self) + int(other))
+
+
+@pytest.mark.parametrize("kept", [2, 3, 10_000])
+def test_a_letter_costs_the_same_however_many_there_were(kept: int) -> None:
+    """Every letter is looked at, those at multiples of `kept` stay; of a former run some are done already."""
+    compared = []
+    for letters in (1_000, 8_000):
+        CountedInt.compared = 0
+        progress = Redriven(0, ",".join(str(offset) for offset in range(2, 200, 3)))
+        for offset in map(CountedInt, range(letters)):
+            if not progress.done(offset):
+                progress.settle(offset) if offset % kept else progress.leave(offset)
+        compared.append(CountedInt.compared / letters)
+    assert compared[1] <= compared[0] <= 10
 
 
 def test_a_commit_has_room_for_so_much() -> None:
