@@ -19,7 +19,7 @@ from streamkit.errors import UsageError
 from streamkit.telemetry.printable import printable
 
 BATCH = 1000
-POLL_S = 0.5
+POLL_S = 0.1  # so long a round waits for more, even if nothing more comes
 
 
 class Reader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,6 +28,26 @@ def _chosen(command: Any) -> Any:
     ):
         command = option(command)
     return command
+
+
+@dlq.command(name="list")
+@click.argument("topics", metavar="[TOPIC]...", nargs=-1)
+@bootstrap_option
+@json_option
+def list_(*, topics: Sequence[str], bootstrap: str, as_json: bool) -> None:
+    """List the topics that hold dead letters which were not redriven: whose, how many, from when, and why.
+
+    Without a TOPIC all topics are looked at; those with a dead letter at their end are read. Times are those
+    of the records that failed.
+    """
+    from streamkit.cli.admin import Cluster
+    from streamkit.cli.dead_letters import summaries, topics_with_letters
+    from streamkit.cli.output import print_rows
+
+    cluster = Cluster(bootstrap)
+    found = [one for topic in topics or topics_with_letters(cluster) for one in summaries(cluster, topic)]
+    columns = ("topic", "operator", "letters", "oldest", "newest", "errors")
+    print_rows(columns, [one.row(as_json=as_json) for one in found], as_json=as_json)
 
 
 @dlq.command()

@@ -1,22 +1,32 @@
-"""`dlq` as a process on a real broker: letters go home as they were, each once, by choice too."""
+"""`dlq` on a real broker: letters are listed, and go home as they were, each once, by choice too."""
 
 from __future__ import annotations
 
 import json
+import time
+from datetime import UTC, datetime
 
 import pytest
 from confluent_kafka import Producer
 
 import streamkit as sk
+from streamkit.processing.error_policy import dead_letter_headers
+from streamkit.processing.testing import StoredRecord
 from tests.processing.cluster.members import running, until
 from tests.support.broker_process import BrokerProcess
-from tests.support.command_line import Cli
+from tests.support.command_line import Cli, CliHere
 from tests.support.worker_process import Outside
+
+BEGAN_S = int(time.time()) - 3_600
+
+
+def told_at(second: int) -> str:
+    return datetime.fromtimestamp(BEGAN_S + second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @pytest.fixture(scope="module")
 def cli(broker: BrokerProcess) -> Cli:
-    return Cli(broker.bootstrap)
+    return CliHere(broker.bootstrap)
 
 
 def app_of(name: str, *, mended: bool) -> sk.App:
@@ -35,9 +45,10 @@ async def test_letters_go_home(cli: Cli, broker: BrokerProcess, name: str) -> No
     outside = Outside(broker.bootstrap)
     outside.create(f"{name}-in", 2)
     producer = Producer({"bootstrap.servers": broker.bootstrap})
-    for number in (-4, 0, 5, -10, 0):
-        value = json.dumps(number)
-        producer.produce(f"{name}-in", value, key=f"k{number}", partition=1, headers=[("h", b"1")])
+    for second, number in enumerate((-4, 0, 5, -10, 0)):
+        value, time_ms = json.dumps(number), (BEGAN_S + second) * 1000
+        place = {"partition": 1, "timestamp": time_ms, "headers": [("h", b"1")]}
+        producer.produce(f"{name}-in", value, key=f"k{number}", **place)
     producer.flush(10)
     async with running(app_of(name, mended=False), broker.bootstrap):
         await until(lambda: outside.committed(name, f"{name}-in")[1] == 5)
@@ -46,6 +57,10 @@ async def test_letters_go_home(cli: Cli, broker: BrokerProcess, name: str) -> No
         (2, "check", "ValueError", f"{name}-in"),
         (2, "check", "ZeroDivisionError", f"{name}-in"),
     ]
+    (listed,) = [row for row in cli.json("dlq", "list") if row["topic"] == name]
+    assert (listed["operator"], listed["letters"]) == ("check", 4)
+    assert listed["errors"] == {"ValueError": 2, "ZeroDivisionError": 2}
+    assert listed["oldest"] == told_at(0) and listed["newest"] == told_at(4)
     told = {"topic": name, "letters": 2, "to": {f"{name}-in": 2}, "left": 2, "homeless": 0}
     words = ("dlq", "redrive", name, "--error", "ValueError")
     assert cli.json(*words) == {**told, "redriven": False}
@@ -56,10 +71,30 @@ async def test_letters_go_home(cli: Cli, broker: BrokerProcess, name: str) -> No
     async with running(app_of(name, mended=True), broker.bootstrap):
         await until(lambda: outside.committed(name, f"{name}-in")[1] == 7)
     assert [value for _, value, _ in outside.read(f"{name}-out")] == [20, -25, -10]
+    told = cli.out("dlq", "list", name).splitlines()
+    assert [line.split() for line in told] == [
+        ["topic", "operator", "letters", "oldest", "newest", "errors"],
+        [name, "check", "2", told_at(1), told_at(4), "ZeroDivisionError", "2"],
+    ]
     assert cli.out("dlq", "redrive", name, "--yes") == f"2 redriven to {name}-in\n"
     assert outside.ends(f"{name}-in") == [0, 9]
     assert cli.json("dlq", "show", name) == []
+    assert cli.json("dlq", "list", name) == []
 
 
 def test_a_topic_that_is_not_there(cli: Cli, name: str) -> None:
     assert "no topic" in cli.fails(4, "dlq", "redrive", name)
+    assert "no topic" in cli.fails(4, "dlq", "list", name)
+
+
+def test_letters_of_a_transaction_are_found_behind_its_marker(
+    cli: Cli, broker: BrokerProcess, name: str
+) -> None:
+    producer = Producer({"bootstrap.servers": broker.bootstrap, "transactional.id": name})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    failed = StoredRecord((f"{name}-in", 0, 7), (b"k", b"v"), 1)
+    producer.produce(name, b"v", headers=dead_letter_headers(failed, "check", KeyError("k")))
+    producer.commit_transaction(30)
+    (listed,) = [row for row in cli.json("dlq", "list") if row["topic"] == name]
+    assert (listed["operator"], listed["letters"], listed["errors"]) == ("check", 1, {"KeyError": 1})
