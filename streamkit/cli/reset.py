@@ -26,7 +26,7 @@ from streamkit.cli.group_offsets import NO_MEMBERS, commit
 from streamkit.cli.group_offsets import planned as offsets_at
 from streamkit.client import groups
 from streamkit.client.groups import CLASSIC, ListedGroup
-from streamkit.errors import DeadlineError, NotFoundError, RefusedError
+from streamkit.errors import DeadlineError, NotFoundError, RefusedError, UsageError
 from streamkit.processing.app import App
 from streamkit.processing.kafka.settings import shared_settings
 from streamkit.processing.kafka.topics import Topics
@@ -99,7 +99,8 @@ def cluster_of(app: App, bootstrap: str | None) -> Cluster:
 
 
 def planned(cluster: Cluster, app: App, to: str, state_dir: str | None) -> Plan:
-    topology, existing = app.topology(), cluster.topics()
+    existing = cluster.topics()
+    topology = _topology(app, {name: len(topic.partitions) for name, topic in existing.items()})
     commits = Topics(cluster.bootstrap, kafka_of(app)).committed(app.id)
     former = Former.of(app.id, [(one.topic, one.metadata) for one in commits])
     declared = {spec.name for spec in topology.topics}
@@ -146,6 +147,15 @@ def carry_out(cluster: Cluster, plan: Plan, *, force: bool) -> None:
             shutil.rmtree(path)
             with suppress(OSError):  # others keep theirs beside it
                 path.parent.rmdir()
+
+
+def _topology(app: App, counts: Mapping[str, int]) -> Topology:
+    """As workers make it of these topics; where they could not start with them, as it is declared."""
+    declared = app.topology()
+    try:
+        return declared.plan(counts).topology
+    except UsageError:
+        return declared
 
 
 def _internal(topology: Topology) -> Iterator[str]:

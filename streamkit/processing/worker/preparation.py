@@ -34,10 +34,10 @@ def prepare(
     former version behind, except of what is `abandoned`.
     """
     plan = topology.plan(found := topics.partition_counts())
-    commits = [(one.topic, one.metadata) for one in topics.committed(topology.app_id)]
-    check_succession(topology, commits, found, abandoned)
     existing = create_missing([topic for topic in plan.topics if not topic.internal], topics, found)
     plan = topology.plan(existing)
+    commits = [(one.topic, one.metadata) for one in topics.committed(topology.app_id)]
+    check_succession(plan.topology, commits, existing, abandoned)
     for sub in plan.subtopologies:
         check_room(map(sub.changelog, sub.stores))
     internal = [_lagging(topic, commit_interval_ms) for topic in plan.topics if topic.internal]
