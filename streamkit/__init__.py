@@ -32,6 +32,15 @@ if TYPE_CHECKING:
     from streamkit.processing.aggregations import Var as Var
     from streamkit.processing.app import App as App
     from streamkit.processing.batch import batch as batch
+    from streamkit.processing.connectors.file_sink import FileSink as FileSink
+    from streamkit.processing.connectors.formats import Csv as Csv
+    from streamkit.processing.connectors.formats import Ndjson as Ndjson
+    from streamkit.processing.connectors.formats import Parquet as Parquet
+    from streamkit.processing.connectors.sinks import BadRow as BadRow
+    from streamkit.processing.connectors.sinks import Row as Row
+    from streamkit.processing.connectors.sinks import Sink as Sink
+    from streamkit.processing.connectors.sinks import Unavailable as Unavailable
+    from streamkit.processing.connectors.sqlite import SqliteSink as SqliteSink
     from streamkit.processing.error_policy import DeadLetter as DeadLetter
     from streamkit.processing.error_policy import Fail as Fail
     from streamkit.processing.error_policy import Retry as Retry
@@ -79,6 +88,10 @@ _HOMES = {
     ),
     "app": ("App",),
     "batch": ("batch",),
+    "connectors.file_sink": ("FileSink",),
+    "connectors.formats": ("Csv", "Ndjson", "Parquet"),
+    "connectors.sinks": ("BadRow", "Row", "Sink", "Unavailable"),
+    "connectors.sqlite": ("SqliteSink",),
     "error_policy": ("DeadLetter", "Fail", "Retry", "Skip"),
     "global_table": ("GlobalTable",),
     "operators.tables": ("Change",),

@@ -12,8 +12,8 @@ Others reach it inside a worker of the app (from agents and timers) and inside `
 a record: it is processed at least once, like any other, by whichever worker has its partition. What the agent
 raises reaches the asker as an `AgentError`, and no reply in time is a TimeoutError.
 
-A sink is a topic, another agent (its topic: what arrives there is processed wherever that partition is) or a
-function, plain or async, which is called with each result.
+A sink is a topic, another agent (its topic: what arrives there is processed wherever that partition is), an
+`sk.Sink` (a file, a database), or a function, plain or async, which is called with each result.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overloa
 import msgspec
 
 from streamkit.errors import DeadlineError, RefusedError, StreamkitError, UsageError
+from streamkit.processing.connectors import sinks as connectors
 from streamkit.processing.operators.function import function_name
 from streamkit.processing.record import Headers
 from streamkit.processing.replies import Answer, address
@@ -206,27 +207,30 @@ class Declare(Protocol):
     def __call__(self, function: Callable[[V, Record[Any]], R], /) -> Agent[V, R]: ...
 
 
-OneSink = TopicSpec[Any, Any] | str | Agent[Any, Any] | Callable[..., Any]
+Leaving = TopicSpec[Any, Any] | str | connectors.Sink  # what `Stream.to` takes
+OneSink = Leaving | Agent[Any, Any] | Callable[..., Any]
 Sinks = OneSink | Iterable[OneSink] | None
 
 
-def sorted_sinks(sinks: Sinks) -> tuple[list[TopicSpec[Any, Any] | str], list[Callable[..., Any]]]:
-    """The topics among an agent's sinks, those of other agents included, and the functions."""
-    topics: list[TopicSpec[Any, Any] | str] = []
+def sorted_sinks(sinks: Sinks) -> tuple[list[Leaving], list[Callable[..., Any]]]:
+    """The topics and connectors among an agent's sinks, topics of other agents included, and the
+    functions."""
+    leaving: list[Leaving] = []
     functions: list[Callable[..., Any]] = []
-    one = sinks is None or isinstance(sinks, str | TopicSpec) or callable(sinks)
+    one = sinks is None or isinstance(sinks, str | TopicSpec | connectors.Sink) or callable(sinks)
     for sink in [sinks] if one else sinks:  # type: ignore[union-attr]
         if isinstance(sink, Agent):
-            topics.append(sink.source("a sink is"))
-        elif isinstance(sink, str | TopicSpec):
-            topics.append(sink)
+            leaving.append(sink.source("a sink is"))
+        elif isinstance(sink, str | TopicSpec | connectors.Sink):
+            leaving.append(sink)
         elif callable(sink):
             functions.append(sink)
         elif sink is not None:
             raise UsageError(
-                f"{sink!r} is no sink", hint="a sink is a topic, another agent, or a function of the result"
+                f"{sink!r} is no sink",
+                hint="a sink is a topic, another agent, an sk.Sink, or a function of the result",
             )
-    return topics, functions
+    return leaving, functions
 
 
 def check_sinks(function: Callable[..., Any], shape: str, sinks: Iterable[Callable[..., Any]]) -> None:

@@ -369,7 +369,7 @@ class App:
             raise UsageError(f'order is "key", "input" or "none", got {order!r}')
         if concurrency < 1:
             raise UsageError(f"concurrency is at least 1, got {concurrency}")
-        policy = None if on_error is None and retry is None else ErrorPolicy.of(on_error or Fail(), retry)
+        policy = ErrorPolicy.given(on_error, retry)
 
         def declare(function: Callable[..., Any]) -> Agent[Any, Any]:
             shape = shape_of(function, Stream)
@@ -388,7 +388,7 @@ class App:
                     hint="it limits one call: `async def name(value)`",
                 )
             batch = function if isinstance(function, BatchFunction) else None
-            topics, functions = sorted_sinks(sink)
+            leaving, functions = sorted_sinks(sink)
             check_sinks(function, shape, functions)
             origin = self._own_topic(function, shape, name) if source is None else source
             stream = origin if isinstance(origin, Stream) else self._source(origin, None, policy, None)
@@ -406,8 +406,8 @@ class App:
             )
             self._claims[node.name] = tuple(table.name for table in tables)
             self.add(node)
-            for topic in topics:
-                Stream[Any, Any].to(Stream(self, node), topic)
+            for where in leaving:
+                Stream[Any, Any].to(Stream(self, node), where)
             return Agent(self, node, unchanged_from(stream.node))
 
         return cast(Declare, declare)

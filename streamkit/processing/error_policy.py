@@ -74,6 +74,11 @@ class ErrorPolicy(msgspec.Struct, frozen=True):
     then: LastResort = Fail()
 
     @classmethod
+    def given(cls, on_error: OnError | None, retry: Retry | None) -> ErrorPolicy | None:
+        """What an operator says; None: nothing, so the policy of its stream holds."""
+        return None if on_error is None and retry is None else cls.of(on_error or Fail(), retry)
+
+    @classmethod
     def of(cls, on_error: OnError, retry: Retry | None = None) -> ErrorPolicy:
         if not isinstance(on_error, Retry):
             return cls(retry, on_error)

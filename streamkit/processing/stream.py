@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
 from streamkit.errors import UsageError
 from streamkit.processing.aggregations import Aggregation
-from streamkit.processing.error_policy import OnError
+from streamkit.processing.connectors import sinks as connectors
+from streamkit.processing.error_policy import ErrorPolicy, OnError, Retry
 from streamkit.processing.global_table import GlobalLookup, GlobalTable
 from streamkit.processing.operators.branch import Arm, Branch
 from streamkit.processing.operators.deduplicate import Deduplicate
@@ -27,6 +28,7 @@ from streamkit.processing.operators.function import returned_type
 from streamkit.processing.operators.group_by import GroupBy
 from streamkit.processing.operators.map import Map
 from streamkit.processing.operators.merge import Merge
+from streamkit.processing.operators.outflow import outflow
 from streamkit.processing.operators.peek import Peek
 from streamkit.processing.operators.process import Process
 from streamkit.processing.operators.repartition import Repartition
@@ -438,10 +440,21 @@ class Stream(Generic[K, V]):
 
     # -- the ends -----------------------------------------------------------------------------------
 
-    def to(self, topic: TopicSpec[Any, V] | str, *, name: str | None = None) -> None:
-        """Write every value to a topic, keeping key, event time and headers; None writes a tombstone."""
-        spec = self._app.sink_topic(topic, self.node)
-        self._app.add(Sink(name=self._name("to", name), parents=(self.node,), topic=spec))
+    def to(
+        self,
+        target: TopicSpec[Any, V] | str | connectors.Sink,
+        *,
+        retry: Retry | None = None,
+        on_error: OnError | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Write every value to a topic, keeping key, event time and headers; None writes a tombstone.
+
+        Or to an `sk.Sink`, in batches: nothing past what it has not written is committed. `retry`, then
+        `on_error`, is what becomes of rows that it cannot write; the stream's policy where neither is given.
+        """
+        policy = ErrorPolicy.given(on_error, retry)
+        leave(self._app, self.node, target, name=self._name("to", name), policy=policy)
 
     def __aiter__(self) -> AsyncIterator[V]:
         """In an agent only: the values of the task's partition, in order."""
@@ -464,6 +477,23 @@ class Stream(Generic[K, V]):
 
     def __repr__(self) -> str:
         return f"Stream({self.node.name!r})"
+
+
+def leave(
+    app: App,
+    node: Node,
+    target: TopicSpec[Any, Any] | str | connectors.Sink,
+    *,
+    name: str,
+    policy: ErrorPolicy | None,
+) -> None:
+    """Where values leave the graph."""
+    if isinstance(target, connectors.Sink):
+        app.add(outflow(node, target, name, policy))
+    elif policy is None:
+        app.add(Sink(name=name, parents=(node,), topic=app.sink_topic(target, node)))
+    else:
+        raise UsageError("retry= and on_error= of to() are for sinks; a topic takes what can be encoded")
 
 
 def check_keyed(node: Node, what: str) -> None:

@@ -14,11 +14,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from streamkit.errors import UsageError
+from streamkit.processing.connectors.sinks import Sink
+from streamkit.processing.error_policy import ErrorPolicy, OnError, Retry
 from streamkit.processing.operators.foreign_key import ForeignKeyTable, Respond, Subscribe
-from streamkit.processing.operators.sink import Sink
 from streamkit.processing.operators.tables import Change, Changes, TableJoin
 from streamkit.processing.state.views import How
-from streamkit.processing.stream import Stream, check_joinable
+from streamkit.processing.stream import Stream, check_joinable, leave
 from streamkit.processing.topology import TableNode, TopicSpec, repartition_topic
 
 if TYPE_CHECKING:
@@ -152,11 +153,19 @@ class TableStream(Generic[K, V]):
         self._app.add(node)
         return Stream(self._app, node)
 
-    def to(self, topic: TopicSpec[Any, V] | str, *, name: str | None = None) -> None:
-        """Write each new row to a topic under its key, and a tombstone for each that goes."""
-        spec = self._app.sink_topic(topic, self.node)
+    def to(
+        self,
+        target: TopicSpec[Any, V] | str | Sink,
+        *,
+        retry: Retry | None = None,
+        on_error: OnError | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Write each new row to a topic under its key, and a tombstone for each that goes; or to an
+        `sk.Sink`, which gets None for a row that goes.
+        """
         name = self._app.operator_name(self.node, "to", name)
-        self._app.add(Sink(name=name, parents=(self.node,), topic=spec))
+        leave(self._app, self.node, target, name=name, policy=ErrorPolicy.given(on_error, retry))
 
     def __repr__(self) -> str:
         return f"TableStream({self.node.name!r})"

@@ -28,6 +28,8 @@ import msgspec
 
 from streamkit.errors import NotFoundError, UsageError
 from streamkit.processing.agent import Request
+from streamkit.processing.connectors.collected import Collected
+from streamkit.processing.connectors.sinks import Row, Sink
 from streamkit.processing.dead_letters import letter_of
 from streamkit.processing.kafka.schema_registry import imagined
 from streamkit.processing.partitioner import partition_for
@@ -172,6 +174,7 @@ class TopologyDriver:
         self._open = ExitStack()
         self.schema_registry: Any = None  # confluent's client of a registry in memory, where topics need one
         self._timers_due = {timer: timer.schedule.next_ms(0) for timer in self._plan.topology.timers}
+        self._collected: dict[int, Collected] = {}
         self._make_tasks()
 
     def __enter__(self) -> TopologyDriver:
@@ -265,6 +268,13 @@ class TopologyDriver:
         key: Serde[Any] = UNDECLARED_KEY if spec is None or spec.key is None else spec.key
         return [_seen(record, key, value) for record in self._log.in_order(name)]
 
+    def written(self, sink: Sink) -> list[Row]:
+        """Rows that reached a sink since it was last asked for. Its own code does not run: here is no I/O."""
+        return self._collecting(sink).take()
+
+    def _collecting(self, sink: Sink) -> Collected:
+        return self._collected.setdefault(id(sink), Collected())
+
     def committed(self, topic: TopicSpec[Any, Any] | str, partition: int = 0) -> int | None:
         """The committed offset of a source partition."""
         name = topic if isinstance(topic, str) else topic.name
@@ -324,7 +334,7 @@ class TopologyDriver:
                 self._take_up(task)
                 self.tasks += (task,)
                 if task.agents:
-                    self._runners[task.id] = AgentRunner(task, self._changed.set)
+                    self._runners[task.id] = AgentRunner(task, self._changed.set, self._collecting)
 
     def _take_up(self, task: Task) -> None:
         positions: dict[str, int] = {}

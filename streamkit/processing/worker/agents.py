@@ -14,14 +14,18 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager, nullcontext
+from copy import copy
 from typing import Any
 
+from streamkit.processing.connectors.sinks import Sink
+from streamkit.processing.operators.outflow import Outflow
 from streamkit.processing.record import Record, wants_record
 from streamkit.processing.table import Lease, Scope
 from streamkit.processing.tasks.assembly import AgentPort
 from streamkit.processing.tasks.inflight import KEY, STREAM_TIME, VALUE, Item, Lane, record_of
 from streamkit.processing.tasks.task import Task
 from streamkit.processing.worker.batches import BatchLoop
+from streamkit.processing.worker.outflows import OutflowLoop
 
 SLICE_S = 0.001  # user code that never waits gives the loop back this often
 LOOK_EVERY = 64  # records between two looks at the clock
@@ -112,12 +116,16 @@ class Feed:
 
 
 class AgentRunner:
-    """The coroutines of one task's agents. `failure`: what ended one of them, were it ever to happen."""
+    """The coroutines of one task's agents. `failure`: what ended one of them, were it ever to happen.
 
-    def __init__(self, task: Task, on_output: Callable[[], None]) -> None:
+    `own`: what a task works with of a sink that the app declares.
+    """
+
+    def __init__(self, task: Task, on_output: Callable[[], None], own: Callable[[Sink], Sink] = copy) -> None:
         self.task = task
         self.on_output = on_output
         self.failure: BaseException | None = None
+        self._own = own
         self._events: dict[str, asyncio.Event] = {}
         self._running: list[asyncio.Task[None]] = []
         self._locks: dict[str, asyncio.Lock] = {}
@@ -132,6 +140,9 @@ class AgentRunner:
             work: list[Coroutine[Any, Any, None]]
             if port.node.shape == "stream":
                 work = [self._lane(port, lane) for lane in port.lanes.lanes]
+            elif isinstance(port.node, Outflow):
+                own = self._own(port.node.sink)
+                work = [OutflowLoop(self, port, lane, own).run() for lane in port.lanes.lanes]
             elif port.node.shape == "batch":
                 work = [BatchLoop(self, port, lane).run() for lane in port.lanes.lanes]
             else:

@@ -37,7 +37,7 @@ class BatchLoop:
     async def run(self) -> None:
         while self._runner.working:
             await self._collect()
-            items = self._lane.first(self._batch.max_size)
+            items = self._items()
             await self._leave(await self._made_of(items))
             if self._runner.working:
                 self._lane.drop(len(items))
@@ -59,6 +59,10 @@ class BatchLoop:
                     await event.wait()
             except TimeoutError:
                 return
+
+    def _items(self) -> list[Item]:
+        """The next batch."""
+        return self._lane.first(self._batch.max_size)
 
     async def _made_of(self, items: Sequence[Item]) -> Made:
         """The results of the whole, again where the policy says so, else of each alone."""
