@@ -33,14 +33,19 @@ if TYPE_CHECKING:
     from streamkit.processing.app import App as App
     from streamkit.processing.batch import batch as batch
     from streamkit.processing.connectors.file_sink import FileSink as FileSink
+    from streamkit.processing.connectors.file_source import FileSource as FileSource
     from streamkit.processing.connectors.formats import Csv as Csv
     from streamkit.processing.connectors.formats import Ndjson as Ndjson
     from streamkit.processing.connectors.formats import Parquet as Parquet
+    from streamkit.processing.connectors.http_source import HttpSource as HttpSource
     from streamkit.processing.connectors.sinks import BadRow as BadRow
     from streamkit.processing.connectors.sinks import Row as Row
     from streamkit.processing.connectors.sinks import Sink as Sink
     from streamkit.processing.connectors.sinks import Unavailable as Unavailable
+    from streamkit.processing.connectors.sources import Portion as Portion
+    from streamkit.processing.connectors.sources import Source as Source
     from streamkit.processing.connectors.sqlite import SqliteSink as SqliteSink
+    from streamkit.processing.connectors.webhook import WebhookSource as WebhookSource
     from streamkit.processing.error_policy import DeadLetter as DeadLetter
     from streamkit.processing.error_policy import Fail as Fail
     from streamkit.processing.error_policy import Retry as Retry
@@ -89,9 +94,13 @@ _HOMES = {
     "app": ("App",),
     "batch": ("batch",),
     "connectors.file_sink": ("FileSink",),
+    "connectors.file_source": ("FileSource",),
     "connectors.formats": ("Csv", "Ndjson", "Parquet"),
+    "connectors.http_source": ("HttpSource",),
     "connectors.sinks": ("BadRow", "Row", "Sink", "Unavailable"),
+    "connectors.sources": ("Portion", "Source"),
     "connectors.sqlite": ("SqliteSink",),
+    "connectors.webhook": ("WebhookSource",),
     "error_policy": ("DeadLetter", "Fail", "Retry", "Skip"),
     "global_table": ("GlobalTable",),
     "operators.tables": ("Change",),

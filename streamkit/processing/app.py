@@ -17,6 +17,7 @@ from streamkit.errors import RefusedError, UsageError
 from streamkit.processing.agent import Agent, Caller, Declare, Sinks, check_sinks, sorted_sinks, value_type
 from streamkit.processing.batch import BatchFunction
 from streamkit.processing.claims import tables_used
+from streamkit.processing.connectors import sources as connectors
 from streamkit.processing.crontab import Crontab
 from streamkit.processing.error_policy import ErrorPolicy, Fail, OnError, Retry
 from streamkit.processing.global_table import GlobalTable
@@ -127,6 +128,7 @@ class App:
         self._topics: dict[str, Topic[Any, Any]] = {}
         self._tables: dict[str, Table[Any, Any]] = {}
         self._timers: list[Timer] = []
+        self._inflows: list[connectors.Inflow] = []
         self._globals: list[GlobalTable[Any, Any]] = []
         self._claims: dict[str, tuple[str, ...]] = {}
         self._connection: Any = None
@@ -412,6 +414,24 @@ class App:
 
         return cast(Declare, declare)
 
+    def source(
+        self,
+        source: connectors.Source,
+        topic: Topic[Any, Any] | str,
+        *,
+        key: Callable[[Any], Any] | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Let records from outside flow into a topic: one worker at a time runs the source.
+
+        `key`: of a value, for rows that come without one. The position is kept under `name`.
+        """
+        spec = topic if isinstance(topic, Topic) else self._topic_named(topic)
+        name = _checked_name("source", name or f"{spec.name}-inflow")
+        if any(inflow.name == name for inflow in self._inflows):
+            raise UsageError(f"the source name {name} is taken", hint="choose another name=")
+        self._inflows.append(connectors.Inflow(name=name, app_id=self.id, source=source, topic=spec, key=key))
+
     def timer(
         self, interval: Duration, *, on_leader: bool = False, name: str | None = None
     ) -> Callable[[F], F]:
@@ -460,6 +480,7 @@ class App:
             topics=self.topics,
             tables=tuple(self._tables.values()),
             timers=tuple(self._timers),
+            inflows=tuple(self._inflows),
             global_tables=tuple(self._globals),
             lease=self.lease,
             default_policy=self._policy,

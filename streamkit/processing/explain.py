@@ -32,6 +32,10 @@ class Explanation:
                 for topic in self._plan.topics
             ],
             "patterns": matched(self._plan),
+            "sources": [
+                {"name": inflow.name, "detail": inflow.source.detail, "writes": inflow.topic.name}
+                for inflow in self._topology.inflows
+            ],
             "timers": [
                 {"name": t.name, "schedule": t.schedule.text, "on_leader": t.on_leader}
                 for t in self._topology.timers
@@ -58,6 +62,7 @@ class Explanation:
 
     def __str__(self) -> str:
         lines = [f"app {self._topology.app_id}"]
+        lines += [f"source {i.name}  {i.source.detail} → {i.topic.name}" for i in self._topology.inflows]
         for sub in self._topology.subtopologies():
             lines += ["", f"task {sub.index}  reads {', '.join(sub.topics)}  (co-partitioned by number)"]
             for entry in sub.entries:

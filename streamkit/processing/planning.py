@@ -18,6 +18,7 @@ from streamkit.processing.operators.repartition import Repartition
 from streamkit.processing.patterns import check_patterns, fixed, grown, is_pattern, unannounced
 from streamkit.processing.topology import (
     CHANGELOG_CONFIG,
+    POSITIONS_CONFIG,
     REPARTITION_CONFIG,
     Border,
     Entry,
@@ -175,6 +176,8 @@ def _topics(topology: Topology, subs: Iterable[Subtopology], counts: Counts) -> 
     for name in dict.fromkeys(_dead_letter_topics(topology)):
         if name not in declared:
             yield TopicPlan(name=name, partitions=None, config={}, internal=False)
+    for inflow in topology.inflows:
+        yield TopicPlan(name=inflow.positions, partitions=1, config=POSITIONS_CONFIG, internal=True)
     for sub in subs:
         for node in sub.nodes:
             if isinstance(node, Border):

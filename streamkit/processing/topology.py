@@ -22,6 +22,7 @@ from streamkit.processing.error_policy import ErrorPolicy
 from streamkit.processing.serde import Serde
 
 if TYPE_CHECKING:
+    from streamkit.processing.connectors.sources import Inflow
     from streamkit.processing.global_table import GlobalTable
     from streamkit.processing.operators.window import Window
     from streamkit.processing.state.operator_state import OperatorState
@@ -38,6 +39,7 @@ CHANGELOG, REPARTITION = "-changelog", "-repartition"
 
 # Internal topics never lose records by age: event times may lie years back.
 CHANGELOG_CONFIG = {"cleanup.policy": "compact", "retention.ms": "-1", "retention.bytes": "-1"}
+POSITIONS_CONFIG = {**CHANGELOG_CONFIG, "segment.bytes": str(16 << 20)}  # read whole at each start
 REPARTITION_CONFIG = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 
 
@@ -219,6 +221,7 @@ class Topology:
     topics: tuple[TopicSpec[Any, Any], ...]
     tables: tuple[Table[Any, Any], ...]
     timers: tuple[Timer, ...]
+    inflows: tuple[Inflow, ...]
     global_tables: tuple[GlobalTable[Any, Any], ...]
     lease: Lease
     default_policy: ErrorPolicy

@@ -3,12 +3,17 @@
     orders-0-00000000000000000000-00000000000000009999.ndjson     topic, partition, first and last offset
 
 A batch of rows is a file. It counts as written when it is durable under its name; the offsets are committed
-after that. What is written again after a crash begins at an offset where a file begins, for commits fall
-between batches, but may be cut otherwise. So each new file takes the place of those that were there when the
-task began and begin within its span: when the commit has come past them, each record is in one file.
+after that. After a crash rows come again from the last commit on, and then it matters which files were there
+when the task began:
 
-Only those, and under a name of both offsets: a worker that lost its task while it slept can neither overwrite
-nor remove what its successor has written. At worst it leaves a file that repeats some rows.
+- One that begins before the first row that comes again, and reaches past it, has those rows already: they are
+  not written again. (A commit may fall between two rows of a file: another part of the task was slower.)
+- Those that begin later give way to the new files that take their place, which may be cut otherwise.
+
+So when the commit has come past them, each record is in one file; and who goes back to the beginning on
+purpose replaces what was there. Only files of that moment are touched, and a name says both offsets: a worker
+that lost its task while it slept can neither overwrite nor remove what its successor has written. At worst it
+leaves a file that repeats some rows.
 """
 
 from __future__ import annotations
@@ -28,6 +33,7 @@ from streamkit.processing.units import Duration
 
 Span = tuple[int, int]  # first and last offset of a file
 Place = tuple[str, int]
+Numbered = tuple[int, Row]  # with its number among the rows of a `write`
 
 
 class FileSink(Sink):
@@ -62,27 +68,45 @@ class FileSink(Sink):
     async def open(self) -> None:
         self._folder = folder_of(self.path, self._filesystem)
         self._before = _spans(await self._folder.open(), self._format.suffix)
+        self._covered: dict[Place, int] = {}  # up to this offset rows were there before
+        self._reached: dict[Place, int] = {}  # up to this one they are there now
 
     async def write(self, rows: Sequence[Row]) -> None:
         numbered = [(index, row) for index, row in enumerate(rows)]
         numbered.sort(key=lambda entry: _place(entry[1]))  # stable: offsets stay in order
         for place, some in groupby(numbered, lambda entry: _place(entry[1])):
-            await self._write_file(place, list(some))
+            await self._write_place(place, list(some))
 
-    async def _write_file(self, place: Place, numbered: Sequence[tuple[int, Row]]) -> None:
+    async def _write_place(self, place: Place, numbered: Sequence[Numbered]) -> None:
+        first = _offset(numbered[0])
+        if place not in self._covered:
+            there = (span[1] for span in self._before[place] if span[0] < first <= span[1])
+            self._covered[place] = self._reached[place] = max(there, default=first - 1)
+        missing = [entry for entry in numbered if _offset(entry) > self._covered[place]]
+        if missing:
+            await self._write_file(place, missing)
+
+    async def _write_file(self, place: Place, numbered: Sequence[Numbered]) -> None:
         try:
             data = await blocking(self._format.encode, [row.value for _, row in numbered])
         except BadRow as bad:
             raise BadRow(numbered[bad.index][0], bad.cause) from bad.cause
-        span = (numbered[0][1].offset or 0, numbered[-1][1].offset or 0)
+        span = _offset(numbered[0]), _offset(numbered[-1])
         await self._folder.put(self._name(place, span), data)
-        for former in [s for s in self._before[place] if span[0] <= s[0] <= span[1]]:
+        for former in [s for s in self._before[place] if self._reached[place] < s[0] <= span[1]]:
             if former != span:
                 await self._folder.remove(self._name(place, former))
             self._before[place].remove(former)
+        self._reached[place] = span[1]
 
     def _name(self, place: Place, span: Span) -> str:
         return f"{place[0]}-{place[1]}-{span[0]:020d}-{span[1]:020d}{self._format.suffix}"
+
+
+def _offset(numbered: Numbered) -> int:
+    offset = numbered[1].offset
+    assert offset is not None  # `needs_offsets`
+    return offset
 
 
 def _place(row: Row) -> Place:

@@ -51,6 +51,17 @@ class Csv(Format):
         self.columns = columns
         self.delimiter = delimiter
 
+    def cells(self, record: bytes) -> list[str]:
+        """The cells of one record, which may have line breaks between quotes."""
+        return next(csv.reader([record.decode("utf-8-sig")], delimiter=self.delimiter))
+
+    def row(self, record: bytes, header: Sequence[str]) -> dict[str, str] | bytes:
+        """The cells by their columns; the record as it is, where they do not fit."""
+        try:
+            return dict(zip(header, self.cells(record), strict=True))
+        except (ValueError, csv.Error):
+            return record.rstrip(b"\r\n")
+
     def encode(self, values: Sequence[Any]) -> bytes:
         rows = _each(values, _cells)
         columns = list(self.columns or (rows[0] if rows else ()))

@@ -63,5 +63,7 @@ def _disorder(stream: Node) -> Iterator[str]:
     for node in ancestors(stream):
         if isinstance(node, Stateful) and node.computes:
             yield f"results of {node.name} come from many records"
+        elif isinstance(node, AgentNode) and node.shape == "stream":
+            yield f"{node.name} may make several results of a record, one after the other"
         elif isinstance(node, AgentNode) and node.concurrency > 1 and node.order != "input":
             yield f"results of {node.name} leave in another order"

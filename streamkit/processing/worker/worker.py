@@ -26,6 +26,8 @@ from streamkit.errors import StreamkitError, UsageError
 from streamkit.processing.app import App
 from streamkit.processing.kafka.asking import KafkaAsking, KafkaReplies
 from streamkit.processing.kafka.changelog_reader import KafkaChangelogReader
+from streamkit.processing.kafka.inflow_group import KafkaInflowGroup
+from streamkit.processing.kafka.inflow_writer import KafkaInflowWriter
 from streamkit.processing.kafka.roster import KafkaRoster
 from streamkit.processing.kafka.schema_registry import running
 from streamkit.processing.kafka.sender import KafkaSender
@@ -37,6 +39,7 @@ from streamkit.processing.kafka.transactional_sink import KafkaTransactionalSink
 from streamkit.processing.schemas import written
 from streamkit.processing.state.store import Store
 from streamkit.processing.topology import Plan
+from streamkit.processing.worker.inflows import Inflows
 from streamkit.processing.worker.member import Member
 from streamkit.processing.worker.new_topics import NewTopics
 from streamkit.processing.worker.preparation import create_declared, prepare
@@ -165,7 +168,8 @@ async def _member(
             server.readiness = member.not_ready
             queries = TableQueries(plan, list(leaders(plan)), roster, member.runner_of)
             server.rooms["/tables/"] = queries.reply if shown else not_served
-        yield member
+        async with inflows_at_work(plan, address, kafka, registry, member.failed):
+            yield member
     finally:
         await roster.close()
         if state is not None:
@@ -173,6 +177,28 @@ async def _member(
         app.producer = app.caller = None
         await asking.close()
         await sender.close()
+
+
+@asynccontextmanager
+async def inflows_at_work(
+    plan: Plan,
+    address: str,
+    kafka: Mapping[str, Any],
+    registry: Registry,
+    failed: Callable[[BaseException], None],
+) -> AsyncIterator[None]:
+    """The app's sources, as far as they fall to this worker."""
+    found = plan.topology.inflows
+    if not found:
+        yield
+        return
+    group = KafkaInflowGroup(address, kafka, plan.topology.app_id, [inflow.positions for inflow in found])
+    inflows = Inflows(found, group, partial(KafkaInflowWriter, address, kafka), registry, failed)
+    await inflows.start()
+    try:
+        yield
+    finally:
+        await inflows.close()
 
 
 def connect(app: App) -> AbstractAsyncContextManager[None]:

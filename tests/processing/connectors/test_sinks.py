@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -196,6 +196,14 @@ def test_a_sink_that_needs_offsets_refuses_streams_without() -> None:
         @app.agent(numbers, sink=sk.FileSink("checked"), concurrency=4)
         async def check(n: int) -> int:
             return n
+
+    with pytest.raises(UsageError, match="split may make several results of a record"):
+
+        @app.agent(numbers, sink=sk.FileSink("parts"))
+        async def split(stream: sk.Stream[int]) -> AsyncIterator[int]:
+            async for n in stream:
+                for part in range(n):
+                    yield part
 
     counts.to("counts")
     app.stream("counts").to(sk.FileSink("counts"))

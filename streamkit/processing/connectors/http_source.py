@@ -1,0 +1,123 @@
+"""`sk.HttpSource`: what a URL answers, asked for again and again.
+
+The server is told what is known already (`If-None-Match`, `If-Modified-Since`), and a body that is the same
+as the last one is dropped, so an answer goes into the topic once. Redirects are followed, proxies of the
+environment are used. What cannot be understood goes into the topic as it is, and meets the error policy of
+whoever reads that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from http.client import HTTPException, HTTPResponse
+from typing import Any
+
+import orjson
+
+from streamkit.errors import UsageError
+from streamkit.processing.connectors.blocking import blocking
+from streamkit.processing.connectors.sinks import Row, Unavailable
+from streamkit.processing.connectors.sources import Portion, Position, Source
+from streamkit.processing.units import Duration, duration_ms
+
+NOT_MODIFIED = 304
+PIECE_BYTES = 64 << 10
+
+Answer = tuple[bytes, dict[str, str]]  # a body, and the position behind it
+
+
+class HttpSource(Source):
+    """GET `url` every `interval`. `rows`: what is made of a body; without it, of a JSON list its elements, of
+    any other body itself. A body of more than `max_bytes`, or that takes longer than `timeout`, counts as no
+    answer.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        interval: Duration = "60s",
+        headers: Mapping[str, str] | None = None,
+        rows: Callable[[bytes], Iterable[Any]] | None = None,
+        timeout: Duration = "30s",
+        max_bytes: int = 16 << 20,
+    ) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise UsageError(f"{url!r} is no URL of a web server", hint="http://... or https://...")
+        self.url = url
+        self._interval_s = duration_ms(interval) / 1000
+        self._headers = dict(headers or {})
+        self._rows = rows or elements
+        self._timeout_s = duration_ms(timeout) / 1000
+        self._max_bytes = max_bytes
+
+    @property
+    def detail(self) -> str:
+        return f"GET {self.url} every {self._interval_s:g} s"
+
+    async def read(self, position: Position) -> AsyncIterator[Portion]:
+        known = dict(position)
+        while True:
+            answer = await blocking(self._get, known)
+            if answer is not None:
+                body, reached = answer
+                rows = self._made_of(body) if reached["digest"] != known.get("digest") else []
+                changes = {name: reached.get(name) for name in {**known, **reached}}
+                known = dict(reached)
+                yield rows, changes
+            await asyncio.sleep(self._interval_s)
+
+    def _made_of(self, body: bytes) -> list[Row]:
+        try:
+            return [value if isinstance(value, Row) else Row(value) for value in self._rows(body)]
+        except Exception:
+            return [Row(body)]
+
+    def _get(self, known: Mapping[str, str]) -> Answer | None:
+        """None: nothing new."""
+        headers = dict(self._headers)
+        if "etag" in known:
+            headers["If-None-Match"] = known["etag"]
+        if "last_modified" in known:
+            headers["If-Modified-Since"] = known["last_modified"]
+        request = urllib.request.Request(self.url, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=self._timeout_s) as response:
+                body = self._body(response)
+                return body, _position(response.headers, body)
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code == NOT_MODIFIED:
+                return None
+            raise Unavailable(f"{self.url} answers {error.code}") from None
+        except (OSError, HTTPException) as error:
+            raise Unavailable(f"{self.url}: {error}") from error
+
+    def _body(self, response: HTTPResponse) -> bytes:
+        deadline, pieces, size = time.monotonic() + self._timeout_s, [], 0
+        while piece := response.read1(PIECE_BYTES):
+            pieces.append(piece)
+            size += len(piece)
+            if size > self._max_bytes:
+                raise Unavailable(f"{self.url} answers with more than {self._max_bytes} bytes (max_bytes=)")
+            if time.monotonic() > deadline:
+                raise Unavailable(f"{self.url} takes longer than {self._timeout_s:g} s to answer (timeout=)")
+        if response.length:  # of what was announced this is missing
+            raise Unavailable(f"{self.url}: the answer ends {response.length} bytes too early")
+        return b"".join(pieces)
+
+
+def elements(body: bytes) -> Iterable[Any]:
+    """Of a JSON list each element, of any other body itself."""
+    found = orjson.loads(body)
+    return found if isinstance(found, list) else [body]
+
+
+def _position(headers: Any, body: bytes) -> dict[str, str]:
+    given = {"etag": headers["ETag"], "last_modified": headers["Last-Modified"]}
+    return {name: text for name, text in given.items() if text} | {"digest": hashlib.sha256(body).hexdigest()}
