@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from streamkit.processing.connectors.formats import Ndjson as Ndjson
     from streamkit.processing.connectors.formats import Parquet as Parquet
     from streamkit.processing.connectors.http_source import HttpSource as HttpSource
+    from streamkit.processing.connectors.postgres import PostgresSink as PostgresSink
     from streamkit.processing.connectors.sinks import BadRow as BadRow
     from streamkit.processing.connectors.sinks import Row as Row
     from streamkit.processing.connectors.sinks import Sink as Sink
@@ -97,6 +98,7 @@ _HOMES = {
     "connectors.file_source": ("FileSource",),
     "connectors.formats": ("Csv", "Ndjson", "Parquet"),
     "connectors.http_source": ("HttpSource",),
+    "connectors.postgres": ("PostgresSink",),
     "connectors.sinks": ("BadRow", "Row", "Sink", "Unavailable"),
     "connectors.sources": ("Portion", "Source"),
     "connectors.sqlite": ("SqliteSink",),
