@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 from streamkit.errors import UsageError
 from streamkit.processing.operators.source import Source
 from streamkit.processing.rewiring import rewired
+from streamkit.processing.serde import BYTES
 from streamkit.processing.topology import (
     Border,
     Entry,
@@ -106,6 +107,13 @@ def unannounced(topology: Topology, subs: Iterable[Subtopology]) -> Topology:
         if isinstance(node, Border)
     }
     return replace(topology, nodes=rewired(topology.nodes, instead=behind)) if behind else topology
+
+
+def with_leader(topology: Topology) -> Topology:
+    """The topology with a task that is always there: whoever has it runs the timers that one worker runs."""
+    spec = TopicSpec[Any, Any](name=f"{topology.app_id}-leader", value=BYTES, partitions=1)
+    source = Source(name=spec.name, parents=(), topic=spec)
+    return replace(topology, nodes=(source, *topology.nodes), topics=(*topology.topics, spec))
 
 
 def fixed(subs: Iterable[Subtopology]) -> list[Subtopology]:

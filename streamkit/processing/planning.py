@@ -15,7 +15,7 @@ from streamkit.errors import UsageError
 from streamkit.processing.copartition import as_before, mended
 from streamkit.processing.error_policy import DeadLetter
 from streamkit.processing.operators.repartition import Repartition
-from streamkit.processing.patterns import check_patterns, fixed, grown, is_pattern, unannounced
+from streamkit.processing.patterns import check_patterns, fixed, grown, is_pattern, unannounced, with_leader
 from streamkit.processing.topology import (
     CHANGELOG_CONFIG,
     POSITIONS_CONFIG,
@@ -46,6 +46,8 @@ def plan(topology: Topology, found: Mapping[str, int]) -> Plan:
     subs = topology.subtopologies()
     counts = Counts(subs, declared, found)
     stable = fixed(replace(sub, partitions=counts.of(sub)) for sub in subs)
+    if not stable and any(timer.on_leader for timer in topology.timers):
+        return plan(with_leader(topology), found)
     for sub in stable:
         _check_copartitioned(sub, counts.by_topic)
     planned = Plan(

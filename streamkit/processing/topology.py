@@ -313,13 +313,6 @@ class Plan:
         return any(isinstance(node, Entry) and node.pattern is not None for node in self.topology.nodes)
 
     @property
-    def first_task(self) -> str | None:
-        """A task that every worker finds first, whatever it knows of topics that come and go."""
-        if len(self.subtopologies) > len(self.matched):
-            return "0_0"
-        return f"{self.subtopology_reading(min(self.matched)).index}_0" if self.matched else None
-
-    @property
     def source_topics(self) -> tuple[str, ...]:
         return tuple(topic for sub in self.subtopologies for topic in sub.topics)
 

@@ -134,7 +134,7 @@ def test_a_plan_grows_and_keeps_the_names_of_its_tasks() -> None:
     app.stream(app.topic(pattern="t-.*", value=int)).to("out")
     app.stream("fixed").to("out")
     plan = app.topology().plan({"t-m": 2})
-    assert (reads(plan), plan.first_task) == ({"fixed": 1, "t-m": 2}, "0_0")
+    assert reads(plan) == {"fixed": 1, "t-m": 2}
     more = grown(plan, {"t-m": 1, "t-a": 3, "z": 9})
     assert reads(more) == {"fixed": 1, "t-m": 2, "t-a": 3}
     assert more.matched == ("t-m", "t-a")
@@ -143,13 +143,21 @@ def test_a_plan_grows_and_keeps_the_names_of_its_tasks() -> None:
     assert reads(grown(more, {"t-m": 4})) == {"fixed": 1, "t-m": 4, "t-a": 3}
 
 
-def test_every_worker_finds_the_same_first_task() -> None:
-    app = sk.App("shop")
-    app.stream(app.topic(pattern="t-.*", value=int)).to("out")
-    empty = app.topology().plan({})
-    assert (reads(empty), empty.first_task) == ({}, None)
-    assert grown(grown(empty, {"t-b": 1}), {"t-a": 1}).first_task == "1_0"
-    assert grown(empty, {"t-b": 1, "t-a": 1}).first_task == "0_0"
+def test_one_task_is_always_there_where_one_worker_is_to_lead() -> None:
+    def app(*, on_leader: bool) -> sk.App:
+        app = sk.App("shop")
+        app.stream(app.topic(pattern="t-.*", value=int)).to("out")
+        app.timer("1s", on_leader=on_leader)(lambda: None)
+        return app
+
+    assert reads(app(on_leader=False).topology().plan({"t-a": 2})) == {"t-a": 2}
+    plan = app(on_leader=True).topology().plan({"t-a": 2})
+    assert reads(plan) == {"shop-leader": 1, "t-a": 2}
+    assert plan.subtopologies[0].index == 0
+    with app(on_leader=True).test() as t:
+        t.send("t-b", 1)
+        t.sleep(5)
+        assert t.read("out") == [1]
 
 
 def test_state_directly_behind_a_pattern_is_refused() -> None:

@@ -178,7 +178,7 @@ class Member:
 
     def _leads(self) -> bool:
         """One worker of the app does: the one that has the first task."""
-        first = self._runners.get(self._plan.first_task or "")
+        first = self._runners.get("0_0")
         return first is not None and first.ready and first.intake_open
 
     # -- `source.Listener` ------------------------------------------------------------------------------

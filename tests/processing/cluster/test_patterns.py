@@ -88,11 +88,11 @@ async def test_workers_share_the_topics_of_a_pattern_and_new_partitions(outside:
         mine, theirs = places(first), places(second)
         return not mine & theirs and len(mine | theirs) == count and bool(mine) and bool(theirs)
 
-    outside.create(f"{name}-a", 2)
     async with (
         running(make(), outside.bootstrap) as first,
         running(make(), outside.bootstrap) as second,
-    ):
+    ):  # nothing to read yet
+        outside.create(f"{name}-a", 2)
         outside.create(f"{name}-b", 3)
         await until(lambda: shared(5))
         outside.grow(f"{name}-b", 6)
