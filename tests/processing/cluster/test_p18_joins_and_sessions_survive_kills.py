@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.broker_process import BrokerProcess
 from tests.support.worker_process import Outside, WorkerProcess
 
@@ -16,12 +18,15 @@ JOB = Path(__file__).with_name("jobs") / "windowing.py"
 KEYS = [f"key-{i}" for i in range(8)]
 
 
+@pytest.mark.parametrize("right_partitions", [2, pytest.param(1, marks=pytest.mark.slow)])
 def test_open_joins_and_sessions_come_back(
-    new_broker: Callable[..., BrokerProcess], name: str, tmp_path: Path
+    new_broker: Callable[..., BrokerProcess], name: str, tmp_path: Path, right_partitions: int
 ) -> None:
     broker = new_broker("--set", "group.min.session.timeout.ms=1000").start()
     outside = Outside(broker.bootstrap)
-    worker = WorkerProcess(JOB, broker.bootstrap, cwd=tmp_path, JOB=name)
+    moved = [f"{name}-pairs-right-repartition"] if right_partitions < 2 else []
+    tasks = 2 + right_partitions * len(moved)
+    worker = WorkerProcess(JOB, broker.bootstrap, cwd=tmp_path, JOB=name, RIGHT=str(right_partitions))
 
     def send(side: str, n: int, ts: float) -> None:
         values = [{"n": n, "ts": ts, "key": key} for key in KEYS]
@@ -32,10 +37,10 @@ def test_open_joins_and_sessions_come_back(
             outside.caught_up(name, f"{name}-{side}")
         worker.kill()
         worker.log.clear()
-        worker.start().said("task started", times=2)
+        worker.start().said("task started", times=tasks)
 
     with worker:
-        worker.said("task started", times=2)
+        worker.said("task started", times=tasks)
         send("left", 1, 100)
         send("right", 2, 104)
         send("left", 3, 104)
@@ -47,6 +52,8 @@ def test_open_joins_and_sessions_come_back(
             send(side, 9, 1000)
             send(side, 10, 2000)
             outside.caught_up(name, f"{name}-{side}")
+        for topic in moved:
+            outside.caught_up(name, topic)
         pairs = _by_key(outside.read(f"{name}-pairs"))
         sessions = _by_key(outside.read(f"{name}-sessions"))
     wanted = {(1, 2), (3, 2), (4, 2), (None, 5), (9, 9), (10, 10)}
