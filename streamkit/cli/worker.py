@@ -62,6 +62,11 @@ EMBEDDED_DIR = Path(".streamkit")
     help="Keep state here (RocksDB): a restart reads only what it lacks.  [default: what the app says]",
 )
 @click.option(
+    "--state-memory",
+    metavar="SIZE",
+    help="Memory for state that is kept on disk, about: 512MiB.  [default: what the app says]",
+)
+@click.option(
     "--standby-replicas",
     type=click.IntRange(0),
     help="How many other workers keep a warm copy of each task's state.  [default: what the app says]",
@@ -86,6 +91,7 @@ def worker(
     guarantee: str | None,
     slot: int,
     state_dir: str | None,
+    state_memory: str | None,
     standby_replicas: int | None,
     serve_tables: bool,
     abandon: tuple[str, ...],
@@ -109,6 +115,7 @@ def worker(
         guarantee=guarantee,
         slot=slot,
         state_dir=state_dir,
+        state_memory=state_memory,
         standby_replicas=standby_replicas,
         serve_tables=serve_tables,
         abandon=abandon,
@@ -131,6 +138,7 @@ class Choices(NamedTuple):
     guarantee: str | None = None
     slot: int = 0
     state_dir: str | None = None
+    state_memory: str | None = None
     standby_replicas: int | None = None
     serve_tables: bool = False
     abandon: tuple[str, ...] = ()
@@ -138,10 +146,13 @@ class Choices(NamedTuple):
     def apply(self, app: App) -> None:
         """The command line wins."""
         from streamkit.processing.app import checked_guarantee
+        from streamkit.processing.state.cache import checked_state_memory
 
         if self.guarantee is not None:
             app.guarantee = checked_guarantee(self.guarantee)
         app.state_dir = self.state_dir or app.state_dir
+        if self.state_memory is not None:
+            app.state_memory_bytes = checked_state_memory(self.state_memory)
         if self.standby_replicas is not None:
             app.standby_replicas = self.standby_replicas
         app.serve_tables = self.serve_tables or app.serve_tables
@@ -151,11 +162,12 @@ class Choices(NamedTuple):
         """The same for the index-th of several worker processes."""
         guarantee = [] if self.guarantee is None else ["--guarantee", self.guarantee]
         state = [] if self.state_dir is None else ["--state-dir", self.state_dir]
+        memory = [] if self.state_memory is None else ["--state-memory", self.state_memory]
         replicas = self.standby_replicas
         standbys = [] if replicas is None else ["--standby-replicas", str(replicas)]
         tables = ["--serve-tables"] if self.serve_tables else []
         abandoned = [word for name in self.abandon for word in ("--abandon", name)]
-        return [*guarantee, *state, *standbys, *tables, *abandoned, "--slot", str(self.slot + index)]
+        return [*guarantee, *state, *memory, *standbys, *tables, *abandoned, "--slot", str(self.slot + index)]
 
 
 def run_workers(

@@ -27,12 +27,13 @@ from streamkit.processing.patterns import check_one, declared_name
 from streamkit.processing.record import Headers
 from streamkit.processing.schemas import Schemas, ready
 from streamkit.processing.serde import JSON_KEY, UNDECLARED_KEY, Serde, key_serde, value_serde
+from streamkit.processing.state.cache import STATE_MEMORY, checked_state_memory
 from streamkit.processing.stream import Stream, Topic
 from streamkit.processing.table import Lease, Table
 from streamkit.processing.tasks.inflight import Order
 from streamkit.processing.timers import Interval, Schedule, Timer
 from streamkit.processing.topology import Node, TopicSpec, Topology
-from streamkit.processing.units import Duration, duration_ms
+from streamkit.processing.units import Duration, Size, duration_ms
 
 if TYPE_CHECKING:
     from streamkit.processing.explain import Explanation
@@ -78,6 +79,7 @@ class App:
     `abandon`: names of tables and operators of former versions whose state may be lost; a worker refuses to
     start where any other would be.
     `state_dir`: where a worker keeps its stores (RocksDB); None: in memory, restored wholly at each start.
+    `state_memory`: about how much memory a worker with a `state_dir` spends on what it keeps there.
     `schema_registry`: for topics of `sk.Avro`, `sk.Protobuf`, `sk.JsonSchema`: a URL, the settings of
     confluent's client ("url", "basic.auth.user.info", ...) or that client; see `processing.schemas`.
     """
@@ -94,6 +96,7 @@ class App:
         commit_interval: Duration = "1s",
         guarantee: Guarantee = "at_least_once",
         state_dir: str | None = None,
+        state_memory: Size = STATE_MEMORY,
         on_lost_records: OnLostRecords = "fail",
         standby_replicas: int = 0,
         serve_tables: bool = False,
@@ -108,6 +111,7 @@ class App:
         self.auto_offset_reset = auto_offset_reset
         self.commit_interval_ms = duration_ms(commit_interval)
         self.state_dir = state_dir
+        self.state_memory_bytes = checked_state_memory(state_memory)
         if on_lost_records not in get_args(OnLostRecords):
             raise UsageError(f'on_lost_records is "fail" or "continue", got {on_lost_records!r}')
         self.on_lost_records = on_lost_records

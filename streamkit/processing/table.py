@@ -24,6 +24,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 
 from streamkit.errors import RefusedError
 from streamkit.processing.serde import Serde
+from streamkit.processing.state.cache import CACHED, typical_bytes
 from streamkit.processing.state.store import Change, Store
 
 K = TypeVar("K")
@@ -31,7 +32,6 @@ V = TypeVar("V")
 T = TypeVar("T")
 
 IMMUTABLE = (str, bytes, int, float, bool, type(None))
-CACHED = 100_000  # clean entries kept decoded by all tasks of a worker; others are read from the store again
 MISSING: Any = object()
 
 
@@ -78,6 +78,7 @@ class TableState:
     def __init__(self, key: Serde[Any], value: Serde[Any], default: Callable[[], Any] | None, store: Store):
         self.store = store
         self.cached_most = CACHED
+        self.entry_bytes = 0
         self._key = key
         self._value = value
         self._default = default
@@ -143,9 +144,9 @@ class TableState:
         """What differs from the store, as its changes; deletes are None."""
         changed: list[Change] = []
         held: dict[Any, None] = {}
-        for key in self._touched:
-            name = self._key.encode(key)
-            before = self.store.get(name)
+        names = [self._key.encode(key) for key in self._touched]
+        stored = self.store.get_many(names)
+        for key, name, before in zip(self._touched, names, stored, strict=True):
             value = self._cache.get(key, MISSING)
             after = None if value is MISSING else self._value.encode(value)
             if before is None and after is not None and self._is_unwritten_default(value, after):
@@ -155,6 +156,7 @@ class TableState:
             if value is not MISSING and self._is_held(key):
                 held[key] = None  # compare it again next time
         self._touched = held
+        self.entry_bytes = typical_bytes(changed) or self.entry_bytes
         return changed
 
     def _is_held(self, key: Any) -> bool:

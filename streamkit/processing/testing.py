@@ -411,7 +411,7 @@ class TopologyDriver:
                     moved = moved or task.position(place) > start
             output = task.tick(self.now_ms, task.places)
             self._route(output)
-            moved = moved or bool(output.sinks)
+            moved = moved or bool(output.sinks) or (task.behind and task.failure is None)
         return moved
 
     def _follow_globals(self) -> None:

@@ -1,4 +1,4 @@
-"""Durations and instants as people write them, turned into integer milliseconds once."""
+"""Durations, instants and sizes as people write them, turned into integers once."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from streamkit.errors import UsageError
 
 UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+UNIT_BYTES = {"MiB": 1 << 20, "GiB": 1 << 30, "MB": 10**6, "GB": 10**9}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(MiB|GiB|MB|GB)")
 END_OF_TIME_S = 253_402_300_800  # the year 10000: nobody's event time, but milliseconds taken for seconds
 
 Duration = str | float | timedelta
+Size = str | int
 
 
 def duration_ms(duration: Duration) -> int:
@@ -30,6 +33,16 @@ def duration_ms(duration: Duration) -> int:
     if millis < 0 or millis != round(millis):
         raise UsageError(f"{duration!r} is not a whole, non-negative number of milliseconds")
     return round(millis)
+
+
+def size_bytes(size: Size) -> int:
+    """`"512MiB"`, `"1.5GB"`, or bytes as a number."""
+    if isinstance(size, int):
+        return size
+    match = _SIZE.fullmatch(size.strip())
+    if match is None:
+        raise UsageError(f"{size!r} is not a size", hint='write for example "512MiB", "1.5GB"')
+    return round(float(match[1]) * UNIT_BYTES[match[2]])
 
 
 def instant_ms(instant: float | datetime) -> int:

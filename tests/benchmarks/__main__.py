@@ -15,7 +15,7 @@ from statistics import median
 
 import msgspec
 
-from tests.benchmarks import bare, machine, offsets, requests, restore, state, worker
+from tests.benchmarks import bare, large_state, machine, offsets, requests, restore, state, worker
 from tests.benchmarks import broker as brokers
 from tests.benchmarks import cluster as clusters
 from tests.benchmarks.processes import Rate, apart, middle
@@ -37,10 +37,12 @@ class Effort(msgspec.Struct, frozen=True):
     """Of the largest input."""
     keys: int
     """Of a store that is restored."""
+    state_bytes: int
+    """Of the state that is ten times as large as the memory of its worker."""
 
 
-FULL = Effort(rounds=3, pairs=5, seconds=3.0, records=2_000_000, keys=5_000_000)
-QUICK = Effort(rounds=1, pairs=1, seconds=1.0, records=500_000, keys=1_000_000)
+FULL = Effort(rounds=3, pairs=5, seconds=3.0, records=2_000_000, keys=5_000_000, state_bytes=10 << 30)
+QUICK = Effort(rounds=1, pairs=1, seconds=1.0, records=500_000, keys=1_000_000, state_bytes=300 << 20)
 
 
 def bulk(effort: Effort) -> Iterator[Figure]:
@@ -221,6 +223,29 @@ def states(effort: Effort) -> Iterator[Figure]:
     yield Figure(name="its worker's memory, at most", value=most / MEBIBYTE, unit="MiB", at_most=1024)
 
 
+def large_states(effort: Effort) -> Iterator[Figure]:
+    """A table and open windows, each on a broker of its own: their changelogs take as much room again."""
+    memory_bytes = max(effort.state_bytes // 10, 512 * MEBIBYTE)
+    keys = large_state.keys_within(effort.state_bytes)
+    for job, what in (("large-table", "a table"), ("large-windows", "open windows")):
+        with brokers.running(*RELAXED) as broker:
+            brokers.create(broker, large_state.TOPIC, worker.PARTITIONS)
+            start_ms = large_state.an_hour()
+            apart(large_state.fill, broker.bootstrap, keys, start_ms)
+            found = large_state.run(broker, job, keys, start_ms, memory_bytes)
+        yield rate_figure(f"{what} of {found.kept_bytes / 1e9:.1f} GB: records", found.taken, "records/s")
+        if found.closed is not None:
+            yield rate_figure("they close, and are told", found.closed, "windows/s")
+        yield Figure(
+            name=f"its worker's memory, {'held' if found.bounded else 'looked at'}",
+            value=found.most_bytes / MEBIBYTE,
+            unit="MiB",
+            at_most=memory_bytes / MEBIBYTE,
+        )
+        asked = large_state.SAMPLE
+        yield Figure(name=f"right answers, of {asked:,}", value=found.right, unit="keys", at_least=asked)
+
+
 def rate_figure(name: str, rate: Rate, unit: str, at_least: float | None = None) -> Figure:
     return Figure(name=name, value=rate.per_second, unit=unit, per_cpu=rate.per_cpu_second, at_least=at_least)
 
@@ -237,21 +262,28 @@ SECTIONS: dict[str, tuple[str, Callable[[Effort], Iterator[Figure]]]] = {
     "state": ("Worker: state larger than memory", states),
 }
 
+ONLY_BY_NAME: dict[str, tuple[str, Callable[[Effort], Iterator[Figure]]]] = {
+    "large-state": ("Worker: state ten times as large as its memory, in a quarter of an hour", large_states),
+}
+
 
 def main() -> None:
+    known = SECTIONS | ONLY_BY_NAME
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; all")
+    parser.add_argument(
+        "sections", nargs="*", metavar="SECTION", help=f"of {', '.join(known)}; all but the last"
+    )
     parser.add_argument("--json", action="store_true", help="JSON on stdout")
     parser.add_argument("--quick", action="store_true", help="one short round: whether it runs, not how fast")
     options = parser.parse_args()
-    if unknown := set(options.sections) - set(SECTIONS):
-        parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
+    if unknown := set(options.sections) - set(known):
+        parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     effort = QUICK if options.quick else FULL
     began, sections = time.monotonic(), []
     if not options.json:
         print(heading(), flush=True)
     for key in options.sections or SECTIONS:
-        title, measure = SECTIONS[key]
+        title, measure = known[key]
         print(f"{title} …", file=sys.stderr, flush=True)
         sections.append(Section(title, list(measure(effort))))
         if not options.json:

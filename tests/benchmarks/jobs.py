@@ -1,18 +1,33 @@
 """The jobs that are measured: JSON in and a filter; then nothing, a sink, or a keyed tumbling count.
 
-And one of its own: a table that keeps what comes.
+And some of their own: a table that keeps what comes; a large page for each key, in a table or in windows.
 """
 
 from __future__ import annotations
 
 import os
+from base64 import b64encode
+from hashlib import shake_128
 
 import streamkit as sk
 
 JOB = os.environ.get("BENCH_JOB", "filter")
 RUN = os.environ.get("BENCH_RUN", "0")
+PAGE_BYTES = 4_000
+SMALL_QUEUES = {"queue.buffering.max.kbytes": 65_536, "queued.max.messages.kbytes": 16_384}
 
-app = sk.App(f"bench-{JOB}-{RUN}")
+app = sk.App(f"bench-{JOB}-{RUN}", kafka=SMALL_QUEUES if JOB.startswith("large") else None)
+
+
+def page(key: str, visits: int) -> bytes:
+    """What cannot be compressed, and is the same every time."""
+    return bytes((visits,)) + shake_128(key.encode()).digest(PAGE_BYTES)
+
+
+def text(key: str) -> str:
+    """The same of characters."""
+    return b64encode(shake_128(key.encode()).digest(PAGE_BYTES * 3 // 4)).decode()
+
 
 if JOB == "state":
     pages = app.table("pages", key=str, value=bytes)
@@ -20,6 +35,23 @@ if JOB == "state":
     @app.agent(app.topic("wide", key=str, value=bytes, partitions=4))
     def keep(page: bytes, record: sk.Record[str]) -> None:
         pages[record.key] = page
+
+elif JOB == "large-table":
+    shown = app.table("pages", key=str, value=bytes)
+
+    @app.agent(app.topic("visits", key=str, value=str, partitions=4))
+    def visit(name: str, record: sk.Record[str]) -> None:
+        before = shown.get(record.key)
+        shown[record.key] = page(name, 1 if before is None else before[0] + 1)
+
+elif JOB == "large-windows":
+    visited = sk.Aggregate(
+        start=lambda: [0, ""],
+        add=lambda seen, name: [seen[0] + 1, seen[1] or text(name)],
+        finish=lambda seen: [seen[0], seen[1][:20]],
+    )
+    hours = app.stream(app.topic("visits", key=str, value=str, partitions=4)).window(sk.tumbling("1h"))
+    hours.aggregate(page=visited).to(app.topic(f"results-{JOB}-{RUN}", key=str, partitions=4))
 
 else:
     events = app.topic("events", key=str, partitions=4)

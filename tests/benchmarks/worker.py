@@ -33,6 +33,8 @@ RUNS = count()
 URL = re.compile(r"http://[\d.]+:\d+")
 READ = re.compile(r'^streamkit_agent_records_total\{[^}]*result="read"[^}]*\} (\S+)', re.MULTILINE)
 
+CLOSED = re.compile(r"^streamkit_windows_closed_total\{[^}]*\} (\S+)", re.MULTILINE)
+
 
 def fill(bootstrap: str, records: int) -> None:
     """The input: JSON of some 70 bytes, a thousand keys, one millisecond of event time apart."""
@@ -64,6 +66,21 @@ def run(
     broker: BrokerProcess, job: str, records: int, *options: str, look: Callable[[int], None] = lambda _: None
 ) -> Rate:
     """Input records/s. `look` is called with the worker's pid again and again."""
+    process = start(broker, job, *options)
+    log: list[str] = []
+    address = address_of(process, log)
+    threading.Thread(target=collect, args=(process, log), daemon=True).start()
+    try:
+        marks = _observe(process, address, records, log, look)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+    (first, began, cpu_began), (last, ended, cpu_ended) = marks[0], marks[-1]
+    return Rate((last - first) / (ended - began), (last - first) / max(cpu_ended - cpu_began, 0.01))
+
+
+def start(broker: BrokerProcess, job: str, *options: str) -> subprocess.Popen[str]:
+    """A worker on one of the `jobs`."""
     command = streamkit(
         "worker",
         "tests.benchmarks.jobs:app",
@@ -74,20 +91,10 @@ def run(
         *options,
     )
     env = environment(BENCH_JOB=job, BENCH_RUN=f"{os.getpid()}-{next(RUNS)}")
-    process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
-    log: list[str] = []
-    address = _address(process, log)
-    threading.Thread(target=_collect, args=(process, log), daemon=True).start()
-    try:
-        marks = _observe(process, address, records, log, look)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-    (first, began, cpu_began), (last, ended, cpu_ended) = marks[0], marks[-1]
-    return Rate((last - first) / (ended - began), (last - first) / max(cpu_ended - cpu_began, 0.01))
+    return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
 
 
-def _address(process: subprocess.Popen[str], log: list[str]) -> str:
+def address_of(process: subprocess.Popen[str], log: list[str]) -> str:
     assert process.stderr is not None
     for line in process.stderr:
         log.append(line)
@@ -96,7 +103,7 @@ def _address(process: subprocess.Popen[str], log: list[str]) -> str:
     raise AssertionError("the worker named no address for its metrics:\n" + "".join(log[-20:]))
 
 
-def _collect(process: subprocess.Popen[str], log: list[str]) -> None:
+def collect(process: subprocess.Popen[str], log: list[str]) -> None:
     assert process.stderr is not None
     log.extend(process.stderr)
 
@@ -113,7 +120,7 @@ def _observe(
     most, moved = -1, time.monotonic()
     while not marks or marks[-1][0] < records * 0.9:
         assert process.poll() is None, "the worker ended:\n" + "".join(log[-20:])
-        seen = _records_read(address)
+        seen = total(address, READ)
         if seen > most:
             most, moved = seen, time.monotonic()
         assert time.monotonic() < moved + STALLED_S, "the worker is not getting on:\n" + "".join(log[-20:])
@@ -125,10 +132,11 @@ def _observe(
     return marks
 
 
-def _records_read(address: str) -> int:
+def total(address: str, metric: re.Pattern[str]) -> int:
+    """What a worker has counted so far, over all labels."""
     try:
         with urllib.request.urlopen(f"{address}/metrics", timeout=10) as answer:
             text = answer.read().decode()
     except urllib.error.HTTPError:  # its loop has no time to answer
         return 0
-    return sum(int(float(value)) for value in READ.findall(text))
+    return sum(int(float(value)) for value in metric.findall(text))

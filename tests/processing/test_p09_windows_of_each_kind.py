@@ -44,6 +44,12 @@ def test_the_batch_answer(kind: str, seed: int) -> None:
         assert found == {window: (len(n), sum(n), max(n)) for window, n in windows.items()}
 
 
+@pytest.mark.usefixtures("spilling")
+@pytest.mark.parametrize("kind", ["tumbling", "hopping"])
+def test_the_batch_answer_where_stores_spill(kind: str) -> None:
+    test_the_batch_answer(kind, 1)
+
+
 def test_an_aggregation_that_cannot_be_merged_gives_the_same_hopping_windows() -> None:
     records = disordered(4)
     windows, _ = answer("hopping", records)

@@ -7,6 +7,8 @@ import pytest
 import streamkit as sk
 from tests.processing.windowed import KINDS, build
 
+pytestmark = pytest.mark.usefixtures("each_store")
+
 
 def test_a_hopping_record_late_for_some_of_its_windows_enters_the_others() -> None:
     app = sk.App("partly")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 import streamkit as sk
+
+pytestmark = pytest.mark.usefixtures("each_store")
 
 
 def test_quiet_key_closes() -> None:

@@ -75,3 +75,9 @@ def test_any_schedule_gives_the_batch_answer(seed: int) -> None:
     assert answer[1], "the input has late records"
     for schedule in range(6):
         assert replay(seed, schedule) == answer
+
+
+@pytest.mark.usefixtures("spilling")
+def test_and_so_it_does_where_stores_spill() -> None:
+    for schedule in range(2):
+        assert replay(1, schedule) == expected(1)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 import streamkit as sk
+
+pytestmark = pytest.mark.usefixtures("each_store")
 
 
 def test_an_hour_of_windows() -> None:

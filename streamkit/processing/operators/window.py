@@ -26,6 +26,7 @@ from streamkit.processing.state.operator_state import OperatorState
 from streamkit.processing.state.panes import PanedState
 from streamkit.processing.state.sessions import SessionState
 from streamkit.processing.state.store import Store
+from streamkit.processing.state.stored_panes import StoredPanes
 from streamkit.processing.state.windows import AlignedState, CountState
 from streamkit.processing.topology import Node, Stateful
 from streamkit.processing.windows import (
@@ -88,6 +89,8 @@ class Window(Stateful):
                 return SessionState(window, self.emit, layout, key, store)
             case Sliding():
                 return PanedState(window, layout, key, store)
+            case Hopping() if self.paned and store.spills:
+                return StoredPanes(window, layout, key, store)
             case Hopping() if self.paned:
                 return PanedState(window, layout, key, store)
             case _:
@@ -215,8 +218,11 @@ class Window(Stateful):
 
     def _count(self, code: Code, at: At) -> None:
         state = code.bind(code.runtime.state(self), "window")
+        spills = code.runtime.state(self).spills
+        if spills:
+            code.foresee(code.runtime.state(self), at)
         entry, a, full = code.variable("entry"), code.variable("a"), code.variable("full")
-        code.line(f"{entry} = {state}.open.get({at.key})")
+        code.line(f"{entry} = {state}.{'find' if spills else 'open.get'}({at.key})")
         with code.block(f"if {entry} is None:"):
             code.line(f"{entry} = [0, {at.time}, {at.time}, {self._fresh(code)}]")
         code.line(f"{a} = {entry}[3]")
@@ -248,6 +254,10 @@ class Window(Stateful):
             code.line(f"{last} = {start}")
             code.line(f"{bucket} = {window}.bucket({start})")
         code.line(f"{a} = {bucket}.get({at.key})")
+        if state.spills:
+            code.foresee(state, at)
+            with code.block(f"if {a} is None:"):
+                code.line(f"{a} = {window}.stored({start}, {at.key})")
         with code.block(f"if {a} is None:"):
             code.line(f"{a} = {self._fresh(code)}")
         stores = self._combined(code, at, a, inputs)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from streamkit.processing.serde import Serde
+from streamkit.processing.state.cache import typical_bytes
 from streamkit.processing.state.store import Change, Store
 from streamkit.processing.table import IMMUTABLE, MISSING, TableState
 from streamkit.processing.tasks.watermark import NEVER
@@ -83,6 +84,7 @@ class ExpiringState(TableState):
             if after is not None and self._is_held(key):
                 held[key] = None
         self._touched = held
+        self.entry_bytes = typical_bytes(changed) or self.entry_bytes
         self._looks = {key: self._looks[key] for key in held}
         return changed + self._expired(names)
 

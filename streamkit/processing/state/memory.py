@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from heapq import nsmallest
 
 from streamkit.processing.state.store import Change
 
 
 class MemoryStore:
     """`Store` over a dict."""
+
+    spills = False
 
     def __init__(self) -> None:
         self.position = 0
@@ -18,6 +21,13 @@ class MemoryStore:
 
     def get(self, key: bytes) -> bytes | None:
         return self._entries.get(key)
+
+    def get_many(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        return [self._entries.get(key) for key in keys]
+
+    def range(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+        keys = (key for key in self._entries if start <= key and (end is None or key < end))
+        return [(key, self._entries[key]) for key in nsmallest(limit, keys)]
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         return iter(self._entries.items())

@@ -22,8 +22,12 @@ class OperatorState(Protocol):
         """Take up what the store holds, after a restore; the operator's watermark stood here."""
         ...
 
-    def advance(self, watermark_ms: int, now_ms: int) -> Iterable[Computed]:
-        """Event time and wall time have come so far. The watermark never falls."""
+    def advance(self, watermark_ms: int, now_ms: int) -> Iterable[Computed | None]:
+        """Event time and wall time have come so far. The watermark never falls.
+
+        None among the results: much is done, the task may pause here and even commit. What came before is out
+        of the state then; the rest is in it, and comes when a state loaded from that commit advances.
+        """
         ...
 
     def due_ms(self) -> int | None:

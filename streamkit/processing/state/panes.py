@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 from typing import Any
 
-import orjson
+import msgspec
 
 from streamkit.processing.accumulators import Accumulator, Layout
 from streamkit.processing.serde import Serde
@@ -29,6 +29,7 @@ from streamkit.processing.windows import Hopping, Sliding
 
 Merge = Callable[[Accumulator, Accumulator], Accumulator]
 PaneName = tuple[int, int]  # start of the pane, start of the first window that has it
+TOLD = b"told"  # the stored key of a `Told`; those of panes are longer
 
 
 class Run:
@@ -38,9 +39,10 @@ class Run:
     then as they are, and their merge.
     """
 
-    __slots__ = ("_back", "_back_merged", "_front", "_partial")
+    __slots__ = ("_back", "_back_merged", "_front", "_partial", "name")
 
-    def __init__(self) -> None:
+    def __init__(self, name: bytes) -> None:
+        self.name = name  # the key as it is stored
         self._front: list[tuple[int, Accumulator]] = []
         self._back: list[tuple[int, Accumulator]] = []
         self._back_merged: Accumulator | None = None
@@ -95,15 +97,17 @@ class PanedState(Buckets[PaneName]):
     """
 
     def __init__(self, window: Hopping | Sliding, layout: Layout, key: Serde[Any], store: Store) -> None:
-        super().__init__(layout, key, store)
+        super().__init__(layout, key, store, spills=False)
         self._sliding = isinstance(window, Sliding)
         self._size_ms = window.size_ms
         self._span_ms = window.span_ms
         self._every_ms = window.every_ms if isinstance(window, Hopping) else 1
-        self._runs: dict[Any, Run] = {}
+        self._runs: dict[Any, Run] = {}  # by key; in the order of names, unless `_unsorted`
+        self._unsorted = False
         self._waiting: list[tuple[int, bool, int]] = []  # heap: first window, is whole, pane
         self._by_age: list[PaneName] = []  # heap
         self._closed = NEVER
+        self._told: Told | None = None  # of the first window that is due, when it was being told on disk
 
     def first_window(self, pane: int) -> int:
         """The start of the first window that has this pane."""
@@ -141,11 +145,17 @@ class PanedState(Buckets[PaneName]):
                 return
             self._push(window)
             self._closed = window
+            told, self._told = self._told, None
+            if told is not None:
+                self._removed.append(TOLD)
+            if self._unsorted:
+                self._runs = dict(sorted(self._runs.items(), key=_name_of_run))
+                self._unsorted = False
             for key, run in list(self._runs.items()):
-                if run.drop_before(window, merge):
-                    yield self._computed(window, key, run)
-                else:
+                if not run.drop_before(window, merge):
                     del self._runs[key]
+                elif told is None or not told.has(window, run.name):
+                    yield self._computed(window, key, run)
 
     def _close_sliding(self, limit: int) -> Iterator[Computed]:
         merge = self._layout.merge
@@ -168,7 +178,8 @@ class PanedState(Buckets[PaneName]):
         for key, accumulator in self.open[pane, first].items():
             run = self._runs.get(key)
             if run is None:
-                run = self._runs[key] = Run()
+                run = self._runs[key] = Run(self._key.encode(key))
+                self._unsorted = True
             if whole:
                 run.push(pane, accumulator, merge)
             else:
@@ -188,14 +199,16 @@ class PanedState(Buckets[PaneName]):
         self.watermark_ms = watermark_ms
         for kept in (self.open, self._runs, self._waiting, self._by_age):
             kept.clear()
+        self._told = None
         for data, value in self.store.items():
-            name = (
-                int.from_bytes(data[:8], "big", signed=True),
-                int.from_bytes(data[8:16], "big", signed=True),
-            )
-            self.bucket(name)[self._key.decode(data[16:])] = self._layout.thaw(orjson.loads(value))
+            if data == TOLD:
+                self._told = Told.decode(value)
+            else:
+                self.bucket(pane_in(data))[self._key.decode(data[16:])] = self._thaw(value)
         limit = watermark_ms - self._span_ms
         self._closed = limit // self._every_ms * self._every_ms
+        if self._told is not None:
+            self._closed = self._told.window - self._every_ms
         self._push(self._closed)
         for key, run in list(self._runs.items()):
             if not run.drop_before(self._closed, self._layout.merge):
@@ -206,6 +219,49 @@ class PanedState(Buckets[PaneName]):
         end = start + self._size_ms
         return (start, end, run.merged(self._layout.merge), False), key, end - 1, end - 1
 
-    def _store_key(self, name: PaneName, key: Any) -> bytes:
-        pane, first = (ms.to_bytes(8, "big", signed=True) for ms in name)
-        return pane + first + self._key.encode(key)
+    def _prefix(self, name: PaneName) -> bytes:
+        return pane_prefix(name)
+
+    def _named(self, data: bytes) -> tuple[PaneName | None, bytes]:
+        return named(data)
+
+    def _names(self, ts: int) -> tuple[()]:
+        return ()
+
+
+class Told(msgspec.Struct, frozen=True):
+    """How far the windows that are due have been told, where a commit fell in between: all before `window`,
+    and of it the keys up to `through` in the order of their bytes; None: none of them.
+    """
+
+    window: int
+    through: bytes | None
+
+    def has(self, window: int, key: bytes) -> bool:
+        return window == self.window and self.through is not None and key <= self.through
+
+    def encode(self) -> bytes:
+        start = self.window.to_bytes(8, "big", signed=True)
+        return start if self.through is None else start + b"\1" + self.through
+
+    @classmethod
+    def decode(cls, data: bytes) -> Told:
+        return cls(int.from_bytes(data[:8], "big", signed=True), data[9:] if len(data) > 8 else None)
+
+
+def _name_of_run(entry: tuple[Any, Run]) -> bytes:
+    return entry[1].name
+
+
+def pane_prefix(name: PaneName) -> bytes:
+    pane, first = (ms.to_bytes(8, "big", signed=True) for ms in name)
+    return pane + first
+
+
+def pane_in(data: bytes) -> PaneName:
+    """The pane of a stored key."""
+    return int.from_bytes(data[:8], "big", signed=True), int.from_bytes(data[8:16], "big", signed=True)
+
+
+def named(data: bytes) -> tuple[PaneName | None, bytes]:
+    return (None, data) if data == TOLD else (pane_in(data), data[:16])

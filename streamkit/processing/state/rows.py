@@ -15,9 +15,9 @@ from typing import Any
 import msgspec
 
 from streamkit.processing.serde import Serde
+from streamkit.processing.state.cache import CACHED, typical_bytes
 from streamkit.processing.state.operator_state import Computed
 from streamkit.processing.state.store import Change, Store
-from streamkit.processing.table import CACHED
 
 _UNREAD: Any = object()
 Version = tuple[int, Any]  # since when, row or None
@@ -31,6 +31,7 @@ class _Cached(ABC):
     def __init__(self, key: Serde[Any], value: Serde[Any], store: Store) -> None:
         self.store = store
         self.cached_most = CACHED
+        self.entry_bytes = 0
         self._key = key
         self._value = value
         self._cache: dict[Any, Any] = {}
@@ -51,11 +52,11 @@ class _Cached(ABC):
         return None
 
     def changes(self) -> list[Change]:
-        changed: list[Change] = []
-        for key in self._touched:
-            name, after = self._key.encode(key), self._encoded(self._cache[key])
-            if after != self.store.get(name):
-                changed.append((name, after))
+        encode = self._key.encode
+        now = [(encode(key), self._encoded(self._cache[key])) for key in self._touched]
+        stored = self.store.get_many([name for name, _ in now])
+        changed = [change for change, before in zip(now, stored, strict=True) if change[1] != before]
+        self.entry_bytes = typical_bytes(changed) or self.entry_bytes
         self._touched.clear()
         return changed
 

@@ -8,7 +8,7 @@ position and the committed one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -20,9 +20,12 @@ class DamagedStoreError(BaseException):
 
 
 class Store(Protocol):
-    """One partition of one store. `damaged`: a read failed; nothing that rests on it may be committed."""
+    """One partition of one store. `damaged`: a read failed; nothing that rests on it may be committed.
+    `spills`: it may hold more than memory does, so states keep only part of it decoded.
+    """
 
     damaged: bool
+    spills: bool
 
     @property
     def position(self) -> int:
@@ -30,6 +33,14 @@ class Store(Protocol):
         ...
 
     def get(self, key: bytes) -> bytes | None: ...
+
+    def get_many(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        """The value of each, in their order: one reading of the disk instead of many."""
+        ...
+
+    def range(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+        """Up to `limit` entries with start ≤ key < end (None: to the last), in the order of their keys."""
+        ...
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """All entries, in no particular order; no writes while iterating."""

@@ -51,6 +51,7 @@ class Chain:
         self.stopped = False
         self.records = 0
         self.expiring: list[ExpiringState] = []  # tables whose entries expire by this chain's stream time
+        self.foreseeing: list[Any] = []  # states that are told of records before they come
 
     def reach(self, offset: int) -> None:
         """Everything below this offset is settled."""
@@ -213,6 +214,7 @@ class Assembly:
         code = Code(self, tracks_time=tracked)
         code.enter(entry)
         chain = Chain(entry, compile_loop(code, f"{self.topology.app_id}/{entry.name}"), clock)
+        chain.foreseeing = code.foreseeing
         claimed = {table for node in reached for table in self.topology.claims.get(node.name, ())}
         states = [state for name, state in self.tables.items() if name in claimed]
         chain.expiring = [state for state in states if isinstance(state, ExpiringState)]

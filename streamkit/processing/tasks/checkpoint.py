@@ -33,6 +33,9 @@ class CommitMetadata(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     times: dict[str, int] = {}  # entry operator → stream time of this partition
     upstreams: list[Mark] = []  # what the tasks behind a repartition topic announced
     watermark_ms: int | None = None
+    behind: tuple[str, int] | None = (
+        None  # from this operator on they have only followed so far (`TaskClock`)
+    )
     changelogs: dict[str, int] = {}  # changelog topic → committed position
     stores: dict[str, str] = {}  # store → fingerprint of its serdes and aggregations
     ancestries: dict[str, str] = {}  # store → where in the graph it stands
@@ -94,6 +97,7 @@ def check_room(changelogs: Iterable[str]) -> None:
         changelogs=dict.fromkeys(names, MOST),
         upstreams=[Mark(-1, MOST, False)],
         watermark_ms=MOST,
+        behind=(max(names, key=len, default=""), MOST),
     )
     if len(longest.encode().encode()) > METADATA_LIMIT:
         raise UsageError(

@@ -57,8 +57,11 @@ class Commits:
     def start(self) -> None:
         """State is restored: open it to user code."""
         parts = self._assembly
+        reached = parts.clock.watermark_ms
         for node in parts.sub.stateful:
-            parts.states[node.name].load(max(NEVER, parts.clock.watermark_ms - node.input_delay_ms))
+            if node.name == parts.clock.following:
+                reached = parts.clock.followed_ms
+            parts.states[node.name].load(max(NEVER, reached - node.input_delay_ms))
         for table in parts.sub.tables:
             parts.tables[table.name].load()
         for chain in parts.all_chains:
@@ -123,7 +126,7 @@ class Commits:
         for node in parts.sub.nodes:
             if not (isinstance(node, Border) and node.announced):
                 continue
-            watermark = max(NEVER, parts.clock.watermark_ms - node.input_delay_ms)
+            watermark = max(NEVER, parts.clock.followed_ms - node.input_delay_ms)
             mark = Mark(parts.partition, watermark, parts.clock.idle)
             unheard = watermark == NEVER and not mark.idle
             if unheard or self.watermarks_sent.get(node.topic) == mark:
@@ -139,6 +142,7 @@ class Commits:
             times={c.entry.name: c.stream_time for c in chains if c.stream_time != NEVER},
             upstreams=[mark for c in chains[:1] if c.clock is not None for mark in c.clock.upstreams],
             watermark_ms=None if clock.watermark_ms == NEVER else clock.watermark_ms,
+            behind=None if clock.followed_ms == clock.watermark_ms else (clock.following, clock.followed_ms),
             stores=self._fingerprints,
             ancestries=self._ancestries,
         )

@@ -104,6 +104,7 @@ class Code:
         self.prologue: list[str] = []  # once per call, before the first record
         self.epilogue: list[str] = []  # once per call, after the last record or the one that failed
         self.outlets: list[str] = []  # lists whose partial growth is withdrawn when a record fails
+        self.foreseeing: list[Any] = []  # states whose keys are those of the records
         self.forks = 0  # places where one record may leave more than once
         self._bound: dict[tuple[int, str], str] = {}
         self._owner: Node | None = None
@@ -134,6 +135,11 @@ class Code:
         total = f"{self.bind(counts, 'counts')}.{field} += {number}"
         if total not in self.epilogue:
             self.epilogue.append(total)
+
+    def foresee(self, state: Any, at: At) -> None:
+        """Tell the state of records before they are processed, if their own keys are what it is asked for."""
+        if at.raw and state not in self.foreseeing:
+            self.foreseeing.append(state)
 
     def line(self, text: str) -> None:
         self.lines.append(INDENT * self._depth + text)

@@ -24,8 +24,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Container, Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import msgspec
 import orjson
@@ -35,10 +35,13 @@ from streamkit.processing.operators.tables import Lookup
 from streamkit.processing.record import RawRecord
 from streamkit.processing.replies import Reply, without_request
 from streamkit.processing.serde import UNDECLARED_KEY
+from streamkit.processing.state.buckets import Buckets
+from streamkit.processing.state.cache import CACHE_BYTES, CACHED, LEAST_CACHED, Cache, entries_within
 from streamkit.processing.state.operator_state import Computed
 from streamkit.processing.state.rows import Rows, VersionedRows
 from streamkit.processing.state.store import Store
-from streamkit.processing.table import CACHED, Lease, Scope, TableState
+from streamkit.processing.state.windows import CountState
+from streamkit.processing.table import Lease, Scope
 from streamkit.processing.tasks.assembly import AgentPort, Assembly, Chain
 from streamkit.processing.tasks.checkpoint import Checkpoint, CommitMetadata
 from streamkit.processing.tasks.commits import Commits
@@ -46,9 +49,9 @@ from streamkit.processing.tasks.fuse import Compiled, Counts, SinkRecord
 from streamkit.processing.tasks.inflight import HEADERS, KEY, RAW, STREAM_TIME, TIME, VALUE, Item, Place
 from streamkit.processing.tasks.settlement import Settlement, TaskFailure
 from streamkit.processing.tasks.watermark import NEVER
-from streamkit.processing.topology import Node, Plan, Stateful, Subtopology, ancestors
+from streamkit.processing.topology import Node, Plan, Subtopology, ancestors
 
-LEAST_CACHED = 5_000  # entries for each task, however many there are
+_DONE: Any = object()
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -92,7 +95,10 @@ class Task:
             for chain in self._parts.all_chains
             if isinstance(chain.entry, Source) and chain.entry.by_arrival
         ]
+        self._following: Iterator[None] | None = None  # what is due at the watermark, while it is under way
+        self._caches = tuple(self._find_caches())
         self._cached_most = CACHED
+        self._cache_bytes = CACHE_BYTES
 
     # -- starting and ending ------------------------------------------------------------------------
 
@@ -119,6 +125,9 @@ class Task:
         self._advance_sources(self._chains[place[0]])
         if committed.watermark_ms is not None:
             self.clock.watermark_ms = max(self.clock.watermark_ms, committed.watermark_ms)
+            following, followed_ms = committed.behind or ("", committed.watermark_ms)
+            self.clock.followed_ms = max(self.clock.followed_ms, followed_ms)
+            self.clock.following = following
         return committed
 
     def restore(self, store: str, records: Sequence[RawRecord], end: int) -> int:
@@ -145,6 +154,11 @@ class Task:
         if chains[0].clock is not None:
             chains[0].clock.awake()
         self._tell_time(now_ms)
+        if self.behind:
+            with self._lent():
+                self._advance(now_ms)
+            if self.behind:
+                return self._output()
         with self._lent():
             limit: int | None = None
             for chain in chains:
@@ -169,6 +183,19 @@ class Task:
         """Time passes: idle inputs stop holding windows open. `caught_up`: partitions read to their end."""
         self.clock.observe(caught_up, now_ms)
         self._tell_time(now_ms)
+        with self._lent():
+            self._advance(now_ms)
+        return self._output()
+
+    @property
+    def behind(self) -> bool:
+        """So much was due at the watermark that some is left: `follow` does the next portion, and no records
+        are taken before all is done.
+        """
+        return self.clock.followed_ms < self.clock.watermark_ms
+
+    def follow(self, now_ms: int) -> TaskOutput:
+        """Do some of what is due."""
         with self._lent():
             self._advance(now_ms)
         return self._output()
@@ -262,6 +289,7 @@ class Task:
 
     def committed(self, checkpoint: Checkpoint, positions: Mapping[str, int]) -> None:
         """The offsets are committed: the stores take the changes, up to the changelogs' acknowledged ends."""
+        self._divide_cache()
         self._commits.committed(checkpoint, positions)
 
     def committable(self, place: Place) -> int | None:
@@ -306,25 +334,33 @@ class Task:
 
     @property
     def cached(self) -> int:
-        """Entries of tables kept decoded, changed ones among them."""
-        return sum(state.cached for state in self._caches())
+        """Entries of stores kept decoded, changed ones among them, where clean ones can go."""
+        return sum(state.cached for state in self._caches)
 
     @property
     def crowded(self) -> bool:
         """So many entries are kept that a commit, which lets clean ones go, should come early."""
-        return self.cached > 2 * self._cached_most
+        return any(state.cached > 2 * state.cached_most for state in self._caches)
 
-    def share_caches(self, tasks: int) -> None:
-        """So many tasks at one worker share what it keeps decoded."""
-        self._cached_most = max(LEAST_CACHED, CACHED // max(1, tasks))
-        for state in self._caches():
-            state.cached_most = self._cached_most
+    def share_caches(self, tasks: int, cache_bytes: int = CACHE_BYTES) -> None:
+        """So many tasks at one worker share what it keeps decoded: entries, and what they take in memory."""
+        self._cached_most = CACHED * cache_bytes // CACHE_BYTES // max(1, tasks)
+        self._cache_bytes = cache_bytes // max(1, tasks)
+        self._divide_cache()
 
-    def _caches(self) -> Iterator[TableState | Rows | VersionedRows]:
+    def _divide_cache(self) -> None:
+        """Each state may hold as many entries of the size that it has met as fit into its part."""
+        states = len(self._caches) or 1
+        for state in self._caches:
+            fitting = entries_within(self._cache_bytes // states, state.entry_bytes)
+            state.cached_most = max(LEAST_CACHED, min(self._cached_most // states, fitting))
+
+    def _find_caches(self) -> Iterator[Cache]:
         yield from self._parts.tables.values()
         for state in self._parts.states.values():
-            if isinstance(state, Rows | VersionedRows):
-                yield state
+            spills = isinstance(state, Buckets | CountState) and state.spills
+            if spills or isinstance(state, Rows | VersionedRows):
+                yield cast(Cache, state)
 
     @property
     def windows_open(self) -> int:
@@ -366,6 +402,8 @@ class Task:
         if not records:
             return
         chain.stopped, chain.retry_at_ms = False, None
+        for state in chain.foreseeing:
+            state.foresee(records)
         remaining = iter(records)
         while (error := chain.compiled.function(remaining, chain)) is not None:
             record = chain.failed
@@ -386,15 +424,32 @@ class Task:
                 port.admit()
 
     def _advance(self, now_ms: int) -> None:
-        """Bring the watermark up to the inputs, and the states up to it, upstream first."""
+        """Bring the watermark up to the inputs, and the states up to it; if that is much, a portion of it."""
         for chains in self._chains.values():
             self._advance_sources(chains)
         watermark = self.clock.advance()
-        for node in self.sub.stateful:
-            state = self._parts.states[node.name]
-            computed = state.advance(max(NEVER, watermark - node.input_delay_ms), now_ms)
-            self._push_all(node, computed)
+        if self.failure is not None:
+            return
+        if self._following is None:
+            self._following = self._follow(watermark, now_ms)
+        if next(self._following, _DONE) is _DONE:
+            self._following = None
         self._admit_inboxes()
+
+    def _follow(self, watermark: int, now_ms: int) -> Iterator[None]:
+        """Bring the states up to the watermark, upstream first."""
+        for node in self.sub.stateful:
+            push = self._parts.pushes.get(node.name)  # none: its results left at each update
+            state = self._parts.states[node.name]
+            self.clock.following = node.name
+            for result in state.advance(max(NEVER, watermark - node.input_delay_ms), now_ms):
+                if result is None:
+                    yield
+                elif push is not None:
+                    self._push(node, push, result)
+                    if self.failure is not None:
+                        return
+        self.clock.followed_ms = watermark
 
     def _advance_sources(self, chains: Sequence[Chain]) -> None:
         """The slowest of several streams on one topic, each with its own event time, is its clock."""
@@ -402,12 +457,6 @@ class Task:
         for chain in sources[:1]:
             assert chain.clock is not None
             chain.clock.advance(min(c.stream_time for c in sources))
-
-    def _push_all(self, node: Stateful, computed: Iterable[Computed]) -> None:
-        push = self._parts.pushes.get(node.name)  # none: its results left at each update
-        for result in computed:
-            if push is not None and self.failure is None:
-                self._push(node, push, result)
 
     def _push(self, node: Node, push: Compiled, computed: Computed) -> None:
         """Send a computed value down the graph. It stems from no single record, so retries follow at once."""

@@ -107,11 +107,18 @@ class Input:
 
 
 class TaskClock:
-    """The watermark of a task over its inputs, named (topic, partition). It never falls."""
+    """The watermark of a task over its inputs, named (topic, partition). It never falls.
+
+    `followed_ms` is the last watermark up to which all operators have done what was due. It lags while so
+    much closes that the task does it in portions; until then nobody downstream hears of the later one. Then
+    the operators before `following` are done, those behind it have not begun.
+    """
 
     def __init__(self, idle_timeout_ms: int | None) -> None:
         self.inputs: dict[tuple[str, int], Input] = {}
         self.watermark_ms = NEVER
+        self.followed_ms = NEVER
+        self.following = ""
         self._idle_timeout_ms = idle_timeout_ms
 
     @property

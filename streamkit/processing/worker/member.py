@@ -32,6 +32,7 @@ import structlog
 from streamkit.errors import StreamkitError
 from streamkit.processing.patterns import grown
 from streamkit.processing.record import RawRecord
+from streamkit.processing.state.cache import CACHE_BYTES
 from streamkit.processing.state.store import DamagedStoreError, Store
 from streamkit.processing.tasks.inflight import Place
 from streamkit.processing.tasks.settlement import TaskFailure
@@ -80,6 +81,7 @@ class Member:
         registry: Registry,
         commit_interval_s: float,
         make_stores: Callable[[int, int], Mapping[str, Store]] | None = None,
+        cache_bytes: int = CACHE_BYTES,
         transactions: TransactionalSink | None = None,
         standbys: Standbys | None = None,
         replies: Replies | None = None,
@@ -95,6 +97,7 @@ class Member:
         self._clock = clock
         self._commit_interval_s = commit_interval_s
         self._make_stores = make_stores
+        self._cache_bytes = cache_bytes
         self._standbys = standbys
         self._runners: dict[str, TaskRunner] = {}  # by task
         self._by_place: dict[Place, TaskRunner] = {}  # by each source partition of the task
@@ -336,7 +339,7 @@ class Member:
 
     def _share_caches(self) -> None:
         for runner in self._runners.values():
-            runner.task.share_caches(len(self._runners))
+            runner.task.share_caches(len(self._runners), self._cache_bytes)
 
     def _let_go(self, task: Task) -> None:
         """Its stores become a copy, or are closed."""

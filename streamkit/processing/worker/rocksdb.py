@@ -19,22 +19,33 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import structlog
-from rocksdict import BlockBasedOptions, Cache, MemtableFactory, Options, Rdict, WriteBatch
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    MemtableFactory,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteBufferManager,
+)
 
 from streamkit.errors import RefusedError
 from streamkit.processing.state.store import Change, DamagedStoreError
 from streamkit.runtime.contracts.clock import Clock
 from streamkit.runtime.os.clock import SystemClock
 
-CACHE_BYTES = 64 << 20  # of blocks, for all stores of a process
-BUFFER_BYTES = 8 << 20  # of changes not yet in files, for each store
+MEMORY_BYTES = 256 << 20  # for all stores of a process: blocks, and changes that are not yet in files
+BUFFERS_SHARE = 2  # of it at most one part in so many is for changes
+BUFFER_BYTES = 8 << 20  # of changes, for each store
 BUFFERS = 4  # full ones wait for the disk before a write does
 SLOW_FILES, MOST_FILES = 40, 60  # unsorted ones: writes are slowed down, and stopped, late
 SYNC_BYTES = 1 << 20  # handed to the disk as it comes, so that no write pays for a backlog
@@ -58,6 +69,8 @@ log = structlog.get_logger("worker.state")
 class RocksStore:
     """`Store` over one RocksDB."""
 
+    spills = True
+
     def __init__(self, path: Path, options: Options, loading_options: Options, clock: Clock) -> None:
         self.damaged = False
         self._clock = clock
@@ -76,6 +89,23 @@ class RocksStore:
         except Exception as error:
             raise self._damaged(error) from error
         return value
+
+    def get_many(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        try:
+            values: Any = self._db.get([ENTRY + key for key in keys])
+        except Exception as error:
+            raise self._damaged(error) from error
+        return cast(Sequence[bytes | None], values)
+
+    def range(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+        try:
+            found: list[tuple[Any, Any]] = list(islice(self._db.items(from_key=ENTRY + start), limit))
+        except Exception as error:
+            raise self._damaged(error) from error
+        entries = [(key[1:], value) for key, value in found]
+        if end is None:
+            return entries
+        return entries[: bisect_left(entries, end, key=itemgetter(0))]
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         try:
@@ -141,17 +171,31 @@ class RocksStore:
 
 
 class StateDirectory:
-    """The stores of one worker. Refuses a directory that another process is using."""
+    """The stores of one worker. Refuses a directory that another process is using.
 
-    def __init__(self, root: Path, app: str, slot: int, clock: Clock | None = None) -> None:
+    `memory_bytes`: what RocksDB may hold in memory for all of them together, about.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        app: str,
+        slot: int,
+        clock: Clock | None = None,
+        *,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:
         self._clock = clock or SystemClock()
         self._path = root / app / f"{SLOT}{slot}"
         self._lock = locked(self._path, "give each worker its own: another --slot, or another --state-dir")
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
         self._lock.flush()
-        cache = Cache(CACHE_BYTES)
-        self._options, self._loading_options = _options(cache), _loading_options(cache)
+        cache = Cache(memory_bytes)
+        buffers = WriteBufferManager.new_write_buffer_manager_with_cache(
+            memory_bytes // BUFFERS_SHARE, False, cache
+        )
+        self._options, self._loading_options = _options(cache, buffers), _loading_options(cache, buffers)
 
     def stores(self, names: Sequence[str], partition: int) -> Mapping[str, RocksStore]:
         """The stores of one task, opened."""
@@ -213,7 +257,7 @@ def _opened(path: Path, options: Options) -> Rdict:
         return Rdict(str(path), options=options)
 
 
-def _options(cache: Cache) -> Options:
+def _options(cache: Cache, buffers: WriteBufferManager) -> Options:
     options, table = Options(raw_mode=True), BlockBasedOptions()
     table.set_block_cache(cache)
     table.set_block_size(BLOCK_BYTES)
@@ -221,6 +265,7 @@ def _options(cache: Cache) -> Options:
     table.set_cache_index_and_filter_blocks(True)  # else they grow beside the cache, with the table
     options.set_block_based_table_factory(table)
     options.set_write_buffer_size(BUFFER_BYTES)
+    options.set_write_buffer_manager(buffers)
     options.set_max_write_buffer_number(BUFFERS)
     options.set_level_zero_slowdown_writes_trigger(SLOW_FILES)
     options.set_level_zero_stop_writes_trigger(MOST_FILES)
@@ -231,9 +276,9 @@ def _options(cache: Cache) -> Options:
     return options
 
 
-def _loading_options(cache: Cache) -> Options:
+def _loading_options(cache: Cache, buffers: WriteBufferManager) -> Options:
     """For `RocksStore.loading`."""
-    options = _options(cache)
+    options = _options(cache, buffers)
     options.set_memtable_factory(MemtableFactory.vector())
     options.set_allow_concurrent_memtable_write(False)  # which that one cannot
     options.set_write_buffer_size(LOADING_BUFFER_BYTES)

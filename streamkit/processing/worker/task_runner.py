@@ -120,7 +120,7 @@ class TaskRunner:
 
     def can_run(self, now_ms: int) -> bool:
         """Is there a slice to run now?"""
-        if not self.ready or self._intake.turn(self._ends) is None:
+        if not self.ready or not (self.task.behind or self._intake.turn(self._ends)):
             return False
         if self.at_barrier and (self.task.in_flight or self.task.can_checkpoint()):
             return False
@@ -129,7 +129,12 @@ class TaskRunner:
         return self.task.failure is None and self._has_room()
 
     def run_slice(self, now_ms: int) -> None:
-        """Process about a millisecond's worth of records."""
+        """Process about a millisecond's worth of records, or do a portion of what is due before them."""
+        if self.task.behind:
+            self._take(self.task.follow(now_ms))
+            if self.task.agents:
+                self._agents.wake()
+            return
         place = self._intake.turn(self._ends)
         assert place is not None
         records, consumed = self._intake.records(place, self._slice_records), 0

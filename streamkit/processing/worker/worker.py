@@ -122,7 +122,10 @@ async def _member(
 ) -> AsyncIterator[Member]:
     address, kafka = bootstrap_of(app, bootstrap), kafka_of(app)
     clock, topics = SystemClock(), Topics(address, kafka)
-    state = StateDirectory(Path(app.state_dir), app.id, slot) if app.state_dir else None
+    state_bytes = app.state_memory_bytes // 2  # for RocksDB, and as much for what is kept decoded
+    state = None
+    if app.state_dir:
+        state = StateDirectory(Path(app.state_dir), app.id, slot, memory_bytes=state_bytes)
     plan = await asyncio.to_thread(prepare, app.topology(), topics, app.commit_interval_ms, app.abandon)
     retention_ms = await asyncio.to_thread(topics.retention_ms, _sink_topics(plan))
     transactions = None
@@ -155,6 +158,7 @@ async def _member(
             commit_interval_s=app.commit_interval_ms / 1000,
             transactions=transactions,
             make_stores=make_stores,
+            cache_bytes=state_bytes,
             standbys=Standbys(plan, app.standby_replicas, roster, reader, make_stores)
             if app.standby_replicas
             else None,

@@ -23,6 +23,7 @@ class Clocked:
     """A task that takes a given time for each record, and longer where the loop is held up."""
 
     failure = None
+    behind = False
     in_flight = 0
     agents: Mapping[str, Any] = MappingProxyType({})
     places_looked_up = None

@@ -1,0 +1,31 @@
+"""Stores for whole apps under test: `each_store` runs a test over memory, then over stores that spill."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamkit.processing.state import buckets, stored_panes, windows
+from streamkit.processing.state.memory import MemoryStore
+from streamkit.processing.tasks import assembly, task
+
+
+class SpillingStore(MemoryStore):
+    """One that is treated as if it were on disk."""
+
+    spills = True
+
+
+@pytest.fixture
+def spilling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """States keep next to nothing between commits, and tasks pause as often as they may."""
+    monkeypatch.setattr(assembly, "MemoryStore", SpillingStore)
+    for name in ("CACHED", "LEAST_CACHED"):
+        monkeypatch.setattr(task, name, 2)
+    for module in (buckets, stored_panes, windows):
+        monkeypatch.setattr(module, "PORTION", 2)
+
+
+@pytest.fixture(params=["in memory", "spilling"])
+def each_store(request: pytest.FixtureRequest) -> None:
+    if request.param == "spilling":
+        request.getfixturevalue("spilling")
