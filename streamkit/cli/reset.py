@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from streamkit.processing.kafka.settings import shared_settings
 from streamkit.processing.kafka.topics import Topics
 from streamkit.processing.replies import takes_replies
 from streamkit.processing.succession import Former
-from streamkit.processing.topology import CHANGELOG, REPARTITION, Border, Topology
+from streamkit.processing.topology import CHANGELOG, REPARTITION, Border, Subtopology, Topology
 from streamkit.processing.worker.rocksdb import locked, slots
 from streamkit.processing.worker.worker import bootstrap_of, kafka_of
 
@@ -100,11 +100,11 @@ def cluster_of(app: App, bootstrap: str | None) -> Cluster:
 
 def planned(cluster: Cluster, app: App, to: str, state_dir: str | None) -> Plan:
     existing = cluster.topics()
-    topology = _topology(app, {name: len(topic.partitions) for name, topic in existing.items()})
+    topology, subs = _shape(app, {name: len(topic.partitions) for name, topic in existing.items()})
     commits = Topics(cluster.bootstrap, kafka_of(app)).committed(app.id)
     former = Former.of(app.id, [(one.topic, one.metadata) for one in commits])
     declared = {spec.name for spec in topology.topics}
-    internal = {*_internal(topology), *({*former.changelogs, *former.repartitions} - declared)}
+    internal = {*_internal(topology, subs), *({*former.changelogs, *former.repartitions} - declared)}
     internal |= {name for name in existing if takes_replies(app.id, name)}
     members = _members(cluster, app.id)
     root = state_dir or app.state_dir
@@ -113,9 +113,7 @@ def planned(cluster: Cluster, app: App, to: str, state_dir: str | None) -> Plan:
         members=members or [],
         known=members is not None,
         before={(one.topic, one.partition): one.offset or 0 for one in commits},
-        offsets=offsets_at(
-            cluster, [(t, n) for t in _inputs(topology) for n in _partitions(existing, t)], to
-        ),
+        offsets=offsets_at(cluster, [(t, n) for t in _inputs(subs) for n in _partitions(existing, t)], to),
         topics=sorted(internal & existing.keys()),
         strangers=sorted(
             name
@@ -149,24 +147,25 @@ def carry_out(cluster: Cluster, plan: Plan, *, force: bool) -> None:
                 path.parent.rmdir()
 
 
-def _topology(app: App, counts: Mapping[str, int]) -> Topology:
-    """As workers make it of these topics; where they could not start with them, as it is declared."""
+def _shape(app: App, counts: Mapping[str, int]) -> tuple[Topology, tuple[Subtopology, ...]]:
+    """As workers plan it with these topics; where they could not start with them, as it is declared."""
     declared = app.topology()
     try:
-        return declared.plan(counts).topology
+        plan = declared.plan(counts)
     except UsageError:
-        return declared
+        return declared, declared.subtopologies()
+    return plan.topology, plan.subtopologies
 
 
-def _internal(topology: Topology) -> Iterator[str]:
-    for sub in topology.subtopologies():
+def _internal(topology: Topology, subs: Iterable[Subtopology]) -> Iterator[str]:
+    for sub in subs:
         yield from map(sub.changelog, sub.stores)
     yield from (node.topic for node in topology.nodes if isinstance(node, Border))
 
 
-def _inputs(topology: Topology) -> list[str]:
+def _inputs(subs: Iterable[Subtopology]) -> list[str]:
     """The topics that the app reads and others write."""
-    entries = [entry for sub in topology.subtopologies() for entry in sub.entries]
+    entries = [entry for sub in subs for entry in sub.entries]
     return list(dict.fromkeys(entry.reads for entry in entries if not isinstance(entry, Border)))
 
 

@@ -41,3 +41,15 @@ def test_what_never_ran_has_nothing_to_reset(cli: Cli, name: str, job: str) -> N
 def test_wrong_words(cli: Cli, job: str, words: list[str], code: int) -> None:
     cli.fails(code, "app", "reset", job, *words)
     cli.fails(4, "app", "reset", "nothing.py")
+
+
+def test_the_topics_of_a_pattern_are_input(cli: Cli, name: str, tmp_path: Path) -> None:
+    (tmp_path / "job.py").write_text(
+        f'import streamkit as sk\napp = sk.App("{name}")\n'
+        f'app.stream(app.topic(pattern="{name}-in-.*")).to("{name}-out")\n'
+    )
+    for region in ("eu", "us"):
+        cli.out("topic", "create", f"{name}-in-{region}")
+        cli.out("topic", "produce", f"{name}-in-{region}", "-v", "1")
+    plan = cli.json("app", "reset", str(tmp_path / "job.py"), "--to", "end")
+    assert {one["topic"]: one["to"] for one in plan["offsets"]} == {f"{name}-in-eu": 1, f"{name}-in-us": 1}
