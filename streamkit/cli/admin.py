@@ -57,6 +57,7 @@ _ERRORS: dict[int, type[StreamkitError]] = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED: RefusedError,
     KafkaError.GROUP_AUTHORIZATION_FAILED: RefusedError,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: RefusedError,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: RefusedError,
 }
 
 

@@ -56,10 +56,9 @@ class Summary(msgspec.Struct):
 def summaries(cluster: Cluster, topic: str) -> list[Summary]:
     """Of the letters in this topic that were not redriven, by operator, most first."""
     found: dict[str, Summary] = {}
-    with Redrive(cluster, topic, Choice()) as drive:
-        for record, letter in drive.letters():
-            summary = found.setdefault(letter.operator, Summary(topic, letter.operator))
-            summary.add(letter.error, record.timestamp()[1])
+    for record, letter in Redrive(cluster, topic, Choice()).letters():
+        summary = found.setdefault(letter.operator, Summary(topic, letter.operator))
+        summary.add(letter.error, record.timestamp()[1])
     return sorted(found.values(), key=lambda summary: -summary.letters)
 
 

@@ -60,13 +60,12 @@ def show(*, topic: str, bootstrap: str, as_json: bool, **choice: str | None) -> 
     from streamkit.cli.output import print_rows
 
     rows: dict[tuple[str | None, str, str, str], dict[str, Any]] = {}
-    with _drive(bootstrap, topic, choice) as drive:
-        for _, letter in drive.letters():
-            cause = letter.topic, letter.operator, letter.error, letter.traceback
-            row = rows.setdefault(cause, {"letters": 0})
-            row |= dict(zip(("source", "operator", "error", "traceback"), cause, strict=True))
-            row["letters"] += 1
-            row["message"] = letter.message  # the newest
+    for _, letter in _drive(bootstrap, topic, choice).letters():
+        cause = letter.topic, letter.operator, letter.error, letter.traceback
+        row = rows.setdefault(cause, {"letters": 0})
+        row |= dict(zip(("source", "operator", "error", "traceback"), cause, strict=True))
+        row["letters"] += 1
+        row["message"] = letter.message  # the newest
     columns = ("letters", "source", "operator", "error", "traceback", "message")
     print_rows(columns, sorted(rows.values(), key=lambda row: -row["letters"]), as_json=as_json)
 
@@ -80,17 +79,17 @@ def show(*, topic: str, bootstrap: str, as_json: bool, **choice: str | None) -> 
 def redrive(*, topic: str, yes: bool, bootstrap: str, as_json: bool, **choice: str | None) -> None:
     """Write the letters in TOPIC back to where they came from, as they were, each once.
 
-    Key, value, headers, timestamp and partition are those of the failed record. What has gone home is
-    remembered in the offsets of the group TOPIC-redrive; an interrupted run may repeat its last letters.
+    Key, value, headers, timestamp and partition are those of the failed record. What has gone home is noted
+    in the topic TOPIC-redriven, in the transactions that send it, so that an interrupted run repeats nothing.
     """
     from streamkit.cli.output import print_json
 
     homes: Counter[str] = Counter()
-    with _drive(bootstrap, topic, choice) as drive:
-        drive.count(homes)
-        if yes:
-            drive.send()
-        left, homeless = drive.left, drive.homeless
+    drive = _drive(bootstrap, topic, choice)
+    drive.count(homes)
+    if yes:
+        drive.send()
+    left, homeless = drive.left, drive.homeless
     if as_json:
         told = {"topic": topic, "redriven": yes, "letters": homes.total(), "to": dict(homes)}
         print_json({**told, "left": left, "homeless": homeless})

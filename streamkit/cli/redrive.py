@@ -1,9 +1,9 @@
 """Reading the letters of a dead-letter topic, and writing them back to where they came from.
 
-    with Redrive(cluster, "dead", Choice(error="ValueError")) as drive:
-        drive.letters()       the chosen ones that have not gone home, each with its record
-        drive.count(homes)    how many would go where; finds out whether their commit has room
-        drive.send()          write, await every acknowledgement, commit; again and again
+    drive = Redrive(cluster, "dead", Choice(error="ValueError"))
+    drive.letters()       the chosen ones that have not gone home, each with its record
+    drive.count(homes)    how many would go where; finds out whether there is room to note which
+    drive.send()          write a thousand of them and a note of it, in one transaction; again and again
 
 The end is where the topic ended at the start, so that what fails again meanwhile is not driven in a circle.
 """
@@ -12,19 +12,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, Self
+from contextlib import contextmanager, suppress
+from time import monotonic
+from typing import Any
 
 import msgspec
-from confluent_kafka import KafkaError, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streamkit.cli.admin import REQUEST_S, Cluster, explained, in_our_words
 from streamkit.cli.consume import Reader
 from streamkit.cli.offsets import END, START, OffsetRange
-from streamkit.errors import DeadlineError, StreamkitError
-from streamkit.processing.dead_letters import Letter, Redriven, letter_of, redrive_group
+from streamkit.cli.redriven import Notes
+from streamkit.errors import DeadlineError, RefusedError, StreamkitError
+from streamkit.processing.dead_letters import Letter, Redriven, letter_of, redriven_topic
 
 COMMIT_EVERY = 1_000
+COMMIT_S = 5.0  # so long a transaction may stay open where few letters are chosen
 FLUSH_S = 30.0
+ABORT_S = 10.0
+FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -49,8 +55,7 @@ class Redrive:
         self._topic = topic
         self._choice = choice
         self._partitions = {name: set(found.partitions) for name, found in cluster.topics().items()}
-        self._places = [TopicPartition(topic, number) for number in sorted(cluster.topic(topic).partitions)]
-        self._consumer = cluster.consumer(group_id=redrive_group(topic))
+        self._notes = Notes(cluster, topic, sorted(cluster.topic(topic).partitions))
         self._failure: StreamkitError | None = None
 
     def letters(self) -> Iterator[tuple[Message, Letter]]:
@@ -60,43 +65,39 @@ class Redrive:
                 yield record, letter
 
     def count(self, homes: Counter[str]) -> None:
-        """How many would go where. Raises RefusedError where a commit could not tell which they were."""
+        """How many would go where. Raises RefusedError where a note could not tell which they were."""
         progress = self._progress()
         for record, letter in self._read(progress):
             if self._goes(record, letter, progress):
                 homes[str(letter.topic)] += 1
-        self._offsets(progress)
+        self._noted(progress)
 
     def send(self) -> None:
-        """Write the chosen letters back. What was not acknowledged is not committed."""
+        """Write the chosen letters back, each once. What a run that ends early has not noted was not sent."""
         self.left = self.homeless = 0
-        producer = self._cluster.producer(enable_idempotence=True, linger_ms=5, partitioner="murmur2_random")
-        progress, sent = self._progress(), 0
-        for record, letter in self._read(progress):
-            if not self._goes(record, letter, progress):
-                continue
-            self._produce(producer, record, letter)
-            sent += 1
-            if sent % COMMIT_EVERY == 0:
+        self._notes.make()
+        with self._transactions() as producer:
+            progress, sent, began_s = self._progress(), 0, 0.0
+            for record, letter in self._read(progress):
+                if self._goes(record, letter, progress):
+                    if not sent:
+                        producer.begin_transaction()
+                        began_s = monotonic()
+                    self._produce(producer, record, letter)
+                    sent += 1
+                if sent and (sent == COMMIT_EVERY or monotonic() - began_s > COMMIT_S):
+                    self._commit(producer, progress)
+                    sent = 0
+            if sent:
                 self._commit(producer, progress)
-        self._commit(producer, progress)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._consumer.close()
 
     # -- reading --------------------------------------------------------------------------------------
 
     def _progress(self) -> dict[int, Redriven]:
         """What has gone home, and how far this run has come."""
-        self._reached: dict[int, int] = {}
-        with in_our_words(self._cluster.bootstrap):
-            committed = self._consumer.committed(self._places, timeout=REQUEST_S)
-        for place in committed:
-            self._reached[place.partition] = max(0, place.offset)
-        return {p.partition: Redriven(max(0, p.offset), p.metadata or "") for p in committed}
+        progress = self._notes.read()
+        self._reached = {number: its.offset for number, its in progress.items()}
+        return progress
 
     def _read(self, progress: dict[int, Redriven]) -> Iterator[tuple[Message, Letter]]:
         """Letters that have not gone home, partition by partition as they come."""
@@ -126,6 +127,29 @@ class Redrive:
 
     # -- writing --------------------------------------------------------------------------------------
 
+    @contextmanager
+    def _transactions(self) -> Iterator[Producer]:
+        """A producer whose transactions fence those of former runs; what is open at a failure is aborted."""
+        producer = self._cluster.producer(
+            transactional_id=redriven_topic(self._topic),
+            transaction_timeout_ms=int(FLUSH_S * 1000),
+            linger_ms=5,
+            partitioner="murmur2_random",
+        )
+        try:
+            with in_our_words(self._cluster.bootstrap):
+                producer.init_transactions(REQUEST_S)
+                yield producer
+        except BaseException as error:
+            with suppress(KafkaException):
+                producer.abort_transaction(ABORT_S)
+            if isinstance(cause := error.__cause__, KafkaException) and cause.args[0].code() in FENCED:
+                raise RefusedError(
+                    f"another redrive of {self._topic} began, and goes on alone",
+                    hint=f"streamkit dlq list {self._topic}",
+                ) from error
+            raise
+
     def _produce(self, producer: Any, record: Message, letter: Letter) -> None:
         assert letter.topic is not None
         known = letter.partition in self._partitions[letter.topic]
@@ -151,18 +175,15 @@ class Redrive:
         if error is not None and self._failure is None:
             self._failure = explained(error, self._cluster.bootstrap)
 
-    def _commit(self, producer: Any, progress: dict[int, Redriven]) -> None:
-        """Everything sent is acknowledged, then it is remembered."""
+    def _commit(self, producer: Producer, progress: dict[int, Redriven]) -> None:
+        """Everything sent is acknowledged, and becomes visible together with the note of it."""
+        for partition, (offset, done) in self._noted(progress).items():
+            self._notes.write(producer, partition, offset, done)
         if producer.flush(FLUSH_S):
             raise DeadlineError(f"not acknowledged within {FLUSH_S:g} s", hint="streamkit cluster health")
         if self._failure is not None:
             raise self._failure
-        with in_our_words(self._cluster.bootstrap):
-            self._consumer.commit(offsets=self._offsets(progress), asynchronous=False)
+        producer.commit_transaction(FLUSH_S)
 
-    def _offsets(self, progress: dict[int, Redriven]) -> list[TopicPartition]:
-        found = []
-        for partition, its in progress.items():
-            offset, metadata = its.commit(self._reached[partition])
-            found.append(TopicPartition(self._topic, partition, offset, metadata))
-        return found
+    def _noted(self, progress: dict[int, Redriven]) -> dict[int, tuple[int, str]]:
+        return {number: its.note(self._reached[number]) for number, its in progress.items()}

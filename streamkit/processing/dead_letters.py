@@ -3,9 +3,8 @@
 A letter is the failed record itself with its story in the last headers (`error_policy`). Taking the story off
 gives the record back as it was: to *redrive* is to write it to the partition that it came from.
 
-What was redriven stands in the offsets that the group `{topic}-redrive` has committed. Redriving by choice
-leaves gaps: the offset is that of the first letter that stays; the stretches redriven behind it are in the
-commit's metadata ("120-123,130").
+What was redriven is noted for each partition. Redriving by choice leaves gaps: a note has the offset of the
+first letter that stays, and the stretches behind it that went home ("120-123,130").
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from streamkit.processing.record import Headers, RawRecord
 TOPIC = PREFIX + "topic"
 OPERATOR = PREFIX + "operator"
 Span = tuple[int, int]
-METADATA_LIMIT = 4000  # bytes; Kafka's offset.metadata.max.bytes is 4096
+NOTE_LIMIT = 100_000  # characters: a note is written with every thousand letters
 
 
 class Letter(msgspec.Struct, frozen=True):
@@ -73,9 +72,9 @@ def _story(headers: Headers) -> int:
     return start
 
 
-def redrive_group(topic: str) -> str:
-    """The group whose offsets say what was redriven."""
-    return f"{topic}-redrive"
+def redriven_topic(topic: str) -> str:
+    """The topic that holds what was redriven."""
+    return f"{topic}-redriven"
 
 
 class Redriven:
@@ -83,9 +82,9 @@ class Redriven:
     cost the same however many there were.
     """
 
-    def __init__(self, offset: int = 0, metadata: str = "") -> None:
+    def __init__(self, offset: int = 0, done: str = "") -> None:
         self.offset = offset  # below it nothing is left
-        self._ahead = deque(sorted(_parse(metadata)))  # stretches (from, to) done by former runs, not reached
+        self._ahead = deque(sorted(_parse(done)))  # stretches (from, to) done by former runs, not reached
         self._spans: list[Span] = []  # those that are, and ours, in order; the last may touch the first ahead
         self._left: int | None = None  # the first that stays
 
@@ -99,7 +98,7 @@ class Redriven:
         """This one has."""
         if self.done(offset):
             return
-        if self._left is None:  # a commit will be past all of them
+        if self._left is None:  # a note will be past all of them
             self._spans.clear()
         _add(self._spans, (offset, offset))
 
@@ -108,17 +107,17 @@ class Redriven:
         if self._left is None:
             self._left = offset
 
-    def commit(self, reached: int) -> tuple[int, str]:
-        """The offset and metadata to commit when everything below `reached` was looked at."""
+    def note(self, reached: int) -> tuple[int, str]:
+        """The offset and the stretches to note when everything below `reached` was looked at."""
         offset = reached if self._left is None else self._left
         spans: list[Span] = []
         for span in (*self._spans, *self._ahead):
             if span[1] >= offset:
                 _add(spans, span)
         text = ",".join(_format(first, last) for first, last in spans)
-        if len(text) > METADATA_LIMIT:
+        if len(text) > NOTE_LIMIT:
             raise RefusedError(
-                "the letters chosen lie too scattered: a commit cannot hold which they are",
+                "the letters chosen lie too scattered: a note cannot hold which they are",
                 hint="choose fewer of them, or redrive all",
             )
         return offset, text
@@ -137,7 +136,7 @@ def _format(first: int, last: int) -> str:
 
 
 def _parse(text: str) -> Iterator[Span]:
-    """Metadata of a commit; nothing where something else wrote it."""
+    """The stretches of a note."""
     for span in text.split(","):
         first, _, last = span.partition("-")
         if first.isdigit() and (not last or last.isdigit()):

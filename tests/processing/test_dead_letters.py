@@ -1,4 +1,4 @@
-"""Letters are read back as they were written, and what was redriven fits into a commit."""
+"""Letters are read back as they were written, and what was redriven fits into a note."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_each_run_goes_on_where_the_former_ones_left(choices: list[str], reached
             else:
                 progress.leave(offset)
         # gaps that hold no letter, before the first that stays, count as gone
-        offset, text = progress.commit(max(progress.offset, len(choices[:until])))
+        offset, text = progress.note(max(progress.offset, len(choices[:until])))
         home |= set(range(offset))
         progress = Redriven(offset, text)
     for offset in range(len(choices)):
@@ -77,7 +77,7 @@ def test_a_second_run_finds_what_the_first_left(fates: list[str], until: int) ->
             first.settle(offset)
         else:
             first.leave(offset)
-    second = Redriven(*first.commit(len(looked_at)))
+    second = Redriven(*first.note(len(looked_at)))
     for offset, fate in enumerate(fates):
         assert second.done(offset) == (offset < until and fate == "settled"), offset
 
@@ -121,15 +121,15 @@ def test_a_letter_costs_the_same_however_many_there_were(kept: int) -> None:
     assert compared[1] <= compared[0] <= 10
 
 
-def test_a_commit_has_room_for_so_much() -> None:
+def test_a_note_has_room_for_so_much() -> None:
     progress = Redriven()
-    for offset in range(2_000):
+    for offset in range(40_000):
         if offset % 2:
             progress.settle(offset)
         else:
             progress.leave(offset)
     with pytest.raises(RefusedError, match="scattered"):
-        progress.commit(2_000)
+        progress.note(40_000)
 
 
 def test_the_driver_redrives() -> None:
