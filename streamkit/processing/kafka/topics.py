@@ -43,6 +43,7 @@ class Topics:
     def __init__(self, bootstrap: str, user: KafkaSettings) -> None:
         self._bootstrap = bootstrap
         self._admin = AdminClient(shared_settings(bootstrap, user), logger=log)
+        self._complained: set[str] = set()  # topics whose records cannot be deleted
 
     def partition_counts(self) -> dict[str, int]:
         """The partition count of every topic that exists. Raises BrokerUnreachableError."""
@@ -102,7 +103,9 @@ class Topics:
             try:
                 answer.result(REQUEST_S)
             except KafkaException as error:
-                log.warning("%s-%s keeps its records: %s", place.topic, place.partition, error.args[0].str())
+                if place.topic not in self._complained:
+                    self._complained.add(place.topic)
+                    log.warning("%s keeps records that are done with: %s", place.topic, error.args[0].str())
 
     def committed(self, group: str) -> list[Position]:
         """All that the group has committed; nothing of a group that is unknown, or hidden from us."""
