@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: .venv demo test slices lint compat compat-all compat-java compat-engines differential chaos sim sim-proof bench bench-nexmark clean
+.PHONY: .venv demo test slices lint compat compat-all compat-java compat-engines differential test-on-kafka chaos-on-kafka chaos sim sim-proof bench bench-nexmark clean
 
 $(STAMP): pyproject.toml requirements.lock
 	rm -rf .venv
@@ -63,6 +63,16 @@ compat-engines: .venv
 # The same requests to Apache Kafka and to our broker, the answers compared. Needs a JDK and Maven.
 differential: .venv
 	$(PYTEST) -m differential tests/differential
+
+# What runs the engine, on Apache Kafka in place of our broker. Needs a JDK and Maven.
+ON_KAFKA := tests/apps tests/processing tests/demo tests/cli/test_dlq.py tests/cli/test_worker.py \
+    tests/chaos/test_async_agents.py tests/chaos/test_exactly_once.py tests/chaos/test_worker_kills.py
+test-on-kafka: .venv
+	$(PYTEST) $(AGAIN) --on-kafka --timeout 600 -m "not slow" $(ON_KAFKA)
+
+# Exactly-once on three brokers of Apache Kafka: a million events, 24 kills of a worker and 12 of a broker.
+chaos-on-kafka: .venv
+	$(PYTEST) -s --on-kafka -m slow -k full-three tests/chaos/test_exactly_once.py
 
 # The full counts: 20 kills of the broker, 20 of a worker.
 chaos: .venv

@@ -31,7 +31,13 @@ DELAYS, LATE, CANCELLED = "demo.delays", "demo.late", "demo.cancelled"
 OWN = ("demo.", "demo-")  # the names of all topics of the demo, the job's internal ones included
 HOST, HTTP_PORT = "127.0.0.1", 6066
 STOP_S = 15.0
-LEFT_BEHIND_S = 30.0  # until a cluster forgets the member that a killed demo left behind
+LEFT_BEHIND_S = 30.0
+PASSING = {
+    KafkaError.NON_EMPTY_GROUP,  # until a cluster forgets the member that a killed demo left behind
+    KafkaError.NOT_COORDINATOR,  # until one that never had a group has made room for them
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+}
 CHECK_EVERY_S = 0.2
 SCRAPE_S = 2.0
 STALLED_S = 60.0
@@ -63,7 +69,7 @@ class Topics:
             except KafkaException as error:
                 if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
                     return
-                if error.args[0].code() != KafkaError.NON_EMPTY_GROUP or time.monotonic() > deadline:
+                if error.args[0].code() not in PASSING or time.monotonic() > deadline:
                     with in_our_words(self._cluster.bootstrap):
                         raise
                 time.sleep(CHECK_EVERY_S)

@@ -8,14 +8,16 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 import pytest
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, KafkaException
 
 from apps.orders import Invoice, Order, Parcel, billing, orders, parcels, place, warehouse
 from streamkit.cli.admin import Cluster
 from tests.support.broker_process import REPOSITORY, BrokerProcess, environment, streamkit
+from tests.support.worker_process import eventually
 
 
 def test_an_order_leaves_the_next_shelf_of_its_product() -> None:
@@ -73,15 +75,15 @@ def wait_for_members(broker: BrokerProcess, members: dict[str, int], timeout_s: 
     """Until each group is stable with so many members."""
     admin = Cluster(broker.bootstrap).admin
     found: dict[str, tuple[str, int]] = {}
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        answers = admin.describe_consumer_groups(list(members))
-        groups = [future.result(10) for future in answers.values()]
-        found = {group.group_id: (group.state.name, len(group.members)) for group in groups}
-        if found == {name: ("STABLE", count) for name, count in members.items()}:
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"groups are {found}")
+
+    def settled() -> bool:
+        for name, answer in admin.describe_consumer_groups(list(members)).items():
+            with suppress(KafkaException):  # a coordinator may still be on its way
+                group = answer.result(10)
+                found[name] = (group.state.name, len(group.members))
+        return found == {name: ("STABLE", count) for name, count in members.items()}
+
+    eventually(settled, lambda: f"groups are {found}", patience_s=timeout_s)
 
 
 def read(broker: BrokerProcess, topic: str, count: int) -> list[bytes]:

@@ -198,7 +198,8 @@ def test_every_event_counts_once(
 
             def all_counted() -> bool:
                 keep_running(workers)
-                return sum(map(len, _totals(outside, name).values())) >= play.total
+                counted = sum(map(len, _totals(outside, name).values()))
+                return counted >= play.total and all(worker.at_work for worker in workers)
 
             eventually(all_counted, patience_s=180)
             assert [worker.stop() for worker in workers] == [0, 0]

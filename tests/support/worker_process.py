@@ -27,10 +27,12 @@ class WorkerProcess:
         self.cwd = cwd
         self.env = env
         self.log: list[str] = []
+        self._before = 0  # lines of those that ran before
         self._said = threading.Condition()
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> Self:
+        self._before = len(self.log)
         self.process = subprocess.Popen(
             self.command,
             cwd=self.cwd,
@@ -48,6 +50,11 @@ class WorkerProcess:
             found = self._said.wait_for(lambda: len(self.lines(*words)) >= times, WAIT_S)
         assert found, f"{words} not said:\n" + "\n".join(self.log[-30:])
         return self
+
+    @property
+    def at_work(self) -> bool:
+        """Whether this start of it has come so far that a signal makes it drain."""
+        return any('"worker started"' in line for line in self.log[self._before :])
 
     def lines(self, *words: str) -> list[int]:
         """The numbers of the log lines that hold all these words."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from secrets import token_bytes
 from time import monotonic
-from typing import TypeVar, cast
+from typing import cast
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -25,6 +25,7 @@ from confluent_kafka import (
 )
 
 from streamkit.processing.agent import Request
+from streamkit.processing.kafka.blocking import in_thread
 from streamkit.processing.kafka.sender import KafkaSender
 from streamkit.processing.kafka.settings import KafkaSettings, producer_settings, reader_settings
 from streamkit.processing.kafka.topics import Topics
@@ -48,7 +49,6 @@ REPLYING = {
     "allow.auto.create.topics": False,
 }
 
-T = TypeVar("T")
 log = logging.getLogger("worker.asking")
 
 
@@ -90,27 +90,17 @@ class KafkaAsking(Asking):
         try:
             consumer.assign([TopicPartition(self._name, 0, OFFSET_BEGINNING)])
             while True:
-                for message in await _call(lambda: _round(consumer)):
+                for message in await in_thread(_round, consumer):
                     if message.error() is None:
                         self.heard(cast("Headers | None", message.headers()), message.value())
         finally:
-            await _call(consumer.close)
+            await in_thread(consumer.close)
 
 
 def _round(consumer: Consumer) -> list[Message]:
     """What there is, after waiting for something."""
     first = consumer.poll(POLL_S)
     return [] if first is None else [first, *consumer.consume(ROUND, 0)]
-
-
-async def _call(fn: Callable[[], T]) -> T:
-    """`fn()` in a thread; when cancelled, after it has returned: a client must not be closed under it."""
-    call = asyncio.ensure_future(asyncio.to_thread(fn))
-    try:
-        return await asyncio.shield(call)
-    except asyncio.CancelledError:
-        await asyncio.wait([call])
-        raise
 
 
 class KafkaReplies:

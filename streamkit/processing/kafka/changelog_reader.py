@@ -12,11 +12,11 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic
-from typing import Any, TypeVar
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from streamkit.errors import RefusedError
+from streamkit.processing.kafka.blocking import in_thread
 from streamkit.processing.kafka.settings import KafkaSettings, reader_settings
 from streamkit.processing.kafka.source import by_partition
 from streamkit.processing.record import RawRecord
@@ -37,7 +37,6 @@ MISSING = {
 }
 
 Span = tuple[int, int]  # offsets: from, to (exclusive)
-T = TypeVar("T")
 log = logging.getLogger("worker.restore")
 
 
@@ -72,7 +71,7 @@ class KafkaChangelogReader:
             _assign(consumer, {place: spans[place][0] for place in remaining})
             progress = monotonic()
             while remaining:
-                arrivals = await _call(_round, consumer)
+                arrivals = await in_thread(_round, consumer)
                 for arrival in arrivals:
                     await self._take(arrival, remaining, apply)
                 if arrivals:
@@ -92,7 +91,7 @@ class KafkaChangelogReader:
         async with self._consumer() as consumer:
             _assign(consumer, starts)
             while True:
-                for arrival in await _call(_round, consumer):
+                for arrival in await in_thread(_round, consumer):
                     place = (arrival.topic, arrival.partition)
                     for start in range(0, len(arrival.records), SLICE_RECORDS):
                         apply(place, arrival.records[start : start + SLICE_RECORDS])
@@ -113,7 +112,7 @@ class KafkaChangelogReader:
         try:
             yield consumer
         finally:
-            await _call(consumer.close)
+            await in_thread(consumer.close)
 
     async def _take(
         self,
@@ -137,21 +136,11 @@ class KafkaChangelogReader:
             await asyncio.sleep(0)
 
 
-async def _call(fn: Callable[..., T], *args: Any) -> T:
-    """`fn(*args)` in a thread; when cancelled, not before it has returned."""
-    call = asyncio.ensure_future(asyncio.to_thread(fn, *args))
-    try:
-        return await asyncio.shield(call)
-    except asyncio.CancelledError:
-        await asyncio.wait([call])
-        raise
-
-
 async def _span(consumer: Consumer, place: Partition) -> Span:
     missing_since: float | None = None
     while True:
         try:
-            marks = await _call(consumer.get_watermark_offsets, TopicPartition(*place), REQUEST_S)
+            marks = await in_thread(consumer.get_watermark_offsets, TopicPartition(*place), REQUEST_S)
             return int(marks[0]), int(marks[1])
         except KafkaException as error:
             reason: KafkaError = error.args[0]

@@ -16,12 +16,13 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streamkit.errors import RefusedError, StreamkitError
+from streamkit.processing.kafka.blocking import in_thread
 from streamkit.processing.kafka.settings import KafkaSettings, shared_settings, transactional_settings
 from streamkit.processing.kafka.sink import PATIENT_POLLS, POLL_S, SLOW_POLL_S, KafkaSink
 from streamkit.processing.tasks.fuse import SinkRecord
@@ -42,7 +43,6 @@ FENCED = {
     KafkaError.INVALID_PRODUCER_ID_MAPPING,
 }
 
-T = TypeVar("T")
 log = logging.getLogger("worker.sink")
 
 
@@ -68,7 +68,7 @@ class KafkaTransactionalSink(KafkaSink):
         self.began_at_s: float | None = None
 
     async def start(self) -> None:
-        await _call(self._initialise)
+        await in_thread(self._initialise)
 
     # -- what the loop does -----------------------------------------------------------------------------
 
@@ -107,13 +107,13 @@ class KafkaTransactionalSink(KafkaSink):
             await asyncio.sleep(POLL_S if (polls := polls + 1) < PATIENT_POLLS else SLOW_POLL_S)
 
     async def ends(self, places: Sequence[Place]) -> dict[Place, int]:
-        return await _call(self._ends, places) if places else {}
+        return await in_thread(self._ends, places) if places else {}
 
     async def commit(self, positions: Sequence[Position], group: Any) -> bool:
         if self.doomed:
             return False
         try:
-            await _call(self._commit, positions, group)
+            await in_thread(self._commit, positions, group)
         except KafkaException as error:
             self._failed(error.args[0])
             return False
@@ -125,7 +125,7 @@ class KafkaTransactionalSink(KafkaSink):
         self._waiting.clear()
         self._held.clear()
         self._failure = self._failure or StreamkitError("aborted")  # nothing is taken meanwhile
-        await _call(self._abort)
+        await in_thread(self._abort)
         self.began_at_s, self._failure, self._fatal, self._flushing = None, None, False, False
 
     def discard(self) -> None:
@@ -135,7 +135,7 @@ class KafkaTransactionalSink(KafkaSink):
     async def close(self) -> None:
         self._closing = True
         if self.began_at_s is not None and not self._fatal:
-            await _call(self._abort_at_last)
+            await in_thread(self._abort_at_last)
         self._waiting.clear()
         self._producer.purge()
 
@@ -277,13 +277,3 @@ def _answered(call: Callable[[], object]) -> None:
             time.sleep(RETRY_S / 10)
         else:
             return
-
-
-async def _call(fn: Callable[..., T], *args: Any) -> T:
-    """`fn(*args)` in a thread; when cancelled, not before it has returned."""
-    call = asyncio.ensure_future(asyncio.to_thread(fn, *args))
-    try:
-        return await asyncio.shield(call)
-    except asyncio.CancelledError:
-        await asyncio.wait([call])
-        raise
