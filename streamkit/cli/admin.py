@@ -7,12 +7,20 @@ refused connection is an answer at once.
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import (
+    OFFSET_INVALID,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streamkit.client.node import parse_addresses
@@ -30,6 +38,16 @@ if TYPE_CHECKING:
 
 REACH_S = 3.0
 REQUEST_S = 15.0
+LOOK_S = 3.0
+RETRY_S = 0.2
+LEADER_ON_ITS_WAY = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._TIMED_OUT,
+}
 
 T = TypeVar("T")
 
@@ -103,12 +121,40 @@ class Cluster:
         return found
 
     def offsets(self, places: Iterable[tuple[str, int]], spec: OffsetSpec) -> dict[tuple[str, int], int]:
-        """An offset of each partition: earliest, latest, or at a timestamp (-1: nothing so late)."""
-        wanted = {TopicPartition(topic, partition): spec for topic, partition in places}
-        if not wanted:
-            return {}
-        answers = self.admin.list_offsets(wanted, request_timeout=REQUEST_S)
-        return {(p.topic, p.partition): self.answer(future).offset for p, future in answers.items()}
+        """An offset of each partition: earliest, latest, or at a timestamp (-1: nothing so late).
+
+        Leaders that are on their way are waited for.
+        """
+        missing, found = list(places), dict[tuple[str, int], int]()
+        deadline = time.monotonic() + REQUEST_S
+        while missing:
+            found |= self._offsets(missing, spec, patient=time.monotonic() < deadline)
+            if missing := [place for place in missing if place not in found]:
+                self.topics()  # an admin client asks whom it knows until it looks at metadata
+                time.sleep(RETRY_S)
+        return found
+
+    def _offsets(
+        self, places: Iterable[tuple[str, int]], spec: OffsetSpec, *, patient: bool
+    ) -> dict[tuple[str, int], int]:
+        """Of the partitions whose leaders answer. Raises for the others, unless `patient`."""
+        answers = self.admin.list_offsets(
+            {TopicPartition(*place): spec for place in places}, request_timeout=LOOK_S
+        )
+        found = {}
+        with in_our_words(self.bootstrap):
+            for place, future in answers.items():
+                try:
+                    offset = future.result(REQUEST_S).offset
+                except KafkaException as error:
+                    if not patient or error.args[0].code() not in LEADER_ON_ITS_WAY:
+                        raise
+                else:
+                    if offset != OFFSET_INVALID:
+                        found[place.topic, place.partition] = offset
+                    elif not patient:
+                        raise TimeoutError  # nobody answered
+        return found
 
     def answer(self, future: Future[T]) -> T:
         with in_our_words(self.bootstrap):

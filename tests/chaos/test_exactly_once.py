@@ -201,7 +201,7 @@ def test_every_event_counts_once(
                 counted = sum(map(len, _totals(outside, name).values()))
                 return counted >= play.total and all(worker.at_work for worker in workers)
 
-            eventually(all_counted, patience_s=180)
+            eventually(all_counted, patience_s=600)
             assert [worker.stop() for worker in workers] == [0, 0]
         except BaseException:
             for worker in workers:

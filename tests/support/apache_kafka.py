@@ -22,7 +22,7 @@ from confluent_kafka.admin import AdminClient
 from tests.compatibility.java.kafka_tools import classpath
 from tests.support.broker_cluster import Nodes, free_ports
 
-READY_S = 120
+READY_S = 240
 LOOK_S = 0.5
 JAVA = ("java", "-Xmx384m", "-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 KILL_WITH_PARENT = '"$@" & child=$!; read -r _; kill -9 "$child"; wait "$child" 2>/dev/null'

@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from confluent_kafka.admin import OffsetSpec
+
+from streamkit.cli.admin import Cluster
 from streamkit.processing.kafka.transactional_sink import KafkaTransactionalSink
 from streamkit.runtime.os.clock import SystemClock
 from tests.processing.cluster.members import WAIT_S
@@ -23,10 +26,12 @@ async def test_the_end_is_known_again_after_its_leader_was_killed(
     await asyncio.to_thread(outside.create, *PLACE[:1])
     await asyncio.to_thread(outside.send, PLACE[0], range(10))
     sink = KafkaTransactionalSink(cluster.bootstrap, {}, SystemClock(), {}, name)
-    assert await sink.ends([PLACE]) == {PLACE: 10}
+    commands = Cluster(cluster.bootstrap)
+    assert await sink.ends([PLACE]) == commands.offsets([PLACE], OffsetSpec.latest()) == {PLACE: 10}
     await asyncio.to_thread(cluster[outside.leader(*PLACE)].kill)
     async with asyncio.timeout(WAIT_S):
         while not (found := await sink.ends([PLACE])):
             await asyncio.sleep(0.1)
     assert found == {PLACE: 10}
+    assert await asyncio.to_thread(commands.offsets, [PLACE], OffsetSpec.latest()) == {PLACE: 10}
     await sink.close()
