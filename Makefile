@@ -51,9 +51,9 @@ CLIENTS :=
 compat-all: .venv
 	$(PYTEST) $(AGAIN) -n 2 --dist loadgroup -m "compat_all or three_brokers" $(if $(CLIENTS),-k "$(CLIENTS)") tests/compatibility
 
-# Apache Kafka's own tools on our cluster and our files. Needs a JDK and Maven.
+# Apache Kafka's own tools on our cluster and our files, and Apicurio's schema registry. Needs a JDK and Maven.
 compat-java: .venv
-	$(PYTEST) $(AGAIN) -m compat_java tests/compatibility/java
+	$(PYTEST) $(AGAIN) -m compat_java tests/compatibility/java tests/compatibility/registry
 
 # Stream engines that others wrote, over our broker and under kills: Kafka Streams, Flink, and Spark with HDFS. Needs a
 # JDK and Maven; the first run fetches about 750 MB.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 INSTALL_S = 900
@@ -27,6 +28,25 @@ def classpath(pom: Path, name: str) -> str:
             subprocess.run([*install, f"-DoutputDirectory={home / 'lib'}"], check=True, timeout=INSTALL_S)
             shutil.copy(pom, installed)
     return f"{home / 'lib'}/*"
+
+
+def unpacked(artifact: str, name: str, unpack: Callable[[Path, Path], None]) -> Path:
+    """What is in an archive (group:name:version:type:classifier), unpacked once for each version."""
+    home = Path.home() / ".cache" / "streamkit-tests" / name / artifact.split(":")[2]
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with open(home.parent / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not home.exists():
+            unfinished = home.with_suffix(".unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+            fetch = ["mvn", "-q", "-B", "dependency:copy", f"-Dartifact={artifact}"]
+            subprocess.run([*fetch, f"-DoutputDirectory={unfinished}"], check=True, timeout=INSTALL_S)
+            (archive,) = unfinished.iterdir()
+            unpack(archive, unfinished)
+            archive.unlink()
+            unfinished.rename(home)
+    return home
 
 
 def java(classpath: str, *, heap: str = "256m") -> list[str]:
