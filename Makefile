@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: .venv demo test slices lint compat compat-all compat-java compat-engines differential test-on-kafka chaos-on-kafka chaos sim sim-proof bench bench-nexmark clean
+.PHONY: .venv demo test slices lint compat compat-all compat-java compat-engines differential differential-three test-on-kafka chaos-on-kafka chaos sim sim-proof bench bench-nexmark clean
 
 $(STAMP): pyproject.toml requirements.lock
 	rm -rf .venv
@@ -25,7 +25,7 @@ SLICES := tests/chaos tests/broker/cluster tests/processing/cluster tests/cli/te
 # AGAIN=--last-failed plays only what failed the last time.
 AGAIN :=
 EVERYDAY := $(AGAIN) -n 2 --dist loadgroup \
-    -m "not (slow or compat or compat_java or compat_all or compat_engines or differential)"
+    -m "not (slow or compat or compat_java or compat_all or compat_engines or differential or differential_three)"
 
 # Everything but the slices, the client matrix and the full counts; at most five minutes on two cores.
 test: .venv
@@ -63,6 +63,10 @@ compat-engines: .venv
 # The same requests to Apache Kafka and to our broker, the answers compared. Needs a JDK and Maven.
 differential: .venv
 	$(PYTEST) -m differential tests/differential
+
+# The same with three nodes of each, in the newest version of every API; the leader is killed half-way.
+differential-three: .venv
+	$(PYTEST) -m differential_three tests/differential
 
 # What runs the engine, on Apache Kafka in place of our broker. Needs a JDK and Maven.
 ON_KAFKA := tests/apps tests/processing tests/demo tests/cli/test_dlq.py tests/cli/test_worker.py \

@@ -15,26 +15,37 @@ from tests.support.apache_kafka import KafkaNode
 from tests.support.broker_cluster import free_ports
 from tests.support.broker_process import BrokerProcess
 
-_SETTINGS = (
+
+def words(*lines: str) -> tuple[str, ...]:
+    return tuple(word for line in lines for word in ("--set", line))
+
+
+IN_COMMON = words(
     "offsets.topic.num.partitions=4",
-    "offsets.topic.replication.factor=1",
     "transaction.state.log.num.partitions=4",
-    "transaction.state.log.replication.factor=1",
-    "transaction.state.log.min.isr=1",
     "share.coordinator.state.topic.num.partitions=4",
-    "share.coordinator.state.topic.replication.factor=1",
-    "share.coordinator.state.topic.min.isr=1",
     "group.initial.rebalance.delay.ms=0",
     "group.min.session.timeout.ms=1000",
 )
-SETTINGS = tuple(word for line in _SETTINGS for word in ("--set", line))
+"""Given to every node of whatever is compared."""
+SETTINGS = IN_COMMON + words(
+    "offsets.topic.replication.factor=1",
+    "transaction.state.log.replication.factor=1",
+    "transaction.state.log.min.isr=1",
+    "share.coordinator.state.topic.replication.factor=1",
+    "share.coordinator.state.topic.min.isr=1",
+)
 """Given to both."""
 
 
 @pytest.fixture(scope="session")
-def judge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judge]:
+def needs_kafka() -> None:
     if not is_installable():
         pytest.skip("Apache Kafka needs a JDK, and Maven to fetch it (Debian: default-jdk-headless, maven)")
+
+
+@pytest.fixture(scope="session")
+def judge(needs_kafka: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judge]:
     kafka = KafkaNode(tmp_path_factory.mktemp("kafka"), *SETTINGS)
     ours = our_broker(tmp_path_factory.mktemp("ours"))
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -61,10 +61,16 @@ class Counts:
 
 
 class Judge:
-    """Two ports, and everything that was found out about what answers there."""
+    """Two ports, and everything that was found out about what answers there.
 
-    def __init__(self, kafka_port: int, our_port: int, known: KnownDifferences) -> None:
+    Of clusters these are the ports of one node, which leads and coordinates everything: the first replica.
+    """
+
+    def __init__(
+        self, kafka_port: int, our_port: int, known: KnownDifferences, replicas: tuple[int, ...] = (1,)
+    ) -> None:
         self._ports = (kafka_port, our_port)
+        self._replicas = replicas
         self.known = known
         self.counts = Counts()
         self.differences: list[Difference] = []
@@ -90,16 +96,31 @@ class Judge:
         for one in SCENARIOS:
             if one.api == api:
                 for version in range(one.first, one.last + 1):
-                    unlisted += await self._play(one, version)
+                    unlisted += await self.play(one, version)
         for scenario in malformed_variants(api):
             for version in range(scenario.first, scenario.last + 1):
                 unlisted += await self._play_malformed(scenario, version)
         self.played.add(api)
         return unlisted
 
-    async def _play(self, scenario: Scenario, version: int) -> list[Difference]:
-        title = f"{scenario.api.value}-{scenario.name.replace('_', '-')}-{version}"
-        clients = [Client(port, scenario.api, version, title) for port in self._ports]
+    async def judge_newest(self, api: ApiKey, unplayed: Collection[str]) -> list[Difference]:
+        """As `judge`, in the newest version of each scenario alone, for clusters.
+
+        What differs is played once more: whether a copy came before an answer or after it is chance.
+        """
+        unlisted: list[Difference] = []
+        for one in SCENARIOS:
+            if one.api == api and one.name not in unplayed:
+                phase = f"at-{self._replicas[0]}"
+                if await self.play(one, one.last, phase):
+                    unlisted += await self.play(one, one.last, f"{phase}-again")
+        self.played.add(api)
+        return unlisted
+
+    async def play(self, scenario: Scenario, version: int, phase: str = "") -> list[Difference]:
+        """The differences that nobody has listed; `phase` keeps the names of several plays apart."""
+        title = f"{scenario.api.value}-{scenario.name.replace('_', '-')}-{version}{phase and f'-{phase}'}"
+        clients = [Client(port, scenario.api, version, title, self._replicas) for port in self._ports]
         broken: list[BaseException | None] = []
         try:
             broken = await asyncio.gather(*map(scenario.play, clients), return_exceptions=True)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "differences.md"
 DIFFERENCES = "## Answers that differ"
+OF_CLUSTERS = "## Answers of clusters that differ"
 UNSERVED = "## APIs that are not served"
 MAX_ROWS = 30
+MAX_ROWS_OF_CLUSTERS = 8
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,18 @@ class KnownDifferences:
     rows: list[Row]
     unserved: dict[int, str]
     """Why each API, by its key, is not served."""
+    of_clusters: list[Row] = field(default_factory=list)
+    """Those of the rows that speak of clusters alone."""
     seen: set[Row] = field(default_factory=set)
 
     @classmethod
-    def read(cls, page: Path = PAGE) -> KnownDifferences:
+    def read(cls, *, of_clusters: bool = False, page: Path = PAGE) -> KnownDifferences:
+        """Two clusters differ where two nodes do, and in a little more."""
         text = page.read_text()
         rows = [Row(*cells) for cells in _table(text, DIFFERENCES)]
-        return cls(rows, {int(key): reason for key, _, reason in _table(text, UNSERVED)})
+        further = [Row(*cells) for cells in _table(text, OF_CLUSTERS)] if of_clusters else []
+        unserved = {int(key): reason for key, _, reason in _table(text, UNSERVED)}
+        return cls([*rows, *further], unserved, further)
 
     def covers(self, *cells: str) -> bool:
         found = [row for row in self.rows if row.covers(*cells)]

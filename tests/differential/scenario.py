@@ -27,6 +27,7 @@ from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.errors import MalformedMessageError
 from streamkit.protocol.framing import decode_response, encode_request
 from streamkit.protocol.messages.create_topics import (
+    CreatableReplicaAssignment,
     CreatableTopic,
     CreatableTopicConfig,
     CreateTopicsRequest,
@@ -127,6 +128,8 @@ class Client:
     version: int
     title: str
     """The beginning of every name that the scenario makes up."""
+    replicas: tuple[int, ...] = (1,)
+    """Where the partitions of its topics are. The first node leads them; it is the one that is asked."""
     transcript: list[Exchange] = field(default_factory=list)
     _wires: list[Wire] = field(default_factory=list)
 
@@ -136,7 +139,11 @@ class Client:
 
     def another(self) -> Client:
         """A client of its own connection, in the same transcript."""
-        other = Client(self.port, self.api, self.version, self.title, self.transcript)
+        return self.at(self.port)
+
+    def at(self, port: int) -> Client:
+        """The same at another node."""
+        other = Client(port, self.api, self.version, self.title, self.replicas, self.transcript)
         self._wires.append(other._wire)
         return other
 
@@ -212,9 +219,14 @@ class Client:
         given = [
             CreatableTopicConfig(name=key.replace("_", "."), value=text) for key, text in configs.items()
         ]
-        created = CreatableTopic(
-            name=self.name(suffix), num_partitions=partitions, replication_factor=1, configs=given
-        )
+        placed: dict[str, Any] = {"num_partitions": partitions, "replication_factor": 1}
+        if len(self.replicas) > 1:
+            rows = [
+                CreatableReplicaAssignment(partition_index=n, broker_ids=list(self.replicas))
+                for n in range(partitions)
+            ]
+            placed = {"num_partitions": -1, "replication_factor": -1, "assignments": rows}
+        created = CreatableTopic(name=self.name(suffix), configs=given, **placed)
         answer = await self.setup(CreateTopicsRequest(topics=[created]))
         topic = Topic(self.name(suffix), answer.topics[0].topic_id)
         await self.ready(topic, partitions)

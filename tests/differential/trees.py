@@ -77,6 +77,8 @@ RULES: Final[dict[str, Any]] = {
     "JoinGroupResponse.leader": LABELLED,
     "FetchResponse.session_id": LABELLED,
     "log_dir": presence,
+    "controller_id": not_negative,
+    "DescribeQuorumResponsePartitionData.leader_id": not_negative,
     "group_epoch": not_negative,
     "assignment_epoch": not_negative,
     "Member.member_epoch": not_negative,
@@ -99,6 +101,11 @@ RULES: Final[dict[str, Any]] = {
 }
 
 UNORDERED: Final[dict[str, tuple[str, ...]]] = {
+    "MetadataResponse.brokers": ("node_id",),
+    "DescribeClusterResponse.brokers": ("broker_id",),
+    "DescribeQuorumResponse.nodes": ("node_id",),
+    "DescribeQuorumResponsePartitionData.current_voters": ("replica_id",),
+    "DescribeQuorumResponsePartitionData.observers": ("replica_id",),
     "MetadataResponse.topics": ("name",),
     "MetadataResponseTopic.partitions": ("partition_index",),
     "DescribeLogDirsResult.topics": ("name",),
