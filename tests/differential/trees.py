@@ -78,6 +78,7 @@ RULES: Final[dict[str, Any]] = {
     "FetchResponse.session_id": LABELLED,
     "log_dir": presence,
     "controller_id": not_negative,
+    "coordinator_epoch": not_negative,
     "DescribeQuorumResponsePartitionData.leader_id": not_negative,
     "group_epoch": not_negative,
     "assignment_epoch": not_negative,
@@ -102,6 +103,8 @@ RULES: Final[dict[str, Any]] = {
 
 UNORDERED: Final[dict[str, tuple[str, ...]]] = {
     "MetadataResponse.brokers": ("node_id",),
+    "MetadataResponsePartition.isr_nodes": (),
+    "DescribeTopicPartitionsResponsePartition.isr_nodes": (),
     "DescribeClusterResponse.brokers": ("broker_id",),
     "DescribeQuorumResponse.nodes": ("node_id",),
     "DescribeQuorumResponsePartitionData.current_voters": ("replica_id",),
@@ -241,6 +244,7 @@ def _records(data: Any, labels: Labels) -> Tree:
 def _batch(header: Any, batch: memoryview, labels: Labels) -> Tree:
     now = header.is_control or header.is_log_append_time
     seen = positive if now else lambda value: value
+    kept = presence if header.is_control else lambda value: value  # the epoch of the coordinator
     return {
         "base_offset": header.base_offset,
         "leader_epoch": header.leader_epoch,
@@ -252,7 +256,7 @@ def _batch(header: Any, batch: memoryview, labels: Labels) -> Tree:
         "producer_epoch": header.producer_epoch,
         "base_sequence": header.base_sequence,
         "records": [
-            (one.offset, seen(one.timestamp), one.key, one.value, one.headers)
+            (one.offset, seen(one.timestamp), one.key, kept(one.value), one.headers)
             for one in decode_records(batch)
         ],
     }

@@ -838,8 +838,8 @@ class RaftNode:
 
     def _has_caught_up(self, key: ReplicaKey) -> bool:
         """Whether a replica could vote without holding up the high watermark."""
-        replica = self._leading.replicas.get(key)
-        return self._is_alive(replica) and replica.end_offset >= self.high_watermark
+        replica = self._leading.replicas.of_voter(key)
+        return replica is not None and self._is_alive(replica) and replica.end_offset >= self.high_watermark
 
     def _is_alive(self, replica: Replica | None) -> bool:
         return replica is not None and self._now_ms - replica.fetched_ms < self._timeouts.fetch_ms

@@ -165,3 +165,4 @@ def test_what_cannot_be_changed_is_refused() -> None:
     absent = quorum.admin(AddVoterRequest(Voter(ReplicaKey(9, bytes([9] * 16))), 500))
     assert quorum.run(2_000, lambda: absent in quorum.admin_replies)
     assert error_of(quorum, absent) is ErrorCode.REQUEST_TIMED_OUT, "it never caught up"
+    assert 9 not in [replica.key.id for replica in quorum.nodes[1].raft.replicas], "nor was it ever heard of"

@@ -47,12 +47,12 @@ def list_config_resources(
 
 
 def _names(image: MetadataImage, kind: int) -> Iterable[str]:
-    """All topics and live brokers; groups and subscriptions that have something of their own."""
+    """All topics and registered brokers; groups and subscriptions that have something of their own."""
     match kind:
         case ResourceType.TOPIC:
             return image.topics
         case ResourceType.BROKER | ResourceType.BROKER_LOGGER:
-            return [str(broker.broker_id) for broker in image.live_brokers()]
+            return map(str, image.brokers)
         case _:
             return [resource.name for resource in image.configs if resource.type == kind]
 
