@@ -25,6 +25,7 @@ MEBIBYTE = 1 << 20
 KEPT = bare.Kept(segment_bytes=64 * MEBIBYTE, retained_bytes=256 * MEBIBYTE)
 IDLE_S = 5.0
 """For each second of effort: a hundredth of a core is ten ticks of the processor's clock in ten seconds."""
+LEAST_MEMORY = 300 * MEBIBYTE  # of a worker, its Python and librdkafka's queues included
 RELAXED = ("--set", "streamkit.flush.mode=relaxed")
 
 
@@ -225,7 +226,7 @@ def states(effort: Effort) -> Iterator[Figure]:
 
 def large_states(effort: Effort) -> Iterator[Figure]:
     """A table and open windows, each on a broker of its own: their changelogs take as much room again."""
-    memory_bytes = max(effort.state_bytes // 10, 512 * MEBIBYTE)
+    memory_bytes = max(effort.state_bytes // 10, LEAST_MEMORY)
     keys = large_state.keys_within(effort.state_bytes)
     for job, what in (("large-table", "a table"), ("large-windows", "open windows")):
         with brokers.running(*RELAXED) as broker:

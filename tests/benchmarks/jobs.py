@@ -6,27 +6,15 @@ And some of their own: a table that keeps what comes; a large page for each key,
 from __future__ import annotations
 
 import os
-from base64 import b64encode
-from hashlib import shake_128
 
 import streamkit as sk
+from tests.benchmarks.pages import page, text
 
 JOB = os.environ.get("BENCH_JOB", "filter")
 RUN = os.environ.get("BENCH_RUN", "0")
-PAGE_BYTES = 4_000
-SMALL_QUEUES = {"queue.buffering.max.kbytes": 65_536, "queued.max.messages.kbytes": 16_384}
+SMALL_QUEUES = {"queue.buffering.max.kbytes": 16_384, "queued.max.messages.kbytes": 8_192}
 
 app = sk.App(f"bench-{JOB}-{RUN}", kafka=SMALL_QUEUES if JOB.startswith("large") else None)
-
-
-def page(key: str, visits: int) -> bytes:
-    """What cannot be compressed, and is the same every time."""
-    return bytes((visits,)) + shake_128(key.encode()).digest(PAGE_BYTES)
-
-
-def text(key: str) -> str:
-    """The same of characters."""
-    return b64encode(shake_128(key.encode()).digest(PAGE_BYTES * 3 // 4)).decode()
 
 
 if JOB == "state":

@@ -1,6 +1,6 @@
 """State ten times as large as the memory of its worker: rows of a table, and open windows.
 
-A page of some four thousand bytes is kept for each of many keys, and stays long enough for a fifth of them
+A page of some eight thousand bytes is kept for each of many keys, and stays long enough for a fifth of them
 to be visited again, at random. The kernel holds the worker to a tenth of what that takes on disk, where it
 may be asked to. Then answers are compared: rows as they stand in the store, and windows as they were told
 when they closed. Input and results are small, so that the disk is left to the state and its changelog.
@@ -27,8 +27,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from streamkit.processing.partitioner import partition_for
 from streamkit.processing.worker.rocksdb import StateDirectory
 from tests.benchmarks import worker
-from tests.benchmarks.jobs import PAGE_BYTES, page, text
 from tests.benchmarks.memory_limit import bound
+from tests.benchmarks.pages import PAGE_BYTES, page, text
 from tests.benchmarks.processes import Rate, cpu_seconds, resident_bytes
 from tests.support.broker_process import BrokerProcess
 

@@ -4,7 +4,8 @@ A worker has one allowance of memory for that (half of `App(state_memory=…)`),
 within a task, among the states that can let entries go. It is kept by counting entries: their typical size is
 learned from what they take in a commit, and an entry in Python is reckoned at `DECODED` times that and
 `OVERHEAD`.
-A state may hold twice its share until a commit lets the clean ones go; so that one comes early.
+A state may hold twice its share until a commit lets the clean ones go; so that one comes early. While it
+is under way a state that holds three times its share takes no more.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ STATE_MEMORY = "512MiB"
 LEAST_STATE_MEMORY = 16 << 20
 CACHE_BYTES = 256 << 20
 CACHED = 100_000  # entries kept decoded by all tasks of a worker for each so many bytes, however small
-LEAST_CACHED = 1_000  # entries for each task, however many or large there are
+LEAST_CACHED = 100  # entries of each state, however many or large there are
+CROWDED, FULL = 2, 3  # times the share
 KEEPS_ONE_IN = 2  # of a cache that has grown too large
+UNKNOWN = 4_000  # bytes: an entry is reckoned large until the first commit tells
 DECODED = 3
 OVERHEAD = 300  # bytes
 SAMPLE = 64
@@ -53,5 +56,5 @@ def checked_state_memory(size: Size) -> int:
 
 
 def entries_within(size: int, entry_bytes: int) -> int:
-    """How many entries of this stored size are decoded within `size` bytes."""
-    return size // (DECODED * entry_bytes + OVERHEAD)
+    """How many entries of this stored size (0: not known) are decoded within `size` bytes."""
+    return size // (DECODED * (entry_bytes or UNKNOWN) + OVERHEAD)

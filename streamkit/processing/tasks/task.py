@@ -36,7 +36,15 @@ from streamkit.processing.record import RawRecord
 from streamkit.processing.replies import Reply, without_request
 from streamkit.processing.serde import UNDECLARED_KEY
 from streamkit.processing.state.buckets import Buckets
-from streamkit.processing.state.cache import CACHE_BYTES, CACHED, LEAST_CACHED, Cache, entries_within
+from streamkit.processing.state.cache import (
+    CACHE_BYTES,
+    CACHED,
+    CROWDED,
+    FULL,
+    LEAST_CACHED,
+    Cache,
+    entries_within,
+)
 from streamkit.processing.state.operator_state import Computed
 from streamkit.processing.state.rows import Rows, VersionedRows
 from streamkit.processing.state.store import Store
@@ -340,7 +348,12 @@ class Task:
     @property
     def crowded(self) -> bool:
         """So many entries are kept that a commit, which lets clean ones go, should come early."""
-        return any(state.cached > 2 * state.cached_most for state in self._caches)
+        return any(state.cached > CROWDED * state.cached_most for state in self._caches)
+
+    @property
+    def full(self) -> bool:
+        """So many that what is under way should end before there are more."""
+        return any(state.cached > FULL * state.cached_most for state in self._caches)
 
     def share_caches(self, tasks: int, cache_bytes: int = CACHE_BYTES) -> None:
         """So many tasks at one worker share what it keeps decoded: entries, and what they take in memory."""

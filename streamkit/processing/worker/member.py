@@ -434,6 +434,8 @@ class Member:
                 self._heed_failure(runner)
                 if self._sink.full or not runner.can_run(self._clock.now_ms()):
                     continue
+                if runner.task.full and self._committer.commits(runner):
+                    continue
                 ran = True
                 began = perf_counter()
                 runner.run_slice(self._clock.now_ms())

@@ -27,7 +27,7 @@ def test_caches_shrink_with_the_number_of_tasks(monkeypatch: pytest.MonkeyPatch)
         assert task.cached == 90 and not task.crowded
         for tasks, share in [(4, 12), (1_000, 5)]:
             task.share_caches(tasks)
-            assert task.crowded
+            assert task.crowded and task.full == (share == 12)
             t.send_all("in", [("w", f"key-{n}") for n in range(share)])
             assert task.cached <= 2 * share and not task.crowded
             t.send_all("in", [("w", f"key-{n}") for n in range(share)])
@@ -45,7 +45,7 @@ def test_of_large_entries_fewer_are_kept(monkeypatch: pytest.MonkeyPatch) -> Non
         assert task.cached == 200  # within 100,000 entries for 256 MiB
         t.send_all("in", [("x" * 10_000, f"key-{n}") for n in range(200, 220)])
         t.send_all("in", [("x" * 10_000, f"key-{n}") for n in range(40)])
-        assert task.cached <= 34 and not task.crowded  # 30,300 bytes each
+        assert task.cached <= 34 and not task.full  # 30,300 bytes each
 
 
 def test_sizes() -> None:
