@@ -60,6 +60,12 @@ compat-java: .venv
 compat-engines: .venv
 	$(PYTEST) -m compat_engines tests/compatibility/engines
 
+# PostgreSQL and an object store as judges of sinks. Needs PostgreSQL; installs what else it takes.
+.PHONY: connectors
+connectors: .venv
+	$(PIP) install --quiet --require-hashes --only-binary :all: -r requirements.connectors.lock
+	$(PYTEST) $(AGAIN) -m connectors tests/processing/connectors/judged
+
 # The same requests to Apache Kafka and to our broker, the answers compared. Needs a JDK and Maven.
 differential: .venv
 	$(PYTEST) -m differential tests/differential

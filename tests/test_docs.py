@@ -1,4 +1,4 @@
-"""Every Python block of docs/streams.md runs, and its assertions hold."""
+"""Every Python block of the pages about streams and connectors runs, and its assertions hold."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "streams.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+BLOCKS = [
+    pytest.param(block, f"{page} block {number}", id=f"{page}-{number}")
+    for page in ("streams.md", "connectors.md")
+    for number, block in enumerate(
+        re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL), 1
+    )
+]
 
 
-@pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_the_block_runs(number: int) -> None:
-    exec(compile(BLOCKS[number], f"{PAGE.name} block {number + 1}", "exec"), {"__name__": "docs"})  # noqa: S102
+@pytest.mark.parametrize(("block", "place"), BLOCKS)
+def test_the_block_runs(block: str, place: str) -> None:
+    exec(compile(block, place, "exec"), {"__name__": "docs"})  # noqa: S102

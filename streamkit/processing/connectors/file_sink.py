@@ -63,7 +63,7 @@ class FileSink(Sink):
 
     @property
     def detail(self) -> str:
-        return f"{self._format.suffix[1:]} files in {self.path}"
+        return f"{self._format.suffix[1:]} files in {_shown(str(self.path))}"
 
     async def open(self) -> None:
         self._folder = folder_of(self.path, self._filesystem)
@@ -101,6 +101,12 @@ class FileSink(Sink):
 
     def _name(self, place: Place, span: Span) -> str:
         return f"{place[0]}-{place[1]}-{span[0]:020d}-{span[1]:020d}{self._format.suffix}"
+
+
+def _shown(path: str) -> str:
+    """A URI may hold credentials, and options that say nothing to a reader."""
+    scheme, separator, rest = path.partition("://")
+    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}" if separator else path
 
 
 def _offset(numbered: Numbered) -> int:

@@ -20,7 +20,6 @@ from typing import Any
 import orjson
 
 from streamkit.errors import UsageError
-from streamkit.processing.connectors.blocking import blocking
 from streamkit.processing.connectors.sinks import Row, Unavailable
 from streamkit.processing.connectors.sources import Portion, Position, Source
 from streamkit.processing.units import Duration, duration_ms
@@ -44,7 +43,7 @@ class HttpSource(Source):
         interval: Duration = "60s",
         headers: Mapping[str, str] | None = None,
         rows: Callable[[bytes], Iterable[Any]] | None = None,
-        timeout: Duration = "30s",
+        timeout: Duration = "10s",
         max_bytes: int = 16 << 20,
     ) -> None:
         if not url.startswith(("http://", "https://")):
@@ -63,7 +62,7 @@ class HttpSource(Source):
     async def read(self, position: Position) -> AsyncIterator[Portion]:
         known = dict(position)
         while True:
-            answer = await blocking(self._get, known)
+            answer = await asyncio.to_thread(self._get, known)
             if answer is not None:
                 body, reached = answer
                 rows = self._made_of(body) if reached["digest"] != known.get("digest") else []

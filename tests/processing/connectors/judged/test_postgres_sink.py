@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+import psycopg
 import pytest
 
 import streamkit as sk
@@ -17,7 +18,6 @@ from streamkit.errors import UsageError
 from tests.processing.connectors.outflows import one_task
 from tests.support.postgres_process import PostgresProcess, programs
 
-psycopg = pytest.importorskip("psycopg")
 pytestmark = [
     pytest.mark.connectors,
     pytest.mark.skipif(programs() is None, reason="no PostgreSQL here"),
