@@ -122,6 +122,8 @@ class Memory:
                 if self._closed.wait(pause_s):
                     raise self._silent(error) from error
             pause_s = min(2 * pause_s, PAUSE_S[1])
+        if answer.refusal is not None:
+            self._forget_refusals()
         self._answers[question] = answer
         return answer
 
@@ -139,6 +141,12 @@ class Memory:
             log.info("a question to the schema registry is left", question=str(question))
         finally:
             self._asking.discard(question)
+
+    def _forget_refusals(self) -> None:
+        """Of ids that no registry ever gave out there are four thousand million."""
+        old = [q for q, answer in list(self._answers.items()) if answer.refusal and answer.age_s > REFUSAL_S]
+        for question in old:
+            self._answers.pop(question, None)
 
     def _check_patience(self, error: Exception, waited_s: float) -> None:
         if _status(error) in (401, 403):
@@ -216,6 +224,7 @@ class Work:
         self._format = codec.format
         self._module = _module(codec.format.kind)
         self._context = _context(codec)
+        self._strategy = _strategy(codec.format)
         self._ready = False
         self.subject: str | None = None  # where the schema was looked for last
         self._settings: set[str] = set()  # that one of them has
@@ -341,7 +350,7 @@ class Work:
         return conf
 
     def _subject_of(self, context: Any, record: str | None) -> str | None:
-        self.subject = _strategy(self._format)(context, record)
+        self.subject = self._strategy(context, record)
         return self.subject
 
     def _as_avro(self) -> Callable[[Any, Any], Any]:

@@ -87,6 +87,30 @@ def test_avro_by_a_schema_of_somebody_else_is_dicts_or_typed() -> None:
         assert t.read("products") == ["pump"]
 
 
+def test_a_result_that_does_not_fit_its_schema_is_an_error_of_its_record() -> None:
+    app = sk.App("shop", on_error=sk.DeadLetter("bad"))
+    orders = app.topic("orders", value=dict)
+    app.stream(orders).to(app.topic("avro", value=sk.Avro(schema=ORDER)))
+    app.stream(orders).to(app.topic("json", value=sk.JsonSchema(schema=CLICK)))
+    with app.test() as t:
+        t.send(orders, {"product": "pump", "amount": "much", "page": 7})
+        t.send(orders, {"product": "pump", "amount": 1.0, "at": 0, "colour": "red", "page": "/"})
+        assert len(t.read("avro")) == len(t.read("json")) == 1
+        assert len(t.read("bad")) == 2
+
+
+def test_a_small_table_of_every_key_may_have_a_schema() -> None:
+    app = sk.App("fx")
+    rates = app.global_table(app.topic("rates", key=sk.Avro(str), value=sk.Avro(float)))
+    app.stream(app.topic("payments", value=float)).join(
+        rates, lambda amount, rate: amount * rate, on=lambda _: "GBP"
+    ).to("eur")
+    with app.test() as t:
+        t.send("rates", 0.5, key="GBP")
+        t.send("payments", 10.0)
+        assert t.read("eur") == [5.0]
+
+
 def test_json_schema_both_ways() -> None:
     theirs = Theirs(in_memory())
     app = sk.App("clicks", schema_registry=theirs.client)

@@ -170,6 +170,15 @@ def test_an_unknown_schema_may_be_known_a_little_later(monkeypatch: pytest.Monke
     assert waiting.get_schema(1).schema_str == V1
 
 
+def test_refusals_are_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema_registry, "REFUSAL_S", 0.0)
+    waiting = Waiting(memory := Memory(in_memory(), "mock://"))
+    for number in range(10):
+        with pytest.raises(SchemaRegistryError):
+            waiting.get_schema(number)
+    assert len(memory._answers) == 1
+
+
 def test_questions_may_hold_dicts() -> None:
     waiting = Waiting(Memory(in_memory(), "mock://"))
     for _ in range(2):
