@@ -168,6 +168,7 @@ def test_every_event_counts_once(
     bootstrap = cluster.bootstrap
     outside = Outside(bootstrap)
     outside.create(f"{name}-events", 2)
+    outside.create(f"{name}-windows", 1, **{"retention.ms": "-1"})  # the time of these events is long ago
     workers = [
         WorkerProcess(JOB, bootstrap, *options, cwd=tmp_path, JOB=name, SESSION_MS="1500").start()
         for options in (("--slot", "0"), ("--state-dir", "state", "--slot", "1"))
