@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from tests.support.broker_process import environment, streamkit
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 class WorkerProcess:

@@ -15,7 +15,7 @@ from streamkit.processing.worker.task_runner import TaskRunner
 from streamkit.processing.worker.worker import assembled
 from streamkit.telemetry.instruments import Registry
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 class Running:
