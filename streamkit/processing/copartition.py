@@ -31,10 +31,11 @@ Given = Callable[[Entry], int | None]  # the partitions of an entry's topic, unl
 def as_before(topology: Topology, found: Mapping[str, int]) -> Topology:
     """The topology with the moves of earlier runs, whose topics are on the cluster."""
     moves: dict[tuple[Node, Node], Node] = {}
+    taken = {node.name for node in topology.nodes}
     for node in topology.nodes:
         for parent in _movable(node):
             move = _move(topology.app_id, parent, node, None)
-            if move.topic in found:
+            if move.topic in found and move.name not in taken:  # else it is another operator's topic
                 moves[parent, node] = replace(move, declared_partitions=found[move.topic])
     return replace(topology, nodes=rewired(topology.nodes, between=moves)) if moves else topology
 

@@ -154,7 +154,7 @@ def test_a_chain_of_joins_moves_each_stream_that_has_to_be() -> None:
         assert t.read("out") == [111] * len(KEYS)
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(1, 5), st.integers(1, 5), st.lists(st.tuples(st.booleans(), st.sampled_from(KEYS))))
 def test_counts_make_no_difference_to_what_is_joined(
     left: int, right: int, records: list[tuple[bool, str]]
@@ -191,6 +191,17 @@ def test_what_was_moved_once_stays_so_though_the_counts_have_become_equal() -> N
     both = "b (8 partitions), stays-join-left-repartition (4 partitions)"
     with pytest.raises(UsageError, match=re.escape(both)):
         planned(app, {"a": 3, "b": 8, "stays-join-left-repartition": 4})
+
+
+def test_a_topic_that_another_operator_made_is_no_move_of_an_earlier_run() -> None:
+    app = sk.App("own")
+    a, b = topics(app, a=2, b=2)
+    keyed = app.stream(a).group_by(lambda n: f"key-{n}", key=str, name="pair-left")
+    keyed.join(app.stream(b), lambda x, y: x + y, within="10s", name="pair").to("out")
+    before = app.topology().plan({})
+    again = app.topology().plan({"a": 2, "b": 2, **internal(before)})  # type: ignore[dict-item]
+    assert [sub.topics for sub in again.subtopologies] == [sub.topics for sub in before.subtopologies]
+    assert again.topology.nodes == before.topology.nodes
 
 
 def test_a_repartition_topic_that_exists_keeps_its_partitions() -> None:
