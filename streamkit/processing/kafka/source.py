@@ -87,7 +87,8 @@ log = logging.getLogger("worker.source")
 class KafkaSource:
     """The `Source` port. `companions[leader topic]` = (other topic, its partition count) pairs. `address`:
     where this worker is asked for rows, for the others to know. `follows`: topics that are read, too, unless
-    `follow` says otherwise later; None: there are never others.
+    `follow` says otherwise later; None: there are never others. `whole`: topics that are read from their first
+    record where nothing is committed, whatever the user wants of the others.
     """
 
     def __init__(
@@ -100,10 +101,12 @@ class KafkaSource:
         pass_over_lost: bool = False,
         address: str | None = None,
         follows: Collection[str] | None = None,
+        whole: Collection[str] = (),
     ) -> None:
         conf = consumer_settings(bootstrap, group, user)
         conf["client.id"] = client_id(conf["client.id"], address)
-        self._first = OFFSET_END if conf["auto.offset.reset"] in LATEST else OFFSET_BEGINNING
+        self._latest = conf["auto.offset.reset"] in LATEST
+        self._whole = frozenset(whole)
         # the policy is for partitions without a commit; for the others librdkafka would apply it in silence
         self._conf = {**conf, "auto.offset.reset": "error"}
         self._pass_over_lost = pass_over_lost
@@ -317,11 +320,14 @@ class KafkaSource:
         ours = [p for p in positions if (p.topic, p.partition) in self._assigned]
         self._consumer.incremental_assign(
             [
-                TopicPartition(p.topic, p.partition, self._first if p.offset is None else p.offset)
+                TopicPartition(p.topic, p.partition, self._first(p.topic) if p.offset is None else p.offset)
                 for p in ours
             ]
         )
         self._reading.update((p.topic, p.partition) for p in ours)
+
+    def _first(self, topic: str) -> int:
+        return OFFSET_END if self._latest and topic not in self._whole else OFFSET_BEGINNING
 
     def _halt(self, partitions: Sequence[Partition]) -> None:
         reading = [place for place in partitions if place in self._reading]

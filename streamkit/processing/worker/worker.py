@@ -147,6 +147,7 @@ async def _member(
             pass_over_lost=app.on_lost_records == "continue",
             address=reached_at(server.host, server.port) if server and shown else None,
             follows=plan.matched if plan.has_patterns else None,
+            whole=[topic.name for topic in plan.topics if topic.internal],
         )
         member = Member(
             plan,

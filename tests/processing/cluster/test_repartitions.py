@@ -15,6 +15,24 @@ from tests.support.worker_process import Outside, eventually
 KEYS = [f"key-{i}" for i in range(20)]
 
 
+async def test_what_is_under_way_is_read_whatever_the_app_says_of_its_input(
+    outside: Outside, name: str
+) -> None:
+    moved = f"{name}-move-repartition"
+    outside.create(moved, 2)
+    outside.create(f"{name}-in", 1)
+    outside.create(f"{name}-out", 1)
+    app = sk.App(name, commit_interval="100ms", auto_offset_reset="latest")
+    app.stream(app.topic(f"{name}-in", key=str)).repartition(name="move").to(f"{name}-out")
+    outside.send(f"{name}-in", ["before"], str)
+    outside.send(moved, KEYS, str)  # by a task that began a moment earlier than those that read them
+    async with running(app, outside.bootstrap):
+        await asyncio.to_thread(
+            eventually,
+            lambda: sorted(value for _, value, _ in outside.read(f"{name}-out")) == sorted(KEYS),
+        )
+
+
 @pytest.mark.parametrize("guarantee", [pytest.param("at_least_once", marks=pytest.mark.slow), "exactly_once"])
 async def test_streams_of_unequal_topics_are_joined(
     outside: Outside, name: str, guarantee: Any, monkeypatch: pytest.MonkeyPatch
