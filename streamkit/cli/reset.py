@@ -32,7 +32,7 @@ from streamkit.processing.kafka.settings import shared_settings
 from streamkit.processing.kafka.topics import Topics
 from streamkit.processing.replies import takes_replies
 from streamkit.processing.succession import Former
-from streamkit.processing.topology import CHANGELOG, REPARTITION, Border, Subtopology, Topology
+from streamkit.processing.topology import Border, Subtopology, Topology, is_internal
 from streamkit.processing.worker.rocksdb import locked, slots
 from streamkit.processing.worker.worker import bootstrap_of, kafka_of
 
@@ -118,7 +118,7 @@ def planned(cluster: Cluster, app: App, to: str, state_dir: str | None) -> Plan:
         strangers=sorted(
             name
             for name in existing.keys() - internal - declared
-            if name.startswith(f"{app.id}-") and name.endswith((CHANGELOG, REPARTITION))
+            if is_internal(app.id, name)
         ),
         directories=slots(Path(root), app.id) if root else [],
     )

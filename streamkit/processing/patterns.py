@@ -12,7 +12,8 @@ a `group_by` or `repartition`, which must say how many partitions its topic has.
 The tasks that write such a repartition topic come and go, so they announce no watermarks in it: event time
 behind it advances as in a source topic, by what is read from each partition.
 
-Not matched are topics that begin with `__` and those that the app itself writes or declares.
+Not matched are topics that begin with `__`, those that the app itself writes or declares, and those with the
+names of its internal topics, which a former version of it may have left.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from streamkit.processing.topology import (
     TopicSpec,
     Topology,
     ancestors,
+    is_internal,
 )
 
 Spec = TypeVar("Spec", bound=TopicSpec[Any, Any])
@@ -86,7 +88,7 @@ def check_patterns(topology: Topology) -> None:
     """A topic that is a stream of its own cannot come in by a pattern, too."""
     own = {node.reads for node in topology.nodes if isinstance(node, Source) and not is_pattern(node)}
     for source in _sources(topology.nodes):
-        for name in sorted(own):
+        for name in sorted(own - {_leader_topic(topology)}):
             if _matches(source, name):
                 raise UsageError(
                     f"the topic {name} is a stream of its own, and {source.topic.pattern} matches it",
@@ -111,9 +113,13 @@ def unannounced(topology: Topology, subs: Iterable[Subtopology]) -> Topology:
 
 def with_leader(topology: Topology) -> Topology:
     """The topology with a task that is always there: whoever has it runs the timers that one worker runs."""
-    spec = TopicSpec[Any, Any](name=f"{topology.app_id}-leader", value=BYTES, partitions=1)
+    spec = TopicSpec[Any, Any](name=_leader_topic(topology), value=BYTES, partitions=1)
     source = Source(name=spec.name, parents=(), topic=spec)
     return replace(topology, nodes=(source, *topology.nodes), topics=(*topology.topics, spec))
+
+
+def _leader_topic(topology: Topology) -> str:
+    return f"{topology.app_id}-leader"
 
 
 def fixed(subs: Iterable[Subtopology]) -> list[Subtopology]:
@@ -131,11 +137,12 @@ def matching(plan: Plan, topics: Iterable[str]) -> set[str]:
     """Those of the topics that patterns of the app match."""
     sources = _sources(plan.topology.nodes)
     strange = set(topics) - {topic.name for topic in plan.topics} if sources else set()
-    internal = f"{plan.topology.app_id}-replies-"
+    app_id = plan.topology.app_id
     return {
         topic
         for topic in strange
-        if not topic.startswith(("__", internal)) and any(_matches(source, topic) for source in sources)
+        if not (topic.startswith(("__", f"{app_id}-replies-")) or is_internal(app_id, topic))
+        and any(_matches(source, topic) for source in sources)
     }
 
 

@@ -312,12 +312,16 @@ class Plan:
         """May topics come while the app runs?"""
         return any(isinstance(node, Entry) and node.pattern is not None for node in self.topology.nodes)
 
-    @property
-    def source_topics(self) -> tuple[str, ...]:
-        return tuple(topic for sub in self.subtopologies for topic in sub.topics)
+    def reads(self, topic: str) -> bool:
+        return topic in self._readers
 
     def subtopology_reading(self, topic: str) -> Subtopology:
-        return next(sub for sub in self.subtopologies if topic in sub.topics)
+        return self._readers[topic]
+
+    @cached_property
+    def _readers(self) -> Mapping[str, Subtopology]:
+        """By topic: with patterns there may be thousands."""
+        return {topic: sub for sub in self.subtopologies for topic in sub.topics}
 
 
 def ancestors(node: Node) -> Iterator[Node]:
@@ -345,6 +349,11 @@ def store_of(app_id: str, changelog: str) -> str:
 
 def repartition_topic(app_id: str, operator: str) -> str:
     return f"{app_id}-{operator}{REPARTITION}"
+
+
+def is_internal(app_id: str, topic: str) -> bool:
+    """Has it the name of a changelog or a repartition topic of the app?"""
+    return topic.startswith(f"{app_id}-") and topic.endswith((CHANGELOG, REPARTITION))
 
 
 def operator_of(app_id: str, topic: str) -> str | None:

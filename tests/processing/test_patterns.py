@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import process_time
 from typing import Any
 
 import pytest
@@ -158,6 +159,32 @@ def test_one_task_is_always_there_where_one_worker_is_to_lead() -> None:
         t.send("t-b", 1)
         t.sleep(5)
         assert t.read("out") == [1]
+
+
+def test_a_pattern_that_matches_every_name_is_no_hindrance_to_who_leads() -> None:
+    app = sk.App("shop")
+    app.stream(app.topic(pattern=".*", value=int)).peek(print)
+    app.timer("1s", on_leader=True)(lambda: None)
+    plan = app.topology().plan({"a": 2, "shop-leader": 1})
+    assert reads(plan) == {"shop-leader": 1, "a": 2}
+
+
+def test_internal_topics_of_a_former_version_are_not_matched() -> None:
+    app = sk.App("shop")
+    app.stream(app.topic(pattern="shop-.*", value=int)).peek(print)
+    own = ["shop-old-changelog", "shop-old-repartition", "shop-replies-0123456789ab"]
+    assert matching(app.topology().plan({}), [*own, "shop-eu", "__shop-x"]) == {"shop-eu"}
+
+
+def test_a_worker_is_given_thousands_of_topics_in_no_time() -> None:
+    app = sk.App("shop")
+    app.stream(app.topic(pattern="t-.*", value=int)).peek(print)
+    plan = app.topology().plan({f"t-{n}": 1 for n in range(2000)})
+    began = process_time()
+    assert [plan.subtopology_reading(f"t-{n}").topics for n in range(2000)] == [
+        (f"t-{n}",) for n in range(2000)
+    ]
+    assert process_time() - began < 1
 
 
 def test_state_directly_behind_a_pattern_is_refused() -> None:

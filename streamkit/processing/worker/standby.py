@@ -163,7 +163,7 @@ class Standbys:
 
     def _stateful(self, place: Partition) -> bool:
         """Another version of the app may read topics that this one knows nothing of."""
-        return place[0] in self._plan.source_topics and bool(self._sub(place).stores)
+        return self._plan.reads(place[0]) and bool(self._sub(place).stores)
 
     def _sub(self, place: Partition) -> Subtopology:
         return self._plan.subtopology_reading(place[0])
