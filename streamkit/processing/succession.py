@@ -23,7 +23,7 @@ import msgspec
 
 from streamkit.errors import RefusedError
 from streamkit.processing.tasks.checkpoint import CommitMetadata
-from streamkit.processing.topology import Topology, operator_of, store_of
+from streamkit.processing.topology import Topology, is_internal, operator_of, store_of
 
 SHOWN = 3  # names in one message
 
@@ -55,7 +55,7 @@ class Former(msgspec.Struct, frozen=True):
         for topic, text in commits:
             metadata = CommitMetadata.decode(text)
             for changelog, position in metadata.changelogs.items():
-                if position:
+                if position and is_internal(app_id, changelog):  # whoever may commit may write anything
                     changelogs[changelog].add(topic)
             for store, ancestry in metadata.ancestries.items():
                 stood[store].add(ancestry)
@@ -154,4 +154,4 @@ def _remedy(loss: Loss) -> str:
         return "give it another name, or its former input"
     if loss.kind == "swapped":
         return f'name it as before (name="{loss.now}"), or give both new names'
-    return "name its operator as before, or let the former version finish"
+    return "name its operator as before; once the former version has read it to its end, nothing is lost"

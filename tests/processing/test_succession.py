@@ -213,5 +213,7 @@ def test_what_was_never_written_or_was_deleted_is_not_missed() -> None:
 def test_commits_that_others_made_say_nothing() -> None:
     now = topology(two_windows)
     check_succession(now, [("orders", ""), ("orders", "{"), ("orders", "by hand")], {"orders"})
+    forged = CommitMetadata(changelogs={"payments": 7, "other-window-changelog": 7}).encode()
+    check_succession(now, [("orders", forged)], {"orders", "payments", "other-window-changelog"})
     # of another app, shop-eu, which this group never read
     check_succession(now, [("orders", "")], {"orders", "shop-eu-totals-changelog"})
