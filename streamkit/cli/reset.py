@@ -115,11 +115,7 @@ def planned(cluster: Cluster, app: App, to: str, state_dir: str | None) -> Plan:
         before={(one.topic, one.partition): one.offset or 0 for one in commits},
         offsets=offsets_at(cluster, [(t, n) for t in _inputs(subs) for n in _partitions(existing, t)], to),
         topics=sorted(internal & existing.keys()),
-        strangers=sorted(
-            name
-            for name in existing.keys() - internal - declared
-            if is_internal(app.id, name)
-        ),
+        strangers=sorted(name for name in existing.keys() - internal - declared if is_internal(app.id, name)),
         directories=slots(Path(root), app.id) if root else [],
     )
 

@@ -87,8 +87,8 @@ log = logging.getLogger("worker.source")
 class KafkaSource:
     """The `Source` port. `companions[leader topic]` = (other topic, its partition count) pairs. `address`:
     where this worker is asked for rows, for the others to know. `follows`: topics that are read, too, unless
-    `follow` says otherwise later; None: there are never others. `whole`: topics that are read from their first
-    record where nothing is committed, whatever the user wants of the others.
+    `follow` says otherwise later; None: there are never others. `whole`: topics that are read from the first
+    record on where nothing is committed, whatever the user wants of the others.
     """
 
     def __init__(
