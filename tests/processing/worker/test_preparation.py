@@ -11,6 +11,7 @@ import streamkit as sk
 from streamkit.processing.kafka.topics import COMPACTION_LAG, Topics
 from streamkit.processing.topology import TopicPlan
 from streamkit.processing.worker.preparation import prepare
+from streamkit.processing.worker.source import Position
 
 
 class Cluster:
@@ -19,6 +20,9 @@ class Cluster:
 
     def partition_counts(self) -> dict[str, int]:
         return {name: topic.partitions or 1 for name, topic in self.topics.items()}
+
+    def committed(self, group: str) -> list[Position]:
+        return []
 
     def create(self, plans: Sequence[TopicPlan], existing: Mapping[str, int]) -> list[str]:
         missing = {plan.name: plan for plan in plans if plan.name not in existing}
