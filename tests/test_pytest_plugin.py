@@ -12,74 +12,54 @@ from tests.support.broker_process import environment
 pytest_plugins = ["pytester"]
 
 PLUGIN = "streamkit.pytest_plugin"
-WORDS = ("-p", PLUGIN, "-p", "no:cacheprovider", "-p", "no:randomly")
+WORDS = ("-p", PLUGIN, "-p", "no:cacheprovider")
 PROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
 
 APP = """
+import os
+from pathlib import Path
+
 import pytest
+from confluent_kafka import Consumer, Producer
+
 import streamkit as sk
 
 app = sk.App("shop")
 orders = app.topic("orders", key=str, value=int)
 app.stream(orders).map(lambda n: n + 1).to("more")
-"""
+drivers, brokers = [], []
 
 
-@pytest.fixture(autouse=True)
-def from_this_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
-
-
-def test_installing_the_package_installs_the_plugin() -> None:
-    entry_points = tomllib.loads(PROJECT.read_text())["project"]["entry-points"]
-    assert entry_points == {"pytest11": {PLUGIN: PLUGIN}}
-
-
-def test_a_driver_for_each_call(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
-        APP
-        + """
-drivers = []
-
-def test_one(streamkit_app):
+def test_a_driver_for_each_call(streamkit_app):
     first, second = streamkit_app(app), streamkit_app(app, partitions={"orders": 3})
     first.send(orders, 1, key="a")
     second.send(orders, 2, key="a", partition=2)
     assert (first.read("more"), second.read("more")) == ([2], [3])
     drivers.extend([first, second])
 
+
 def test_they_are_closed():
     for driver in drivers:
         with pytest.raises(RuntimeError, match="closed"):
             driver.send(orders, 1)
 
+
 def test_the_app_can_be_driven_again(streamkit_app):
     driver = streamkit_app(app)
     driver.send(orders, 1, key="a")
     assert driver.read("more") == [2]
-"""
-    )
-    pytester.runpytest_subprocess(*WORDS).assert_outcomes(passed=3)
 
 
-def test_one_broker_for_the_session_and_none_after_it(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
-        """
-import os
-from pathlib import Path
-from confluent_kafka import Consumer, Producer
-
-seen = []
-
-def test_one(streamkit_broker):
+def test_a_real_broker(streamkit_broker):
     producer = Producer({"bootstrap.servers": streamkit_broker.bootstrap})
     producer.produce("topic", b"value")
     assert producer.flush(20) == 0
-    seen.append(streamkit_broker)
+    brokers.append(streamkit_broker)
     Path("pid").write_text(str(streamkit_broker.pid))
 
-def test_the_same(streamkit_broker):
-    assert seen == [streamkit_broker]
+
+def test_the_same_in_all_tests(streamkit_broker):
+    assert brokers == [streamkit_broker]
     consumer = Consumer(
         {"bootstrap.servers": streamkit_broker.bootstrap, "group.id": "g", "auto.offset.reset": "earliest"}
     )
@@ -88,10 +68,25 @@ def test_the_same(streamkit_broker):
     assert message.error() is None and message.value() == b"value"
     consumer.close()
 """
-    )
-    result = pytester.runpytest_subprocess(*WORDS)
-    result.assert_outcomes(passed=2)
+
+
+@pytest.fixture(autouse=True)
+def nothing_but_this_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+
+def test_drivers_end_with_their_tests_and_the_broker_with_the_session(pytester: pytest.Pytester) -> None:
+    """And who asks for the plugin twice gets it once."""
+    pytester.makeconftest(f'pytest_plugins = ["{PLUGIN}"]')
+    pytester.makepyfile(APP)
+    pytester.runpytest_subprocess(*WORDS).assert_outcomes(passed=5)
     assert not Path(f"/proc/{(pytester.path / 'pid').read_text()}").exists()
+
+
+def test_installing_the_package_installs_the_plugin() -> None:
+    entry_points = tomllib.loads(PROJECT.read_text())["project"]["entry-points"]
+    assert entry_points == {"pytest11": {PLUGIN: PLUGIN}}
 
 
 def test_loading_it_loads_nothing_else(pytester: pytest.Pytester) -> None:
@@ -105,13 +100,5 @@ def test_what_is_loaded():
     assert loaded == {{"streamkit", "{PLUGIN}"}}
     assert not {{"confluent_kafka", "msgspec", "structlog", "rich", "click"}} & sys.modules.keys()
 """
-    )
-    pytester.runpytest_subprocess(*WORDS, "-p", "no:hypothesispytest").assert_outcomes(passed=1)
-
-
-def test_asking_for_it_twice_gets_it_once(pytester: pytest.Pytester) -> None:
-    pytester.makeconftest(f'pytest_plugins = ["{PLUGIN}"]')
-    pytester.makepyfile(
-        APP + "\ndef test_it(streamkit_app):\n    assert streamkit_app(app).read('more') == []\n"
     )
     pytester.runpytest_subprocess(*WORDS).assert_outcomes(passed=1)
