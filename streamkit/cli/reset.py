@@ -100,8 +100,9 @@ def cluster_of(app: App, bootstrap: str | None) -> Cluster:
 
 def planned(cluster: Cluster, app: App, to: str, state_dir: str | None) -> Plan:
     existing = cluster.topics()
-    topology, subs = _shape(app, {name: len(topic.partitions) for name, topic in existing.items()})
-    commits = Topics(cluster.bootstrap, kafka_of(app)).committed(app.id)
+    counts = {name: len(topic.partitions) for name, topic in existing.items()}
+    topology, subs = _shape(app, counts)
+    commits = Topics(cluster.bootstrap, kafka_of(app)).committed(app.id, counts)
     former = Former.of(app.id, [(one.topic, one.metadata) for one in commits])
     declared = {spec.name for spec in topology.topics}
     internal = {*_internal(topology, subs), *({*former.changelogs, *former.repartitions} - declared)}

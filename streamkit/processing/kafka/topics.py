@@ -10,11 +10,11 @@ import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from streamkit.errors import BrokerUnreachableError, StreamkitError
-from streamkit.processing.kafka.settings import KafkaSettings, shared_settings
+from streamkit.processing.kafka.settings import KafkaSettings, reader_settings, shared_settings
 from streamkit.processing.topology import TopicPlan
 from streamkit.processing.worker.source import Position
 
@@ -29,9 +29,11 @@ PASSING = {
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError._WAIT_COORD,
     KafkaError._TIMED_OUT,
     KafkaError._TRANSPORT,
 }
+OBSERVING = {"isolation.level": "read_uncommitted"}  # it waits for nobody's transaction
 HIDDEN = {KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED}
 
 log = logging.getLogger("worker.topics")
@@ -42,6 +44,7 @@ class Topics:
 
     def __init__(self, bootstrap: str, user: KafkaSettings) -> None:
         self._bootstrap = bootstrap
+        self._user = user
         self._admin = AdminClient(shared_settings(bootstrap, user), logger=log)
         self._complained: set[str] = set()  # topics whose records cannot be deleted
 
@@ -107,30 +110,39 @@ class Topics:
                     self._complained.add(place.topic)
                     log.warning("%s keeps records that are done with: %s", place.topic, error.args[0].str())
 
-    def committed(self, group: str) -> list[Position]:
-        """All that the group has committed; nothing of a group that is unknown, or hidden from us."""
-        asked, deadline = [ConsumerGroupTopicPartitions(group)], time.monotonic() + REQUEST_S
-        while True:
-            try:
-                found = self._admin.list_consumer_group_offsets(asked, request_timeout=REQUEST_S)
-                places = found[group].result().topic_partitions
-            except KafkaException as error:
-                code, told = error.args[0].code(), error.args[0].str()
-                if code in HIDDEN:
-                    log.warning("what %s has committed is hidden: %s", group, told)
-                    return []
-                if code not in PASSING or time.monotonic() > deadline:
-                    raise StreamkitError(
-                        f"what {group} has committed cannot be read: {told}",
-                        hint=f"streamkit group describe {group}",
-                    ) from None
-                time.sleep(AGAIN_S)
-            else:
-                return [
-                    Position(place.topic, place.partition, place.offset, place.metadata or "")
-                    for place in places
-                    if place.error is None and place.offset >= 0
-                ]
+    def committed(self, group: str, counts: Mapping[str, int]) -> list[Position]:
+        """All that the group has committed in these topics; nothing of what is hidden from us.
+
+        librdkafka could be asked for whatever there is, but it crashes where no coordinator is elected yet.
+        """
+        places = [TopicPartition(topic, p) for topic, count in counts.items() for p in range(count)]
+        observer = Consumer(
+            {**reader_settings(self._bootstrap, self._user), **OBSERVING, "group.id": group}, logger=log
+        )
+        deadline = time.monotonic() + REQUEST_S
+        try:
+            while True:
+                try:
+                    found = observer.committed(places, REQUEST_S)
+                except KafkaException as error:
+                    code, told = error.args[0].code(), error.args[0].str()
+                    if code in HIDDEN:
+                        log.warning("what %s has committed is hidden: %s", group, told)
+                        return []
+                    if code not in PASSING or time.monotonic() > deadline:
+                        raise StreamkitError(
+                            f"what {group} has committed cannot be read: {told}",
+                            hint=f"streamkit group describe {group}",
+                        ) from None
+                    time.sleep(AGAIN_S)
+                else:
+                    return [
+                        Position(place.topic, place.partition, place.offset, place.metadata or "")
+                        for place in found
+                        if place.error is None and place.offset >= 0
+                    ]
+        finally:
+            observer.close()
 
     def retention_ms(self, topics: Iterable[str]) -> dict[str, int]:
         """The time retention of those topics that have one. Empty where describing is not allowed."""

@@ -36,7 +36,7 @@ def prepare(
     plan = topology.plan(found := topics.partition_counts())
     existing = create_missing([topic for topic in plan.topics if not topic.internal], topics, found)
     plan = topology.plan(existing)
-    commits = [(one.topic, one.metadata) for one in topics.committed(topology.app_id)]
+    commits = [(one.topic, one.metadata) for one in topics.committed(topology.app_id, existing)]
     check_succession(plan.topology, commits, existing, abandoned)
     for sub in plan.subtopologies:
         check_room(map(sub.changelog, sub.stores))
