@@ -21,7 +21,7 @@ class Cluster:
     def partition_counts(self) -> dict[str, int]:
         return {name: topic.partitions or 1 for name, topic in self.topics.items()}
 
-    def committed(self, group: str) -> list[Position]:
+    def committed(self, group: str, counts: Mapping[str, int]) -> list[Position]:
         return []
 
     def create(self, plans: Sequence[TopicPlan], existing: Mapping[str, int]) -> list[str]:
