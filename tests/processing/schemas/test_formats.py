@@ -12,7 +12,7 @@ from confluent_kafka.schema_registry import SchemaRegistryError
 
 import streamkit as sk
 from streamkit.errors import DeadlineError, RefusedError, StreamkitError, UsageError
-from streamkit.processing.kafka import schema_registry
+from streamkit.processing.kafka import registry_memory
 from streamkit.processing.kafka.schema_registry import opened
 from streamkit.processing.schemas import ready, written
 from tests.processing.schemas.confluents import CLICK, ORDER, Move, Theirs, in_memory
@@ -102,7 +102,7 @@ def test_a_registry_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_registry_that_is_away_is_waited_for_and_then_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schema_registry, "PATIENCE_S", 0.25)
+    monkeypatch.setattr(registry_memory, "PATIENCE_S", 0.25)
     app = sk.App("shop", schema_registry="http://user:secret@127.0.0.1:9")
     app.topic("orders", value=sk.Avro(Order))
     with pytest.raises(DeadlineError) as silent, opened(app.schemas, {"orders"}):

@@ -12,8 +12,9 @@ import pytest
 from confluent_kafka.schema_registry import SchemaRegistryError
 
 import streamkit as sk
-from streamkit.processing.kafka import schema_registry
-from streamkit.processing.kafka.schema_registry import Memory, Waiting, opened
+from streamkit.processing.kafka import registry_memory
+from streamkit.processing.kafka.registry_memory import Memory, Waiting
+from streamkit.processing.kafka.schema_registry import opened
 from streamkit.processing.tasks.task import Batch, Task, TaskOutput
 from streamkit.processing.testing import StoredRecord
 from tests.processing.schemas.confluents import Theirs, in_memory
@@ -114,7 +115,7 @@ def test_an_unknown_schema_is_asked_for_once_and_not_on_the_loop(reader: Reader)
 def test_while_the_registry_is_silent_records_wait_and_none_is_poison(
     reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schema_registry, "PAUSE_S", (0.01, 0.02))
+    monkeypatch.setattr(registry_memory, "PAUSE_S", (0.01, 0.02))
     data = Theirs(reader.registry._client).avro("orders", {"product": "pump"}, V1)
     reader.registry.answers.clear()
     output = reader.offer(data, b"no avro")
@@ -166,12 +167,12 @@ def test_an_unknown_schema_may_be_known_a_little_later(monkeypatch: pytest.Monke
     client.register_schema_full_response("s", _schema(V1))
     with pytest.raises(SchemaRegistryError):
         waiting.get_schema(1)
-    monkeypatch.setattr(schema_registry, "REFUSAL_S", 0.0)
+    monkeypatch.setattr(registry_memory, "REFUSAL_S", 0.0)
     assert waiting.get_schema(1).schema_str == V1
 
 
 def test_refusals_are_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schema_registry, "REFUSAL_S", 0.0)
+    monkeypatch.setattr(registry_memory, "REFUSAL_S", 0.0)
     waiting = Waiting(memory := Memory(in_memory(), "mock://"))
     for number in range(10):
         with pytest.raises(SchemaRegistryError):
