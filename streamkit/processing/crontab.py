@@ -31,7 +31,7 @@ MACROS = {
 }
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-HORIZON_DAYS = 9 * 366  # 29 February may be eight years away
+HORIZON_DAYS = 41 * 366  # 29 February is a Sunday in 2088, then in 2128
 PART = re.compile(r"(?:(?P<star>\*)|(?P<low>\w+)(?:-(?P<high>\w+))?)(?:/(?P<step>\w+))?")
 
 

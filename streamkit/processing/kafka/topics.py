@@ -1,6 +1,7 @@
 """The topics of an app on its cluster: what is there, what has to be made, what cannot work.
 
-`AdminClient` answers with futures that block, so these functions block too; call them in a thread.
+`AdminClient` answers with futures that block, so these functions block too; call them in a thread. Each
+future ends by the request's own timeout, with a `KafkaException`.
 """
 
 from __future__ import annotations
@@ -85,7 +86,10 @@ class Topics:
     def _create(self, name: str, partitions: int | None, config: Mapping[str, str]) -> KafkaError | None:
         request = NewTopic(name, partitions or -1, replication_factor=-1, config=dict(config))
         try:
-            self._admin.create_topics([request], operation_timeout=REQUEST_S)[name].result(REQUEST_S)
+            made = self._admin.create_topics(
+                [request], operation_timeout=REQUEST_S, request_timeout=REQUEST_S
+            )
+            made[name].result()
         except KafkaException as error:
             found: KafkaError = error.args[0]
             return found
@@ -93,18 +97,22 @@ class Topics:
 
     def delete(self, names: Sequence[str]) -> None:
         """Remove topics, as far as that goes."""
-        for name, answer in self._admin.delete_topics(list(names), operation_timeout=REQUEST_S).items():
+        answers = self._admin.delete_topics(
+            list(names), operation_timeout=REQUEST_S, request_timeout=REQUEST_S
+        )
+        for name, answer in answers.items():
             try:
-                answer.result(REQUEST_S)
+                answer.result()
             except KafkaException as error:
                 log.warning("the topic %s stays: %s", name, error.args[0].str())
 
     def delete_records(self, before: Mapping[tuple[str, int], int]) -> None:
         """Delete what comes before these offsets, as far as that goes."""
         places = [TopicPartition(*place, offset) for place, offset in before.items()]
-        for place, answer in self._admin.delete_records(places, operation_timeout=REQUEST_S).items():
+        answers = self._admin.delete_records(places, operation_timeout=REQUEST_S, request_timeout=REQUEST_S)
+        for place, answer in answers.items():
             try:
-                answer.result(REQUEST_S)
+                answer.result()
             except KafkaException as error:
                 if place.topic not in self._complained:
                     self._complained.add(place.topic)
@@ -150,9 +158,9 @@ class Topics:
         limits: dict[str, int] = {}
         if not resources:
             return limits
-        for resource, answer in self._admin.describe_configs(resources).items():
+        for resource, answer in self._admin.describe_configs(resources, request_timeout=REQUEST_S).items():
             try:
-                configs = answer.result(REQUEST_S)
+                configs = answer.result()
             except KafkaException as error:
                 log.warning("retention of %s is unknown: %s", resource.name, error.args[0].str())
                 continue
