@@ -29,7 +29,7 @@ from streamkit.processing.worker.rocksdb import StateDirectory
 from tests.benchmarks import worker
 from tests.benchmarks.memory_limit import bound
 from tests.benchmarks.pages import PAGE_BYTES, page, text
-from tests.benchmarks.processes import Rate, cpu_seconds, resident_bytes
+from tests.benchmarks.processes import Rate, cpu_seconds, own_bytes
 from tests.support.broker_process import BrokerProcess
 
 TOPIC = "visits"
@@ -41,7 +41,7 @@ STALLED_S = 120
 
 class Measured(NamedTuple):
     kept_bytes: int
-    most_bytes: int  # of the worker's memory
+    most_bytes: int  # of the worker's memory, without what it maps of files
     taken: Rate
     closed: Rate | None
     right: int  # answers, of SAMPLE
@@ -118,7 +118,7 @@ class Observed:
         while seen < wanted:
             assert self.process.poll() is None, "the worker ended:\n" + "".join(self._log[-20:])
             assert time.monotonic() < moved + STALLED_S, f"it stays at {seen}:\n" + "".join(self._log[-20:])
-            self.most_bytes = max(self.most_bytes, resident_bytes(self.process.pid))
+            self.most_bytes = max(self.most_bytes, own_bytes(self.process.pid))
             now = worker.total(self._address, metric)
             if now > seen:
                 moved = time.monotonic()

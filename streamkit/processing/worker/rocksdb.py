@@ -49,6 +49,7 @@ BUFFER_BYTES = 8 << 20  # of changes, for each store
 BUFFERS = 4  # full ones wait for the disk before a write does
 SLOW_FILES, MOST_FILES = 40, 60  # unsorted ones: writes are slowed down, and stopped, late
 SYNC_BYTES = 1 << 20  # handed to the disk as it comes, so that no write pays for a backlog
+READ_BYTES = 256 << 10  # ahead, of each of the many files that are sorted into one another
 LOADING_BUFFER_BYTES = 32 << 20  # the same while a store is loaded
 BLOCK_BYTES = 4096
 BLOOM_BITS = 10
@@ -266,6 +267,7 @@ def _options(cache: Cache, buffers: WriteBufferManager) -> Options:
     options.set_block_based_table_factory(table)
     options.set_write_buffer_size(BUFFER_BYTES)
     options.set_write_buffer_manager(buffers)
+    options.set_compaction_readahead_size(READ_BYTES)
     options.set_max_write_buffer_number(BUFFERS)
     options.set_level_zero_slowdown_writes_trigger(SLOW_FILES)
     options.set_level_zero_stop_writes_trigger(MOST_FILES)
