@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 import streamkit as sk
@@ -224,3 +225,25 @@ def test_one_reading_for_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
     workers.add([(f"k{n}", n, 3_000) for n in range(10, 30)])
     workers.step()
     assert readings == [19]
+
+
+@pytest.mark.usefixtures("spilling")
+@pytest.mark.parametrize("window", [sk.tumbling("10s"), sk.hopping("10s", "5s"), sk.count_window(3)])
+def test_keys_that_others_write_in_other_words(window: Any) -> None:
+    """JSON has many spellings of a key, the store has one."""
+    app = sk.App("spelled")
+    stream = app.stream(app.topic("in", key=tuple, value=int, partitions=1))
+    stream.window(window).aggregate(n=sk.Count(), emit="on_update").to("out")
+    plan = app.topology().plan({})
+    task = Task(
+        plan, plan.subtopologies[0], 0, {name: SpillingStore() for name in plan.subtopologies[0].stores}
+    )
+    task.share_caches(1)
+    task.resume(PLACE, None, 0)
+    task.start()
+    counts = []
+    for offset, key in enumerate((b'["a",1]', b'["b",1]', b'["c",1]', b'["d",1]', b'["a", 1]')):
+        out = task.process(Batch(*PLACE, [StoredRecord((*PLACE, offset), (key, b"1"), 5_000 + offset)]), 0)
+        counts = [orjson.loads(value)["n"] for value, *_ in out.sinks["out"]]
+        task.committed(task.checkpoint(0), {})
+    assert set(counts) == {2}

@@ -77,7 +77,8 @@ class Buckets(ABC, Generic[BucketName]):
         """Fetch what these records are likely to need."""
         if not self._partial:
             return
-        decode, wanted = self._key.decode, dict[bytes, tuple[BucketName, Any]]()
+        decode, encode_key = self._key.decode, self._key.encode
+        wanted = dict[bytes, tuple[BucketName, Any]]()
         for record in records:
             data = record.key()
             if data is None:
@@ -88,7 +89,7 @@ class Buckets(ABC, Generic[BucketName]):
                 continue
             for name in self._names(record.timestamp()[1]):
                 if name in self._partial and key not in self.open[name]:
-                    wanted[self._prefix(name) + data] = name, key
+                    wanted[self._prefix(name) + encode_key(key)] = name, key  # others may spell it otherwise
         if not wanted:
             return
         for (name, key), value in zip(wanted.values(), self.store.get_many(list(wanted)), strict=True):

@@ -159,14 +159,14 @@ class CountState:
         wanted = dict[bytes, Any]()
         for record in records:
             data = record.key()
-            if data is None or data in wanted:
+            if data is None:
                 continue
             try:
                 key = self._key.decode(data)
             except Exception:  # the record's own affair, when its turn comes
                 continue
             if key not in self.open:
-                wanted[data] = key
+                wanted[self._key.encode(key)] = key  # others may spell it otherwise
         if not wanted:
             return
         for key, value in zip(wanted.values(), self.store.get_many(list(wanted)), strict=True):
