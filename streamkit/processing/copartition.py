@@ -105,12 +105,21 @@ def _move(app_id: str, parent: Node, node: Node, partitions: int | None) -> Repa
 
 def _is_move(parent: Node, node: Node) -> bool:
     """Has this input been moved already?"""
-    sides = ("left", "right", *(before.name for before in parent.parents))
-    return isinstance(parent, Repartition) and parent.name in {f"{node.name}-{side}" for side in sides}
+    if not isinstance(parent, Repartition):
+        return False
+    sides = ("left", "right", *(word for before in parent.parents for word in (before.name, _origin(before))))
+    return parent.name in {f"{node.name}-{side}" for side in sides}
 
 
 def _side(parent: Node, node: Node) -> str:
-    """A word for an input that other inputs, added later, do not change."""
-    if isinstance(node, Merge):
-        return parent.name
-    return "left" if node.parents[0] is parent else "right"
+    """A word for an input that other inputs, added later, do not change, nor operators without state."""
+    if not isinstance(node, Merge):
+        return "left" if node.parents[0] is parent else "right"
+    origins = [_origin(p.parents[0] if _is_move(p, node) else p) for p in node.parents]
+    mine = _origin(parent)
+    return mine if origins.count(mine) == 1 else parent.name
+
+
+def _origin(node: Node) -> str:
+    """The name of the operator where its records, or the first of them, came in."""
+    return next(_entries(node)).name

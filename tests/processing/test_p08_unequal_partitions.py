@@ -88,6 +88,22 @@ def test_merged_streams_are_moved_where_state_comes_after() -> None:
         assert [window["n"] for window in t.read("out")] == [3] * len(KEYS)
 
 
+def test_a_stateless_operator_before_a_merge_changes_no_name() -> None:
+    def names(*, more: bool) -> set[str]:
+        app = sk.App("merged")
+        a, b, c = topics(app, a=2, b=4, c=2)
+        low, high = app.stream(c).branch(lambda n: n < 5, lambda _: True)
+        first = app.stream(a).filter(bool) if more else app.stream(a)
+        first.merge(app.stream(b), low, high, name="all").deduplicate("1m", name="once").to("out")
+        plan = app.topology().plan({})
+        again = app.topology().plan({topic.name: topic.partitions or 1 for topic in plan.topics})
+        assert internal(again) == internal(plan)
+        return set(internal(plan))
+
+    moved = {f"merged-all-{side}-repartition" for side in ("a-source", "c-branch-0", "c-branch-1")}
+    assert names(more=False) == names(more=True) == {*moved, "merged-once-changelog"}
+
+
 def test_without_state_they_may_differ() -> None:
     app = sk.App("stateless")
     a, b = app.topic("a", value=int, partitions=4), app.topic("b", value=int, partitions=3)
