@@ -25,7 +25,7 @@ SLICES := tests/chaos tests/broker/cluster tests/processing/cluster tests/cli/te
 # AGAIN=--last-failed plays only what failed the last time.
 AGAIN :=
 EVERYDAY := $(AGAIN) -n 2 --dist loadgroup \
-    -m "not (slow or compat or compat_java or compat_all or compat_engines or differential or differential_three)"
+    -m "not (slow or compat or compat_java or compat_all or compat_engines or connectors or differential or differential_three)"
 
 # Everything but the slices, the client matrix and the full counts; at most five minutes on two cores.
 test: .venv
