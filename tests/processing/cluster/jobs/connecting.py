@@ -14,7 +14,9 @@ SETUP = (
     'primary key (topic, partition, "offset")); pragma journal_mode = wal'
 )
 
-app = sk.App(NAME, commit_interval="200ms", kafka=KAFKA)
+app = sk.App(
+    NAME, commit_interval="200ms", kafka=KAFKA, guarantee=os.environ.get("GUARANTEE", "at_least_once")
+)
 numbers = app.topic(f"{NAME}-numbers", key=str, value=dict, partitions=2)
 app.source(
     sk.FileSource(HERE / "in", "ndjson", follow=True, interval="20ms"),
