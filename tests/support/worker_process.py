@@ -48,7 +48,8 @@ class WorkerProcess:
         """Wait until that many log lines hold all these words."""
         with self._said:
             found = self._said.wait_for(lambda: len(self.lines(*words)) >= times, WAIT_S)
-        assert found, f"{words} not said:\n" + "\n".join(self.log[-30:])
+        ended = self.process.poll() if self.process is not None else None
+        assert found, f"{words} not said (exit code {ended}):\n" + "\n".join(self.log[-30:])
         return self
 
     @property
