@@ -200,8 +200,12 @@ class App:
         name = declared_name(name, pattern, makes=partitions is not None or bool(config))
         _checked_name("topic", name)
         if name in self._topics:
+            same = self._topics[name].pattern == pattern
             raise UsageError(
-                f"the topic {name} is declared twice", hint="keep one app.topic(...) and share it"
+                f"the topic {name} is declared twice",
+                hint="keep one app.topic(...) and share it"
+                if same
+                else "give it a name of its own: app.topic(name, pattern=...)",
             )
         if partitions is not None and partitions < 1:
             raise UsageError(f"the topic {name} cannot have {partitions} partitions")

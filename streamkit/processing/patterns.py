@@ -12,8 +12,8 @@ a `group_by` or `repartition`, which must say how many partitions its topic has.
 The tasks that write such a repartition topic come and go, so they announce no watermarks in it: event time
 behind it advances as in a source topic, by what is read from each partition.
 
-Not matched are topics that begin with `__`, those that the app itself writes or declares, and those with the
-names of its internal topics, which a former version of it may have left.
+Not matched are topics that begin with `__`, those that the app itself writes or declares, the notes on what
+was redriven of its dead letters, and names of internal topics, which a former version may have left.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from streamkit.errors import UsageError
+from streamkit.processing.dead_letters import redriven_topic
 from streamkit.processing.operators.source import Source
 from streamkit.processing.rewiring import rewired
 from streamkit.processing.serde import BYTES
@@ -136,8 +137,10 @@ def fixed(subs: Iterable[Subtopology]) -> list[Subtopology]:
 def matching(plan: Plan, topics: Iterable[str]) -> set[str]:
     """Those of the topics that patterns of the app match."""
     sources = _sources(plan.topology.nodes)
-    strange = set(topics) - {topic.name for topic in plan.topics} if sources else set()
-    app_id = plan.topology.app_id
+    if not sources:
+        return set()
+    app_id, notes = plan.topology.app_id, map(redriven_topic, plan.topology.dead_letter_topics)
+    strange = set(topics).difference((topic.name for topic in plan.topics), notes)
     return {
         topic
         for topic in strange

@@ -13,7 +13,6 @@ from dataclasses import replace
 
 from streamkit.errors import UsageError
 from streamkit.processing.copartition import as_before, mended
-from streamkit.processing.error_policy import DeadLetter
 from streamkit.processing.operators.repartition import Repartition
 from streamkit.processing.patterns import check_patterns, fixed, grown, is_pattern, unannounced, with_leader
 from streamkit.processing.topology import (
@@ -175,7 +174,7 @@ def _topics(topology: Topology, subs: Iterable[Subtopology], counts: Counts) -> 
     for spec in topology.topics:
         yield TopicPlan(name=spec.name, partitions=spec.partitions, config=spec.config, internal=False)
     declared = {spec.name for spec in topology.topics}
-    for name in dict.fromkeys(_dead_letter_topics(topology)):
+    for name in topology.dead_letter_topics:
         if name not in declared:
             yield TopicPlan(name=name, partitions=None, config={}, internal=False)
     for inflow in topology.inflows:
@@ -188,10 +187,3 @@ def _topics(topology: Topology, subs: Iterable[Subtopology], counts: Counts) -> 
         for store in sub.stores:
             name, partitions = sub.changelog(store), counts.of(sub)
             yield TopicPlan(name=name, partitions=partitions, config=CHANGELOG_CONFIG, internal=True)
-
-
-def _dead_letter_topics(topology: Topology) -> Iterator[str]:
-    policies = [topology.default_policy, *(node.policy for node in topology.nodes)]
-    for policy in policies:
-        if policy is not None and isinstance(policy.then, DeadLetter):
-            yield policy.then.topic

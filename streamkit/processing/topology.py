@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from streamkit.processing.error_policy import ErrorPolicy
+from streamkit.processing.error_policy import DeadLetter, ErrorPolicy
 from streamkit.processing.serde import Serde
 
 if TYPE_CHECKING:
@@ -234,6 +234,13 @@ class Topology:
 
     def subtopologies(self) -> tuple[Subtopology, ...]:
         return _split(self)
+
+    @property
+    def dead_letter_topics(self) -> tuple[str, ...]:
+        """Each once."""
+        policies = [self.default_policy, *(node.policy for node in self.nodes)]
+        found = (policy.then for policy in policies if policy is not None)
+        return tuple(dict.fromkeys(then.topic for then in found if isinstance(then, DeadLetter)))
 
     @cached_property
     def ancestries(self) -> Mapping[str, str]:

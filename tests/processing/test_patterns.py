@@ -176,6 +176,23 @@ def test_internal_topics_of_a_former_version_are_not_matched() -> None:
     assert matching(app.topology().plan({}), [*own, "shop-eu", "__shop-x"]) == {"shop-eu"}
 
 
+def test_what_was_redriven_of_dead_letters_is_not_matched() -> None:
+    app = sk.App("shop")
+    app.stream(app.topic(pattern="in-.*", value=int), on_error=sk.DeadLetter("in-bad")).peek(print)
+    assert matching(app.topology().plan({}), ["in-bad", "in-bad-redriven", "in-redriven"]) == {"in-redriven"}
+
+
+def test_two_patterns_of_one_name_are_told_apart() -> None:
+    app = sk.App("shop")
+    app.topic(pattern="orders-.*")
+    with pytest.raises(UsageError, match="declared twice") as refused:
+        app.topic(pattern="orders_.*")
+    assert refused.value.hint == "give it a name of its own: app.topic(name, pattern=...)"
+    with pytest.raises(UsageError, match="declared twice") as refused:
+        app.topic(pattern="orders-.*")
+    assert "share it" in refused.value.hint
+
+
 def test_a_worker_is_given_thousands_of_topics_in_no_time() -> None:
     app = sk.App("shop")
     app.stream(app.topic(pattern="t-.*", value=int)).peek(print)
