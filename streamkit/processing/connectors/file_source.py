@@ -11,6 +11,7 @@ understood goes as it is, too, and meets the error policy of whoever reads the t
 from __future__ import annotations
 
 import asyncio
+import csv
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -82,7 +83,11 @@ class FileSource(Source):
             sizes = await blocking(self._sizes)
             moved = False
             for name in sorted(name for name in sizes if looked_at.get(name) != sizes[name]):
-                async with aclosing(self._read_on(name, sizes[name], reached.get(name, 0))) as portions:
+                if self._is_shorter(sizes[name], reached.get(name, 0)):
+                    log.warning("file has become shorter: read from its beginning", file=name)
+                    reached[name] = 0
+                    yield [], {name: 0}  # now: at the next look it may have outgrown the old place
+                async with aclosing(self._read_on(name, reached.get(name, 0))) as portions:
                     async for rows, end in portions:
                         reached[name], moved = end, True
                         yield rows, {name: end}
@@ -97,20 +102,18 @@ class FileSource(Source):
             if not moved:
                 await asyncio.sleep(self._interval_s)
 
-    def _read_on(self, name: str, size: int, start: int) -> Rows:
+    def _is_shorter(self, size: int, start: int) -> bool:
+        return size < start and not isinstance(self._format, Parquet)
+
+    def _read_on(self, name: str, start: int) -> Rows:
         path = self._root / name
-        if isinstance(self._format, Parquet):
-            return _parquet(path, start)
-        if size < start:
-            log.warning("file has become shorter: read from its beginning", file=str(path))
-            start = 0
-        return self._records(path, start)
+        return _parquet(path, start) if isinstance(self._format, Parquet) else self._records(path, start)
 
     async def _records(self, path: Path, start: int) -> Rows:
         """Whole records and where they end; at the end of a file that is read once, what is left counts
         too."""
         async with aiofiles.open(path, "rb") as file:
-            header = await self._header(file)
+            header = await self._header(path, file)
             await file.seek(start)
             rest = b""
             while True:
@@ -129,14 +132,20 @@ class FileSource(Source):
                 if not chunk:
                     return
 
-    async def _header(self, file: Any) -> Sequence[str]:
+    async def _header(self, path: Path, file: Any) -> Sequence[str]:
         """Names of the columns, of CSV."""
         if not isinstance(self._format, Csv):
             return ()
         if self._format.columns is not None:
             return self._format.columns
         records, _ = _split(await file.read(CHUNK_BYTES), quoted=True, everything=True)
-        return self._format.cells(records[0]) if records else ()
+        try:
+            return self._format.cells(records[0]) if records else ()
+        except (ValueError, csv.Error) as error:
+            raise StreamkitError(
+                f"{path}: the names of its columns cannot be read: {error}",
+                hint="mend the file; CSV is read as UTF-8",
+            ) from None
 
     def _values(self, records: Sequence[bytes], header: Sequence[str], from_start: bool) -> Iterator[Any]:
         if not isinstance(self._format, Csv):
@@ -212,10 +221,11 @@ def _split(data: bytes, *, quoted: bool, everything: bool) -> tuple[list[bytes],
 
 def _joined(lines: Sequence[bytes]) -> tuple[list[bytes], bytes]:
     """Lines with what follows them while a quote is open."""
-    records, open_one = [], b""
+    records, open_one, is_open = list[bytes](), list[bytes](), False
     for line in lines:
-        open_one += line
-        if open_one.count(b'"') % 2 == 0:
-            records.append(open_one)
-            open_one = b""
-    return records, open_one
+        open_one.append(line)
+        is_open ^= line.count(b'"') % 2 == 1
+        if not is_open:
+            records.append(b"".join(open_one))
+            open_one.clear()
+    return records, b"".join(open_one)

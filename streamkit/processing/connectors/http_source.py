@@ -1,9 +1,9 @@
 """`sk.HttpSource`: what a URL answers, asked for again and again.
 
 The server is told what is known already (`If-None-Match`, `If-Modified-Since`), and a body that is the same
-as the last one is dropped, so an answer goes into the topic once. Redirects are followed, proxies of the
-environment are used. What cannot be understood goes into the topic as it is, and meets the error policy of
-whoever reads that.
+as the last one is dropped, so an answer goes into the topic once. Redirects to web servers are followed,
+without the headers that were meant for another one; proxies of the environment are used. What cannot be
+understood goes into the topic as it is, and meets the error policy of whoever reads that.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from http.client import HTTPException, HTTPResponse
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import orjson
 
@@ -26,6 +27,7 @@ from streamkit.processing.units import Duration, duration_ms
 
 NOT_MODIFIED = 304
 PIECE_BYTES = 64 << 10
+FOR_ALL = ("If-none-match", "If-modified-since")  # headers, as urllib spells them
 
 Answer = tuple[bytes, dict[str, str]]  # a body, and the position behind it
 
@@ -48,6 +50,11 @@ class HttpSource(Source):
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise UsageError(f"{url!r} is no URL of a web server", hint="http://... or https://...")
+        self._shown = _shown(url)
+        if "@" in urlsplit(url).netloc:
+            raise UsageError(
+                f"the URL of {self._shown} has a password in it", hint='headers={"Authorization": ...}'
+            )
         self.url = url
         self._interval_s = duration_ms(interval) / 1000
         self._headers = dict(headers or {})
@@ -57,7 +64,7 @@ class HttpSource(Source):
 
     @property
     def detail(self) -> str:
-        return f"GET {self.url} every {self._interval_s:g} s"
+        return f"GET {self._shown} every {self._interval_s:g} s"
 
     async def read(self, position: Position) -> AsyncIterator[Portion]:
         known = dict(position)
@@ -86,16 +93,16 @@ class HttpSource(Source):
             headers["If-Modified-Since"] = known["last_modified"]
         request = urllib.request.Request(self.url, headers=headers)
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout_s) as response:
+            with _opener.open(request, timeout=self._timeout_s) as response:
                 body = self._body(response)
                 return body, _position(response.headers, body)
         except urllib.error.HTTPError as error:
             error.close()
             if error.code == NOT_MODIFIED:
                 return None
-            raise Unavailable(f"{self.url} answers {error.code}") from None
+            raise Unavailable(f"{self._shown} answers {error.code}") from None
         except (OSError, HTTPException) as error:
-            raise Unavailable(f"{self.url}: {error}") from error
+            raise Unavailable(f"{self._shown}: {error}") from error
 
     def _body(self, response: HTTPResponse) -> bytes:
         deadline, pieces, size = time.monotonic() + self._timeout_s, [], 0
@@ -103,12 +110,44 @@ class HttpSource(Source):
             pieces.append(piece)
             size += len(piece)
             if size > self._max_bytes:
-                raise Unavailable(f"{self.url} answers with more than {self._max_bytes} bytes (max_bytes=)")
+                raise Unavailable(
+                    f"{self._shown} answers with more than {self._max_bytes} bytes (max_bytes=)"
+                )
             if time.monotonic() > deadline:
-                raise Unavailable(f"{self.url} takes longer than {self._timeout_s:g} s to answer (timeout=)")
+                raise Unavailable(
+                    f"{self._shown} takes longer than {self._timeout_s:g} s to answer (timeout=)"
+                )
         if response.length:  # of what was announced this is missing
-            raise Unavailable(f"{self.url}: the answer ends {response.length} bytes too early")
+            raise Unavailable(f"{self._shown}: the answer ends {response.length} bytes too early")
         return b"".join(pieces)
+
+
+class Redirects(urllib.request.HTTPRedirectHandler):
+    """To web servers only; a key that was meant for one server is not shown to another."""
+
+    def redirect_request(  # noqa: PLR0917 - urllib's
+        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        if not newurl.startswith(("http://", "https://")):
+            raise urllib.error.HTTPError(req.full_url, code, "no web server", headers, fp)
+        request = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if request is not None and _server(newurl) != _server(req.full_url):
+            request.headers = {name: text for name, text in request.headers.items() if name in FOR_ALL}
+        return request
+
+
+_opener = urllib.request.build_opener(Redirects)
+
+
+def _server(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc
+
+
+def _shown(url: str) -> str:
+    """Without what may be a secret."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def elements(body: bytes) -> Iterable[Any]:

@@ -28,6 +28,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from streamkit.errors import StreamkitError
 from streamkit.processing.connectors.sinks import Row
 from streamkit.processing.record import Headers
 from streamkit.processing.serde import UNDECLARED_KEY
@@ -71,19 +72,27 @@ class Inflow:
         value = row.value
         if value is not None and not isinstance(value, bytes):
             value = self.topic.value.encode(value)
-        key = row.key
-        if key is None and self.key is not None and row.value is not None:
+        key: bytes | None = None
+        if row.key is not None:
+            key = self._encode_key(row.key)
+        elif self.key is not None and row.value is not None:
             key = self._key_of(row.value)
-        if key is not None:
-            key = (self.topic.key or UNDECLARED_KEY).encode(key)
         return value, key, row.timestamp_ms, row.headers
 
-    def _key_of(self, value: Any) -> Any:
-        """None for what cannot be decoded: that is judged by the error policy of whoever reads the topic."""
+    def _key_of(self, value: Any) -> bytes | None:
+        """None for what has no key, since anybody may send that: it is judged by the error policy of whoever
+        reads the topic.
+        """
         assert self.key is not None
-        if isinstance(value, bytes):
-            try:
+        try:
+            if isinstance(value, bytes):
                 value = self.topic.value.decode(value)
-            except Exception:
-                return None
-        return self.key(value)
+            key = self.key(value)
+            return None if key is None else self._encode_key(key)
+        except StreamkitError:
+            raise
+        except Exception:
+            return None
+
+    def _encode_key(self, key: Any) -> bytes:
+        return (self.topic.key or UNDECLARED_KEY).encode(key)

@@ -16,7 +16,7 @@ from typing import Protocol, cast
 
 import structlog
 
-from streamkit.processing.connectors.sinks import Unavailable
+from streamkit.processing.connectors.sinks import Row, Unavailable
 from streamkit.processing.connectors.sources import Encoded, Inflow, Portion, Position
 from streamkit.telemetry.instruments import Registry
 
@@ -144,7 +144,7 @@ class Inflows:
                 async with aclosing(reading) as portions:
                     async for rows, changes in portions:
                         if rows or changes:
-                            await writer.write([inflow.encode(row) for row in rows], changes)
+                            await writer.write(_encoded(inflow, rows), changes)
                         metrics.records.value += len(rows)
                         pause_s = FIRST_PAUSE_S
                 return
@@ -153,3 +153,11 @@ class Inflows:
                 log.warning("source unavailable", source=inflow.name, error=str(error), again_s=pause_s)
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+
+def _encoded(inflow: Inflow, rows: Sequence[Row]) -> list[Encoded]:
+    records = [inflow.encode(row) for row in rows]
+    keyless = sum(key is None for _, key, *_ in records)
+    if inflow.key is not None and keyless:
+        log.warning("no key can be made of some values", source=inflow.name, records=keyless)
+    return records

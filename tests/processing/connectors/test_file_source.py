@@ -8,6 +8,7 @@ import io
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
+from time import process_time
 from typing import Any, cast
 
 import msgspec
@@ -95,8 +96,37 @@ async def test_a_file_that_grows_is_followed_by_whole_lines(tmp_path: Path) -> N
         rows, changes = await asyncio.wait_for(later, 5)
         assert ([row.value for row in rows], changes) == ([b"23"], {"log.ndjson": 5})
         path.write_bytes(b"4\n")  # shorter: a new one under the old name
+        assert await asyncio.wait_for(anext(read), 5) == ([], {"log.ndjson": 0})
         rows, changes = await asyncio.wait_for(anext(read), 5)
         assert ([row.value for row in rows], changes) == ([b"4"], {"log.ndjson": 2})
+
+
+async def test_a_file_that_was_emptied_may_outgrow_its_old_self(tmp_path: Path) -> None:
+    path = tmp_path / "log.ndjson"
+    path.write_bytes(b"1\n")
+    async with reading(sk.FileSource(path, follow=True, interval="5ms"), {}) as read:
+        await asyncio.wait_for(anext(read), 5)
+        path.write_bytes(b"")
+        assert await asyncio.wait_for(anext(read), 5) == ([], {"log.ndjson": 0})
+        append(path, b"2\n3\n")
+        rows, _ = await asyncio.wait_for(anext(read), 5)
+        assert [row.value for row in rows] == [b"2", b"3"]
+
+
+async def test_a_quote_that_is_never_closed_costs_no_time(tmp_path: Path) -> None:
+    path = tmp_path / "open.csv"
+    path.write_bytes(b'a\n"' + b"\n" * 950_000)
+    began = process_time()
+    with pytest.raises(StreamkitError, match="the record at byte 2 is longer"):
+        await all_of(sk.FileSource(path), {})
+    assert process_time() - began < 5, "as many copies of it as it has lines take minutes"
+
+
+async def test_a_header_that_is_no_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "latin.csv"
+    path.write_bytes(b"stra\xdfe\n1\n")
+    with pytest.raises(StreamkitError, match=r"latin\.csv: the names of its columns"):
+        await all_of(sk.FileSource(path), {})
 
 
 async def test_a_directory_that_is_empty_at_once_is_not_taken_for_deleted(tmp_path: Path) -> None:

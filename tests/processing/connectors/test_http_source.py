@@ -127,3 +127,38 @@ async def test_rows_may_be_made_of_a_body_by_hand(server: Server) -> None:
 
     async with reading(sk.HttpSource(server.url, rows=pairs)) as read:
         assert [(row.key, row.value) for row in (await anext(read))[0]] == [("a", "1"), ("b", "2")]
+
+
+async def test_a_key_for_one_server_is_not_shown_to_another(server: Server) -> None:
+    other = Server()
+    try:
+        other.answers = [(200, {}, b"[1]")]
+        server.answers = [(302, {"Location": "/moved"}, b""), (302, {"Location": other.url}, b"")]
+        source = sk.HttpSource(server.url, headers={"Authorization": "Bearer secret"})
+        async with reading(source, {"etag": '"1"'}) as read:
+            assert [row.value for row in (await anext(read))[0]] == [1]
+    finally:
+        other.close()
+    assert [asked["Authorization"] for asked in server.asked] == ["Bearer secret"] * 2
+    assert "Authorization" not in other.asked[0]
+    assert other.asked[0]["If-None-Match"] == '"1"'
+
+
+async def test_redirects_lead_to_web_servers_only(server: Server) -> None:
+    server.answers = [(302, {"Location": "ftp://127.0.0.1:1/x"}, b"")]
+    async with reading(sk.HttpSource(server.url)) as read:
+        with pytest.raises(sk.Unavailable, match="answers 302"):
+            await anext(read)
+
+
+async def test_secrets_of_a_url_are_not_told(server: Server) -> None:
+    server.answers = [(500, {}, b"")]
+    source = sk.HttpSource(f"{server.url}?key=secret")
+    assert "secret" not in source.detail
+    async with reading(source) as read:
+        with pytest.raises(sk.Unavailable) as refused:
+            await anext(read)
+    assert "secret" not in str(refused.value)
+    with pytest.raises(UsageError) as usage:
+        sk.HttpSource("http://ann:secret@127.0.0.1/")
+    assert "secret" not in str(usage.value)

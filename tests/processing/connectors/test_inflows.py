@@ -195,3 +195,23 @@ def test_what_an_app_says_of_its_sources() -> None:
     (positions,) = [topic for topic in app.explain().json()["topics"] if topic["internal"]]
     assert (positions["name"], positions["partitions"]) == ("in-files-positions", 1)
     assert positions["config"]["cleanup.policy"] == "compact"
+
+
+class Posted(sk.Source):
+    """What anybody may send."""
+
+    async def read(self, position: Position) -> AsyncIterator[sk.Portion]:
+        yield [sk.Row(body) for body in (b'{"id":"a"}', b"{}", b"[]", b"7", b'{"id":7}', b"no json")], {}
+
+
+async def test_a_value_without_a_key_ends_no_worker() -> None:
+    cluster, app = Cluster(), sk.App("in")
+    app.source(Posted(), app.topic("orders", key=str, value=dict), key=lambda order: order["id"])
+    app.stream("orders").to("out")
+    found, failures = app.topology().inflows, list[BaseException]()
+    inflows = Inflows(found, Group(), lambda _: Writer(cluster), Registry(), failures.append)
+    await inflows.start()
+    await inflows.given([found[0].positions])
+    await asyncio.wait(inflows._running.values(), timeout=10)
+    assert not failures
+    assert [key for _, key, *_ in cluster.records] == [b"a", None, None, None, None, None]
