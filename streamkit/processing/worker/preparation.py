@@ -89,7 +89,8 @@ def _check_internal(internal: Sequence[TopicPlan], existing: Mapping[str, int]) 
             topic.name,
             existing.get(topic.name),
             topic.partitions,
-            "its input was repartitioned; give the app a new name, or the input its old partition count",
+            "its input, or partitions= of an operator, has another count than before: take that back, or "
+            "begin anew (streamkit app reset)",
         )
 
 

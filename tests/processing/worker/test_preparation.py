@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 
 import streamkit as sk
+from streamkit.errors import UsageError
 from streamkit.processing.kafka.topics import COMPACTION_LAG, Topics
 from streamkit.processing.topology import TopicPlan
 from streamkit.processing.worker.preparation import prepare
@@ -42,3 +43,15 @@ def test_changelogs_that_a_worker_creates_wait_for_the_cleaner(commit_interval_m
     assert len(changelogs) == 2
     assert {name for name, lag in lags.items() if lag == str(lag_ms)} == set(changelogs)
     assert all(lag is None for name, lag in lags.items() if name not in changelogs)
+
+
+@pytest.mark.parametrize("topic", ["sized-move-repartition", "sized-once-changelog"])
+def test_internal_topics_of_other_sizes_are_refused(topic: str) -> None:
+    app, cluster = sk.App("sized"), Cluster()
+    moved = app.stream(app.topic("words", key=str)).repartition(3, name="move")
+    moved.deduplicate("1m", name="once").to("out")
+    cluster.topics[topic] = TopicPlan(name=topic, partitions=2, config={}, internal=True)
+    with pytest.raises(UsageError, match=f"{topic} has 2 partitions; the app needs 3") as refused:
+        prepare(app.topology(), cast(Topics, cluster), 1000)
+    assert "partitions= of an operator" in refused.value.hint
+    assert set(cluster.topics) == {topic, "words", "out"}, "nothing is made before it is checked"
