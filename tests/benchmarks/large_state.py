@@ -27,7 +27,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from streamkit.processing.partitioner import partition_for
 from streamkit.processing.worker.rocksdb import StateDirectory
 from tests.benchmarks import worker
-from tests.benchmarks.memory_limit import bound
+from tests.benchmarks.memory_limit import Bound, bound
 from tests.benchmarks.pages import PAGE_BYTES, page, text
 from tests.benchmarks.processes import Rate, cpu_seconds, own_bytes
 from tests.support.broker_process import BrokerProcess
@@ -90,8 +90,7 @@ def fill(bootstrap: str, keys: int, start_ms: int) -> None:
 def run(broker: BrokerProcess, job: str, keys: int, start_ms: int, memory_bytes: int) -> Measured:
     with tempfile.TemporaryDirectory() as directory, bound(memory_bytes) as memory:
         options = ("--state-dir", directory, "--state-memory", f"{memory_bytes // 4 >> 20}MiB")
-        with _worker(broker, job, *options) as observed:
-            memory.hold(observed.process.pid)
+        with _worker(broker, job, memory, *options) as observed:
             taken = observed.until(worker.READ, keys + keys // 5)
             kept = sum(file.stat().st_size for file in Path(directory).rglob("*") if file.is_file())
             closed = None
@@ -133,8 +132,9 @@ class Observed:
 
 
 @contextmanager
-def _worker(broker: BrokerProcess, job: str, *options: str) -> Iterator[Observed]:
+def _worker(broker: BrokerProcess, job: str, memory: Bound, *options: str) -> Iterator[Observed]:
     process = worker.start(broker, job, *options)
+    memory.hold(process.pid)  # before it has any to speak of
     log: list[str] = []
     try:
         address = worker.address_of(process, log)

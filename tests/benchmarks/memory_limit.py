@@ -18,7 +18,6 @@ class Bound:
 
     def __init__(self, group: Path | None) -> None:
         self._group = group
-        self._held: set[int] = set()
 
     @property
     def kept(self) -> bool:
@@ -26,8 +25,7 @@ class Bound:
 
     def hold(self, pid: int) -> None:
         """From here on the process gets no more: it is killed if it needs more. Page cache counts too."""
-        if self._group is not None and pid not in self._held:
-            self._held.add(pid)
+        if self._group is not None:
             (self._group / "cgroup.procs").write_text(str(pid))
 
 
