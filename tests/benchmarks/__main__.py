@@ -25,7 +25,7 @@ MEBIBYTE = 1 << 20
 KEPT = bare.Kept(segment_bytes=64 * MEBIBYTE, retained_bytes=256 * MEBIBYTE)
 IDLE_S = 5.0
 """For each second of effort: a hundredth of a core is ten ticks of the processor's clock in ten seconds."""
-LEAST_MEMORY = 400 * MEBIBYTE  # of a worker, its Python and librdkafka's queues included
+LEAST_MEMORY = 512 * MEBIBYTE  # of a worker, its Python and librdkafka's queues included
 RELAXED = ("--set", "streamkit.flush.mode=relaxed")
 
 
