@@ -88,12 +88,33 @@ class Parquet(Format):
         self.compression = compression
 
     def encode(self, values: Sequence[Any]) -> bytes:
+        rows, _ = _each(values, _typed), pyarrow_modules()
+        try:
+            return self._file(rows)
+        except Exception as error:
+            raise BadRow(self._at_fault(rows), error) from error
+
+    def _file(self, rows: Sequence[dict[str, Any]]) -> bytes:
         arrow, parquet = pyarrow_modules()
-        rows = _each(values, _typed)
         out = io.BytesIO()
         table = arrow.Table.from_pylist(rows, schema=self.schema)
         parquet.write_table(table, out, compression=self.compression)
         return out.getvalue()
+
+    def _at_fault(self, rows: Sequence[dict[str, Any]]) -> int:
+        """A row that does not go together with those before it. Who has to guess would write the others in
+        parts, and files know their rows by first and last offset.
+        """
+        fits, fails = 0, len(rows)
+        while fails - fits > 1:
+            middle = (fits + fails) // 2
+            try:
+                self._file(rows[:middle])
+            except Exception:
+                fails = middle
+            else:
+                fits = middle
+        return fits
 
 
 def format_of(name: Format | FormatName | None, path: str) -> Format:

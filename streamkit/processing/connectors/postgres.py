@@ -2,7 +2,7 @@
 "streamkit-log[postgres]"`).
 
 One connection for each task, one transaction for each batch. What has lost its connection, or gives way to a
-deadlock, is offered again over a new one.
+deadlock, is offered again over a new one; so is what meets a server that only reads, since another leads now.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from streamkit.processing.connectors.upsert import upsert
 from streamkit.processing.units import Duration
 
 CONNECT_S = 10
+READ_ONLY = "25006"  # SQLSTATE
+LIMITS = "54"  # the class of states of what is too large for PostgreSQL, however often it is offered
 AS_THEY_ARE = (
     bytes,
     datetime.datetime,
@@ -67,17 +69,20 @@ class PostgresSink(Sink):
             connection = await psycopg.AsyncConnection.connect(
                 self._url, autocommit=True, connect_timeout=CONNECT_S
             )
+        except psycopg.ProgrammingError:  # which quotes it, password and all
+            raise UsageError(
+                "PostgreSQL: the connection string cannot be read", hint="postgresql://user@host/database"
+            ) from None
         except psycopg.Error as error:
             raise Unavailable(f"PostgreSQL: {error}") from error
         try:
             if self._setup:
                 await connection.execute(self._setup)
             await connection.execute(f"explain {self._upsert.trial}", [None] * len(self._upsert.key))
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            await connection.close()
-            raise Unavailable(f"PostgreSQL: {error}") from error
         except psycopg.Error as error:
             await connection.close()
+            if passes(error):
+                raise Unavailable(f"PostgreSQL: {error}") from error
             raise UsageError(f"PostgreSQL: {error}", hint=self._upsert.hint) from error
         self._connection = connection
 
@@ -90,7 +95,9 @@ class PostgresSink(Sink):
             async with self._connection.transaction(), self._connection.cursor() as cursor:
                 for statement, values in changes:
                     await cursor.executemany(statement, values)
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except psycopg.Error as error:
+            if not passes(error):
+                raise
             await self.close()
             raise Unavailable(f"PostgreSQL: {error}") from error
 
@@ -98,6 +105,14 @@ class PostgresSink(Sink):
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
+
+
+def passes(error: Any) -> bool:
+    """Is it the connection's or the server's affair, and not a row's?"""
+    psycopg, state = _psycopg(), error.sqlstate or ""
+    if state.startswith(LIMITS):
+        return False
+    return state == READ_ONLY or isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
 
 
 def _psycopg() -> Any:

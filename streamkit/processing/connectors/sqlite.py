@@ -16,13 +16,16 @@ from streamkit.processing.connectors.upsert import upsert
 from streamkit.processing.units import Duration
 
 PATIENCE_S = 5.0  # other writers of the file are waited for so long in one call
-PASSING = {
+PASSING = {  # no row is at fault
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
 }
 
 
@@ -96,13 +99,13 @@ class SqliteSink(Sink):
                 if self._connection.in_transaction:
                     self._connection.execute("rollback")
                 raise
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             if _passes(error):
                 raise Unavailable(f"{self.path}: {error}") from error
             raise
 
 
-def _passes(error: sqlite3.OperationalError) -> bool:
+def _passes(error: sqlite3.DatabaseError) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in PASSING  # the rest is the extended code
 
 

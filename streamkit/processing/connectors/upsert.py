@@ -17,6 +17,7 @@ from streamkit.errors import UsageError
 from streamkit.processing.connectors.columns import columns_of, key_columns
 from streamkit.processing.connectors.sinks import BadRow, Row
 
+MOST_COLUMNS = 2000  # no table has more; and drivers take no statement of very many for the row's fault
 Change = tuple[str, list[Any]]  # a statement, and what goes into it
 Adapt = Callable[[Any], Any]
 
@@ -47,7 +48,7 @@ class Upsert(msgspec.Struct, frozen=True):
     def hint(self) -> str:
         """How to make it fit."""
         columns = ", ".join(map(quoted, self.key))
-        return f"create table {quoted(self.table)} ({columns}, ..., primary key ({columns})), as in setup="
+        return f"create table {qualified(self.table)} ({columns}, ..., primary key ({columns})), as in setup="
 
     def _change(self, index: int, row: Row, adapt: Adapt, keep: Sequence[type]) -> Change:
         try:
@@ -56,23 +57,29 @@ class Upsert(msgspec.Struct, frozen=True):
             if row.value is None:
                 return self._delete(), [adapt(value) for value in key.values()]
             columns = key | columns
+            if len(columns) > MOST_COLUMNS:
+                raise ValueError(f"a row of {len(columns)} columns")
             return self._insert(tuple(columns)), [adapt(value) for value in columns.values()]
         except Exception as error:
             raise BadRow(index, error) from error
 
     def _insert(self, columns: tuple[str, ...]) -> str:
         updated = [name for name in columns if name not in self.key]
-        names, marks = ", ".join(map(quoted, columns)), ", ".join([self.mark] * len(columns))
-        changes = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in updated)
+        names, marks = ", ".join(map(self._named, columns)), ", ".join([self.mark] * len(columns))
+        changes = ", ".join(f"{self._named(name)} = excluded.{self._named(name)}" for name in updated)
         action = f"update set {changes}" if updated else "nothing"
         return (
-            f"insert into {quoted(self.table)} ({names}) values ({marks}) "
-            f"on conflict ({', '.join(map(quoted, self.key))}) do {action}"
+            f"insert into {qualified(self.table)} ({names}) values ({marks}) "
+            f"on conflict ({', '.join(map(self._named, self.key))}) do {action}"
         )
 
     def _delete(self) -> str:
-        found = " and ".join(f"{quoted(name)} = {self.mark}" for name in self.key)
-        return f"delete from {quoted(self.table)} where {found}"
+        found = " and ".join(f"{self._named(name)} = {self.mark}" for name in self.key)
+        return f"delete from {qualified(self.table)} where {found}"
+
+    def _named(self, column: str) -> str:
+        """Where a value is marked by a percent sign, another one is doubled."""
+        return quoted(column).replace("%", "%%") if "%" in self.mark else quoted(column)
 
 
 def upsert(table: str, key: str | Sequence[str], mark: str) -> Upsert:
@@ -87,5 +94,10 @@ def upsert(table: str, key: str | Sequence[str], mark: str) -> Upsert:
 
 
 def quoted(name: str) -> str:
-    """An identifier; `schema.table` names both."""
-    return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
+    """An identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def qualified(table: str) -> str:
+    """`schema.table` names both."""
+    return ".".join(map(quoted, table.split(".")))

@@ -76,7 +76,7 @@ class OutflowLoop(BatchLoop):
                     self._runner.task.settle(self._port, items[0], error)
                     return
             if pause_ms is None:
-                half = len(items) // 2
+                half = _half(items)
                 await self._write(items[:half], retries=False)
                 await self._write(items[half:], retries=False)
                 return
@@ -94,6 +94,13 @@ class OutflowLoop(BatchLoop):
                 )
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+
+def _half(items: Sequence[Item]) -> int:
+    """About; between two rows of one record only where there is no other place."""
+    places = range(1, len(items))
+    between = [n for n in places if items[n][RAW] is None or items[n][RAW] is not items[n - 1][RAW]]
+    return min(between or places, key=lambda n: abs(2 * n - len(items)))
 
 
 def _row(item: Item) -> Row:

@@ -14,6 +14,7 @@ import pytest
 
 import streamkit as sk
 from streamkit.errors import UsageError
+from streamkit.processing.connectors.sinks import BadRow
 from tests.processing.connectors.outflows import one_task
 
 TOTALS = "create table if not exists totals (product text primary key, total real, tags)"
@@ -140,3 +141,35 @@ async def test_values_of_every_kind_have_a_place(tmp_path: Path) -> None:
 def test_a_sink_without_a_key_is_refused() -> None:
     with pytest.raises(UsageError, match="no key"):
         sk.SqliteSink("db", "t", key=())
+
+
+async def test_columns_have_any_name(tmp_path: Path) -> None:
+    setup = 'create table odd (key primary key, "a.b", "50%", "x"" = 1; drop table odd; --")'
+    sink = sk.SqliteSink(tmp_path / "db", "main.odd", setup=setup)
+    await sink.open()
+    await sink.write([sk.Row({"key": 1, "a.b": 2, "50%": 3, 'x" = 1; drop table odd; --': 4})])
+    await sink.close()
+    assert rows(tmp_path / "db", "select * from odd") == [(1, 2, 3, 4)]
+
+
+async def test_a_row_of_ever_so_many_columns_is_at_fault(tmp_path: Path) -> None:
+    sink = sk.SqliteSink(tmp_path / "db", "t", setup="create table t (key primary key)")
+    await sink.open()
+    with pytest.raises(BadRow, match="columns") as bad:
+        await sink.write([sk.Row({"key": 1}), sk.Row({"key": 2, **{f"c{n}": n for n in range(70_000)}})])
+    assert bad.value.index == 1
+    await sink.close()
+
+
+async def test_no_row_is_at_fault_where_nothing_can_be_written(tmp_path: Path) -> None:
+    sink = sk.SqliteSink(tmp_path / "db", "totals", key="product", setup=TOTALS)
+    await sink.open()
+    assert sink._connection is not None
+    sink._connection.execute("pragma query_only = 1")  # as on a file system that was mounted anew
+    with pytest.raises(sk.Unavailable, match="readonly"):
+        await sink.write([sk.Row(Total("pump", 1.0))])
+    sink._connection.execute("pragma query_only = 0")
+    (tmp_path / "db").write_bytes(b"damaged " * 1000)
+    with pytest.raises(sk.Unavailable, match=r"malformed|not a database"):
+        await sink.write([sk.Row(Total("pump", 1.0))])
+    await sink.close()

@@ -67,6 +67,17 @@ async def test_a_row_that_does_not_fit_the_schema_meets_the_policy(tmp_path: Pat
     assert arrow.concat_tables(tables).column("n").to_pylist() == [1, 3]
 
 
+async def test_rows_of_one_record_stay_in_one_file_where_another_is_at_fault(tmp_path: Path) -> None:
+    app = sk.App("files")
+    stream = app.stream(app.topic("numbers", value=list)).flat_map(lambda rows: rows)
+    stream.to(sk.FileSink(tmp_path, "parquet", max_wait=0), on_error=sk.DeadLetter("dead"))
+    async with one_task(app) as one:
+        one.offer([[{"n": 1}, {"n": "two"}, {"n": 3}, {"n": 4}]])
+        await one.until_committable(1)
+    (path,) = tmp_path.iterdir()
+    assert parquet.read_table(path).column("n").to_pylist() == [1, 3, 4]
+
+
 async def test_parquet_is_read_from_where_reading_stopped(tmp_path: Path) -> None:
     rows = [{"n": n, "text": str(n)} for n in range(2500)]
     parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / "a.parquet", row_group_size=700)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import decimal
+import hashlib
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -175,3 +176,40 @@ async def test_values_of_every_kind_have_a_place(server: PostgresProcess) -> Non
     await sink.write([sk.Row(value)])
     await sink.close()
     assert rows(server, "select * from kinds") == [tuple(getattr(value, f) for f in value.__struct_fields__)]
+
+
+async def test_a_row_beyond_the_limits_is_at_fault_and_the_others_stay(server: PostgresProcess) -> None:
+    random_text = "".join(hashlib.sha256(b"%d" % n).hexdigest() for n in range(200))  # does not compress
+    async with one_task(totals_app(server)) as one:
+        one.offer([Total("pump", 1.0), Total(random_text, 2.0), Total("hose", 3.0)])
+        await one.until_committable(3)
+    assert rows(server, "select product from totals order by 1") == [("hose",), ("pump",)]
+    assert len(one.letters) == 1
+
+
+async def test_columns_have_any_name(server: PostgresProcess) -> None:
+    setup = 'create table if not exists kinds (key int primary key, "a.b" int, "50%s" int)'
+    sink = sk.PostgresSink(server.url, "kinds", setup=setup)
+    await sink.open()
+    await sink.write([sk.Row({"key": 1, "a.b": 2, "50%s": 3})])
+    await sink.close()
+    assert rows(server, "select * from kinds") == [(1, 2, 3)]
+
+
+async def test_a_server_that_only_reads_is_no_fault_of_a_row(server: PostgresProcess) -> None:
+    setup = "create table if not exists kinds (key int primary key)"
+    sink = sk.PostgresSink(server.url, "kinds", setup=setup)
+    await sink.open()
+    await sink._connection.execute("set default_transaction_read_only = on")  # as after a failover
+    with pytest.raises(sk.Unavailable, match="read-only"):
+        await sink.write([sk.Row({"key": 1})])
+    await sink.write([sk.Row({"key": 1})])  # over a new connection
+    await sink.close()
+    assert rows(server, "select * from kinds") == [(1,)]
+
+
+async def test_a_connection_string_that_cannot_be_read_is_not_told() -> None:
+    sink = sk.PostgresSink("postgres:/ann:secret@db/shop", "t")
+    with pytest.raises(UsageError, match="cannot be read") as refused:
+        await sink.open()
+    assert "secret" not in str(refused.value) + refused.value.hint
