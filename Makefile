@@ -78,7 +78,7 @@ differential-three: .venv
 ON_KAFKA := tests/apps tests/processing tests/demo tests/cli/test_dlq.py tests/cli/test_worker.py \
     tests/chaos/test_async_agents.py tests/chaos/test_exactly_once.py tests/chaos/test_worker_kills.py
 test-on-kafka: .venv
-	$(PYTEST) $(AGAIN) --on-kafka --timeout 600 -m "not slow" $(ON_KAFKA)
+	$(PYTEST) $(AGAIN) -n 2 --dist loadgroup --on-kafka --timeout 600 -m "not slow" $(ON_KAFKA)
 
 # Exactly-once on three brokers of Apache Kafka: a million events, 24 kills of a worker and 12 of a broker.
 chaos-on-kafka: .venv
