@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import socket
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from http.client import HTTPException, HTTPResponse
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -27,6 +30,7 @@ from streamkit.processing.units import Duration, duration_ms
 
 NOT_MODIFIED = 304
 PIECE_BYTES = 64 << 10
+HEAD_SHARE = 2  # so many times the timeout for all of an answer, its head and what it was redirected from
 FOR_ALL = ("If-none-match", "If-modified-since")  # headers, as urllib spells them
 
 Answer = tuple[bytes, dict[str, str]]  # a body, and the position behind it
@@ -92,9 +96,14 @@ class HttpSource(Source):
         if "last_modified" in known:
             headers["If-Modified-Since"] = known["last_modified"]
         request = urllib.request.Request(self.url, headers=headers)
+        connections = Connections()
+        ending = threading.Timer(HEAD_SHARE * self._timeout_s, connections.cut)
+        ending.start()
         try:
-            with _opener.open(request, timeout=self._timeout_s) as response:
+            with connections.opener.open(request, timeout=self._timeout_s) as response:
                 body = self._body(response)
+                if connections.are_cut:
+                    raise self._slow()
                 return body, _position(response.headers, body)
         except urllib.error.HTTPError as error:
             error.close()
@@ -102,7 +111,11 @@ class HttpSource(Source):
                 return None
             raise Unavailable(f"{self._shown} answers {error.code}") from None
         except (OSError, HTTPException) as error:
+            if connections.are_cut:
+                raise self._slow() from error
             raise Unavailable(f"{self._shown}: {error}") from error
+        finally:
+            ending.cancel()
 
     def _body(self, response: HTTPResponse) -> bytes:
         deadline, pieces, size = time.monotonic() + self._timeout_s, [], 0
@@ -114,12 +127,48 @@ class HttpSource(Source):
                     f"{self._shown} answers with more than {self._max_bytes} bytes (max_bytes=)"
                 )
             if time.monotonic() > deadline:
-                raise Unavailable(
-                    f"{self._shown} takes longer than {self._timeout_s:g} s to answer (timeout=)"
-                )
+                raise self._slow()
         if response.length:  # of what was announced this is missing
             raise Unavailable(f"{self._shown}: the answer ends {response.length} bytes too early")
         return b"".join(pieces)
+
+    def _slow(self) -> Unavailable:
+        return Unavailable(f"{self._shown} takes longer than {self._timeout_s:g} s to answer (timeout=)")
+
+
+class Connections:
+    """Those of one request, which can be cut: a server that sends a byte now and then meets no timeout."""
+
+    def __init__(self) -> None:
+        self.are_cut = False
+        self._sockets: list[socket.socket] = []
+        opened = self._sockets.append
+
+        class Plain(HTTPConnection):
+            def connect(self) -> None:
+                super().connect()
+                opened(self.sock)
+
+        class Encrypted(HTTPSConnection):
+            def connect(self) -> None:
+                super().connect()
+                opened(self.sock)
+
+        class Http(urllib.request.HTTPHandler):
+            def http_open(self, req: urllib.request.Request) -> HTTPResponse:
+                return self.do_open(Plain, req)
+
+        class Https(urllib.request.HTTPSHandler):
+            def https_open(self, req: urllib.request.Request) -> HTTPResponse:
+                return self.do_open(Encrypted, req)
+
+        self.opener = urllib.request.build_opener(Redirects, Http, Https)
+
+    def cut(self) -> None:
+        self.are_cut = True
+        for one in self._sockets:
+            with suppress(OSError):
+                socket.socket.shutdown(one, socket.SHUT_RDWR)
 
 
 class Redirects(urllib.request.HTTPRedirectHandler):
@@ -134,9 +183,6 @@ class Redirects(urllib.request.HTTPRedirectHandler):
         if request is not None and _server(newurl) != _server(req.full_url):
             request.headers = {name: text for name, text in request.headers.items() if name in FOR_ALL}
         return request
-
-
-_opener = urllib.request.build_opener(Redirects)
 
 
 def _server(url: str) -> tuple[str, str]:

@@ -25,6 +25,7 @@ MAX_BODY_BYTES = 900_000  # what brokers take by default, less some room
 HEAD_BYTES = 16 << 10
 HEAD_S = 60.0  # so long a connection may be quiet
 BODY_S = 30.0
+MOST_DIGITS = 18  # of a length
 ANSWER_S = 30.0  # so long a sender waits for an acknowledgement
 AT_ONCE = 500
 CONNECTIONS = 256  # each with one request at a time
@@ -129,9 +130,10 @@ class Head(msgspec.Struct, frozen=True):
             raise Refused(HTTPStatus.LENGTH_REQUIRED)
         if not (declared.isascii() and declared.isdigit()):
             raise Refused(HTTPStatus.BAD_REQUEST)
-        if int(declared[:19]) > most:
+        digits = declared.lstrip("0") or "0"
+        if len(digits) > MOST_DIGITS or int(digits) > most:
             raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-        return int(declared)
+        return int(digits)
 
 
 def parsed(data: bytes) -> Head:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 
@@ -162,3 +162,27 @@ async def test_secrets_of_a_url_are_not_told(server: Server) -> None:
     with pytest.raises(UsageError) as usage:
         sk.HttpSource("http://ann:secret@127.0.0.1/")
     assert "secret" not in str(usage.value)
+
+
+@pytest.mark.parametrize("begin", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\n\r\n1"])
+async def test_an_answer_that_never_ends_is_cut(begin: bytes) -> None:
+    """A byte now and then, in the head or in a body without a length."""
+    ended = asyncio.Event()
+
+    async def dribble(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            writer.write(begin)
+            while True:
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        ended.set()
+        writer.close()
+
+    slow = await asyncio.start_server(dribble, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{slow.sockets[0].getsockname()[1]}/"
+    async with reading(sk.HttpSource(url, timeout="100ms")) as read:
+        with pytest.raises(sk.Unavailable, match="takes longer"):
+            await asyncio.wait_for(anext(read), 5)
+    await asyncio.wait_for(ended.wait(), 5)
+    slow.close()

@@ -129,6 +129,7 @@ def signed(headers: webhook.Headers, body: bytes) -> bool:
         (b"POST /hook HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n", 411),
         (b"POST /hook HTTP/1.1\r\nContent-Length: 101\r\n\r\n", 413),
         (b"POST /hook HTTP/1.1\r\nContent-Length: " + b"9" * 100 + b"\r\n\r\n", 413),
+        (b"POST /hook HTTP/1.1\r\nContent-Length: " + b"0" * 19 + b"101\r\n\r\n", 413),
         (b"POST /hook HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
         (b"POST /hook HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
         (b"POST /hook HTTP/1.1\r\nContent-Length : 1\r\n\r\n", 400),
