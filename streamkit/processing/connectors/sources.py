@@ -67,6 +67,13 @@ class Inflow:
         """The compacted topic of one partition that keeps the position."""
         return f"{self.app_id}-{self.name}-positions"
 
+    @property
+    def asks(self) -> bool:
+        """May `encode` ask a schema registry?"""
+        return any(
+            serde is not None and serde.inner is not None for serde in (self.topic.key, self.topic.value)
+        )
+
     def encode(self, row: Row) -> Encoded:
         """As a record. Bytes are taken for a value that is encoded already."""
         value = row.value

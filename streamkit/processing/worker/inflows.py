@@ -16,6 +16,8 @@ from typing import Protocol, cast
 
 import structlog
 
+from streamkit.errors import DeadlineError
+from streamkit.processing.connectors.blocking import blocking
 from streamkit.processing.connectors.sinks import Row, Unavailable
 from streamkit.processing.connectors.sources import Encoded, Inflow, Portion, Position
 from streamkit.telemetry.instruments import Registry
@@ -144,15 +146,20 @@ class Inflows:
                 async with aclosing(reading) as portions:
                     async for rows, changes in portions:
                         if rows or changes:
-                            await writer.write(_encoded(inflow, rows), changes)
+                            await writer.write(await _records(inflow, rows), changes)
                         metrics.records.value += len(rows)
                         pause_s = FIRST_PAUSE_S
                 return
-            except (Unavailable, OSError) as error:
+            except (Unavailable, DeadlineError, OSError) as error:
                 metrics.pauses.value += 1
                 log.warning("source unavailable", source=inflow.name, error=str(error), again_s=pause_s)
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+
+async def _records(inflow: Inflow, rows: Sequence[Row]) -> list[Encoded]:
+    """Beside the loop, where that may wait for a schema registry."""
+    return await blocking(_encoded, inflow, rows) if inflow.asks else _encoded(inflow, rows)
 
 
 def _encoded(inflow: Inflow, rows: Sequence[Row]) -> list[Encoded]:

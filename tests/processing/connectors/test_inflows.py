@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 import streamkit as sk
-from streamkit.errors import UsageError
+from streamkit.errors import DeadlineError, UsageError
 from streamkit.processing.connectors.sources import Encoded, Inflow, Position
 from streamkit.processing.worker import inflows as inflows_module
 from streamkit.processing.worker.inflows import InflowListener, Inflows
@@ -215,3 +216,38 @@ async def test_a_value_without_a_key_ends_no_worker() -> None:
     await asyncio.wait(inflows._running.values(), timeout=10)
     assert not failures
     assert [key for _, key, *_ in cluster.records] == [b"a", None, None, None, None, None]
+
+
+class Slow:
+    """A format whose registry is silent at first; nothing of it is for the loop."""
+
+    def __init__(self) -> None:
+        self.threads: set[str] = set()
+        self.silent = True
+
+    def decode(self, data: bytes) -> Any:
+        self.threads.add(threading.current_thread().name)
+        if self.silent:
+            self.silent = False
+            raise DeadlineError("the registry does not answer")
+        return {"id": data.decode()}
+
+
+class Encodings(sk.Source):
+    async def read(self, position: Position) -> AsyncIterator[sk.Portion]:
+        yield [sk.Row(b"a")], {"done": True}
+
+
+async def test_a_registry_that_is_silent_holds_up_the_source_and_nobody_else() -> None:
+    cluster, app = Cluster(), sk.App("in")
+    app.source(Encodings(), app.topic("orders", key=str, value=sk.Avro()), key=lambda order: order["id"])
+    app.stream("orders").to("out")
+    found, failures, slow = app.topology().inflows, list[BaseException](), Slow()
+    app.schemas.codecs[0].engine = cast(Any, slow)
+    inflows = Inflows(found, Group(), lambda _: Writer(cluster), Registry(), failures.append)
+    await inflows.start()
+    await inflows.given([found[0].positions])
+    await asyncio.wait(inflows._running.values(), timeout=10)
+    assert not failures
+    assert [record[:2] for record in cluster.records] == [(b"a", b"a")]
+    assert threading.main_thread().name not in slow.threads
