@@ -84,7 +84,7 @@ class FileSource(Source):
             moved = False
             for name in sorted(name for name in sizes if looked_at.get(name) != sizes[name]):
                 if self._is_shorter(sizes[name], reached.get(name, 0)):
-                    log.warning("file has become shorter: read from its beginning", file=name)
+                    log.warning("file has become shorter: read from its beginning", file=_readable(name))
                     reached[name] = 0
                     yield [], {name: 0}  # now: at the next look it may have outgrown the old place
                 async with aclosing(self._read_on(name, reached.get(name, 0))) as portions:
@@ -229,3 +229,8 @@ def _joined(lines: Sequence[bytes]) -> tuple[list[bytes], bytes]:
             records.append(b"".join(open_one))
             open_one.clear()
     return records, b"".join(open_one)
+
+
+def _readable(name: str) -> str:
+    """File names need not be text."""
+    return os.fsencode(name).decode(errors="replace")

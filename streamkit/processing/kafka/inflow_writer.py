@@ -31,6 +31,7 @@ RETRY_S = 0.02
 CLOSE_S = 1.0
 POLL_EVERY = 1000
 FULL_POLL_S = 0.05
+ANY_NAME = "surrogateescape"  # of files, which need not be text
 # What no repetition changes: the worker ends, and says so.
 HOPELESS = {
     KafkaError.MSG_SIZE_TOO_LARGE,
@@ -79,7 +80,8 @@ class KafkaInflowWriter:
 
         def apply(_: Partition, records: Sequence[RawRecord]) -> None:
             for record in records:
-                name, state = (record.key() or b"").decode(), record.value()
+                name = (record.key() or b"").decode(errors=ANY_NAME)
+                state = record.value()
                 if state is None:
                     entries.pop(name, None)
                 else:
@@ -107,7 +109,7 @@ class KafkaInflowWriter:
                     producer.poll(0)
             for name, state in changes.items():
                 data = None if state is None else msgspec.json.encode(state)
-                _produce(producer, inflow.positions, data, name.encode(), 0, 0, None)
+                _produce(producer, inflow.positions, data, name.encode(errors=ANY_NAME), 0, 0, None)
             _commit(producer)
         except KafkaException as error:
             raise self._judged(self._undelivered or error.args[0]) from None
