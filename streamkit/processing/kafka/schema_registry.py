@@ -371,4 +371,4 @@ def _client(schemas: Schemas) -> tuple[Any, str, float]:
 
 
 def _without_password(url: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", url)
+    return re.sub(r"//[^/]*@", "//", url)

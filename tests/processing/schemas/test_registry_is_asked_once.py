@@ -14,7 +14,7 @@ from confluent_kafka.schema_registry import SchemaRegistryError
 import streamkit as sk
 from streamkit.processing.kafka import registry_memory
 from streamkit.processing.kafka.registry_memory import Memory, Waiting
-from streamkit.processing.kafka.schema_registry import opened
+from streamkit.processing.kafka.schema_registry import _without_password, opened
 from streamkit.processing.tasks.task import Batch, Task, TaskOutput
 from streamkit.processing.testing import StoredRecord
 from tests.processing.schemas.confluents import Theirs, in_memory
@@ -198,3 +198,8 @@ def _schema(text: str) -> Any:
     from confluent_kafka.schema_registry import Schema
 
     return Schema(text, "AVRO")
+
+
+@pytest.mark.parametrize("password", ["secret", "p@secret", "a@b@secret"])
+def test_passwords_in_its_address_are_not_told(password: str) -> None:
+    assert _without_password(f"http://ann:{password}@host:8081/v1") == "http://host:8081/v1"
