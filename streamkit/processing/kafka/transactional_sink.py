@@ -5,8 +5,9 @@
 
 A doomed transaction is never mended. librdkafka says whether the producer survives it: an abortable error
 needs an abort, a fatal one (fenced: the cluster timed the transaction out, or another process has our slot) a
-new producer of the same id, which fences whatever the old one left. Whether a commit that got no answer took
-place is then told by the offsets of the group, which are part of the transaction.
+new producer of the same id, which fences whatever the old one left. So does a call that never returns, which
+is left behind. Whether a commit that got no answer took place is then told by the offsets of the group, which
+are part of the transaction.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPar
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streamkit.errors import RefusedError, StreamkitError
-from streamkit.processing.kafka.blocking import in_thread
+from streamkit.processing.kafka.blocking import in_thread, in_thread_for
 from streamkit.processing.kafka.settings import KafkaSettings, shared_settings, transactional_settings
 from streamkit.processing.kafka.sink import PATIENT_POLLS, POLL_S, SLOW_POLL_S, KafkaSink
 from streamkit.processing.tasks.fuse import SinkRecord
@@ -34,6 +35,7 @@ REQUEST_S = 5.0
 ENDS_S = 2.0
 ANSWER_S = 20.0  # a commit or abort that has no answer for so long is settled by a new producer
 CLOSE_S = 2.0
+HUNG_S = ANSWER_S + 2 * REQUEST_S  # then a call does not return: librdkafka has lost it
 RETRY_S = 0.25
 RIVALS = (4, 60.0)  # fenced so often within so many seconds: another process lives in our slot
 FENCED = {
@@ -112,8 +114,15 @@ class KafkaTransactionalSink(KafkaSink):
     async def commit(self, positions: Sequence[Position], group: Any) -> bool:
         if self.doomed:
             return False
+        producer = self._producer  # not the next one, however long it takes
+        offsets = [TopicPartition(p.topic, p.partition, p.offset or 0, p.metadata) for p in positions]
         try:
-            await in_thread(self._commit, positions, group)
+            if self.began_at_s is None:
+                producer.begin_transaction()
+                self.began_at_s = time.monotonic()
+            if offsets:
+                await _answered(lambda: producer.send_offsets_to_transaction(offsets, group, REQUEST_S))
+            await _answered(lambda: producer.commit_transaction(REQUEST_S))
         except KafkaException as error:
             self._failed(error.args[0])
             return False
@@ -125,7 +134,8 @@ class KafkaTransactionalSink(KafkaSink):
         self._waiting.clear()
         self._held.clear()
         self._failure = self._failure or StreamkitError("aborted")  # nothing is taken meanwhile
-        await in_thread(self._abort)
+        if (self.began_at_s is not None or self._fatal) and not await self._aborted():
+            await in_thread(self._begin_anew)
         self.began_at_s, self._failure, self._fatal, self._flushing = None, None, False, False
 
     def discard(self) -> None:
@@ -135,9 +145,28 @@ class KafkaTransactionalSink(KafkaSink):
     async def close(self) -> None:
         self._closing = True
         if self.began_at_s is not None and not self._fatal:
-            await in_thread(self._abort_at_last)
+            await self._abort_at_last()
         self._waiting.clear()
         self._producer.purge()
+
+    async def _aborted(self) -> bool:
+        """Whether the transaction is, and the producer good for another."""
+        if self._fatal:
+            return False
+        producer = self._producer
+        try:
+            await _answered(lambda: producer.abort_transaction(REQUEST_S))
+        except KafkaException as error:
+            log.warning("abort: %s", error.args[0].str())
+            return False
+        return True
+
+    async def _abort_at_last(self) -> None:
+        """A courtesy to readers, who would wait for the transaction's timeout."""
+        try:
+            await in_thread_for(2 * CLOSE_S, self._producer.abort_transaction, CLOSE_S)
+        except (KafkaException, TimeoutError) as error:
+            log.warning("abort: %s", error)
 
     def _release(self) -> None:
         self._flushing = False
@@ -171,37 +200,12 @@ class KafkaTransactionalSink(KafkaSink):
 
     # -- in a thread: these block -------------------------------------------------------------------------
 
-    def _commit(self, positions: Sequence[Position], group: Any) -> None:
-        if self.began_at_s is None:
-            self._producer.begin_transaction()
-            self.began_at_s = time.monotonic()
-        offsets = [TopicPartition(p.topic, p.partition, p.offset or 0, p.metadata) for p in positions]
-        if offsets:
-            _answered(lambda: self._producer.send_offsets_to_transaction(offsets, group, REQUEST_S))
-        _answered(lambda: self._producer.commit_transaction(REQUEST_S))
-
-    def _abort(self) -> None:
-        """Abort; where that gets no answer, or the producer is dead, begin anew as another producer."""
-        if self.began_at_s is None and not self._fatal:
-            return
-        if not self._fatal:
-            try:
-                _answered(lambda: self._producer.abort_transaction(REQUEST_S))
-            except KafkaException as error:
-                log.warning("abort: %s", error.args[0].str())
-            else:
-                return
-        self._producer.purge()
+    def _begin_anew(self) -> None:
+        """As another producer, where an abort gets no answer or the producer is dead."""
+        self._producer.purge(blocking=False)
         self._check_rivals()
         self._producer = self._make_producer()
         self._initialise()
-
-    def _abort_at_last(self) -> None:
-        """A courtesy to readers, who would wait for the transaction's timeout."""
-        try:
-            self._producer.abort_transaction(CLOSE_S)
-        except KafkaException as error:
-            log.warning("abort: %s", error.args[0].str())
 
     def _initialise(self) -> None:
         """Fence predecessors of this slot. Waits for brokers that do not answer."""
@@ -264,7 +268,17 @@ def _named(place: TopicPartition) -> tuple[str, int]:
     return place.topic, place.partition
 
 
-def _answered(call: Callable[[], object]) -> None:
+async def _answered(call: Callable[[], object]) -> None:
+    """`call` in a thread; raises KafkaException, a fatal one if it never returned."""
+    try:
+        await in_thread_for(HUNG_S, _until_answered, call)
+    except TimeoutError:
+        raise KafkaException(
+            KafkaError(KafkaError._TIMED_OUT, f"librdkafka has not returned for {HUNG_S:.0f} s", fatal=True)
+        ) from None
+
+
+def _until_answered(call: Callable[[], object]) -> None:
     """Repeat what may be repeated until it has an answer, for `ANSWER_S`."""
     deadline = time.monotonic() + ANSWER_S
     while True:
