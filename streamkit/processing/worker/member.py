@@ -203,21 +203,16 @@ class Member:
         for runner in leaving:
             runner.stop_intake()
         await self._drain(leaving)
-        committed = await self._commit_and_leave(leaving)
+        committed = await self._commit_and_leave(leaving)  # then what is open are records of those that stay
+        doomed = leaving and not committed and self._doom("it holds records of tasks that left uncommitted")
         await self._close(leaving)
-        if not leaving or committed:
-            return  # what is open now are records of those that stay
-        if self._transactions is not None and self._transactions.began_at_s is not None:
-            self._transactions.doom("it holds records of tasks that left without a commit")
+        if doomed:
             await self._roll_back()
 
     async def lost(self, partitions: Sequence[Partition]) -> None:
         leaving = self._take_out(partitions)
         log.warning("partitions lost", tasks=[runner.task.id for runner in leaving])
-        doomed = leaving and self._transactions is not None and self._transactions.began_at_s is not None
-        if doomed and self._transactions is not None:
-            # first: a commit under way would go on with their records and not their offsets
-            self._transactions.doom("it holds records of tasks that were lost")
+        doomed = leaving and self._doom("it holds records of tasks that were lost")
         await self._close(leaving)
         if doomed:
             await self._roll_back()
@@ -323,7 +318,18 @@ class Member:
             self.failed(error)
         return False
 
+    def _doom(self, reason: str) -> bool:
+        """Before tasks are closed without a commit: another one would go on with their records, and without
+        their offsets. False: there is no transaction.
+        """
+        if self._transactions is None or self._transactions.began_at_s is None:
+            return False
+        self._transactions.doom(reason)
+        return True
+
     async def _close(self, leaving: Sequence[TaskRunner]) -> None:
+        for runner in leaving:
+            runner.ready = False  # none hands anything over while another is being closed
         for runner in leaving:
             opening = self._opening.pop(runner, None)
             if opening is not None:

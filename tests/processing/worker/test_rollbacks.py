@@ -8,9 +8,12 @@ from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import Any, cast
 
+import pytest
+
 import streamkit as sk
 from streamkit.processing.tasks.fuse import SinkRecord
 from streamkit.processing.testing import StoredRecord
+from streamkit.processing.worker import member
 from streamkit.processing.worker.member import Member
 from streamkit.processing.worker.restore import ChangelogReader
 from streamkit.processing.worker.sink import TransactionalSink
@@ -138,8 +141,9 @@ class Worker:
         assert self.source.listener is not None
         return self.source.listener
 
-    def receive(self, offset: int, place: Partition = PLACE) -> None:
-        self.listener.received([Arrival(*place, [StoredRecord((*place, offset), (b"k", b"%d" % offset), 0)])])
+    def receive(self, *offsets: int, place: Partition = PLACE) -> None:
+        records = [StoredRecord((*place, offset), (b"k", b"%d" % offset), 0) for offset in offsets]
+        self.listener.received([Arrival(*place, records)])
 
 
 @asynccontextmanager
@@ -223,7 +227,7 @@ async def test_those_that_stay_go_on_when_a_task_left_with_a_commit() -> None:
 
     worker.sink.meanwhile = more_comes
     async with at_work(worker):
-        worker.receive(0, ("in", 1))
+        worker.receive(0, place=("in", 1))
         await worker.sink.flushing.wait()
         worker.sink.acknowledged.set()
         await worker.listener.revoked([("in", 1)])
@@ -231,3 +235,27 @@ async def test_those_that_stay_go_on_when_a_task_left_with_a_commit() -> None:
         assert {p.partition: p.offset for commit in worker.sink.commits for p in commit}[1] == 1
         assert worker.member.runner_of("0_1") is None
         worker.sink.meanwhile = _nothing
+
+
+async def test_results_of_a_task_that_left_without_a_commit_are_never_committed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its agent has not ended by the deadline, and takes its time to be cancelled: a regular commit comes."""
+    monkeypatch.setattr(member, "DRAIN_S", 0.05)
+    in_hand = asyncio.Event()
+
+    async def while_others_go_on() -> None:
+        ends = [asyncio.ensure_future(e.wait()) for e in (worker.sink.flushing, worker.sink.aborted)]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+
+    worker = Worker(job(in_hand, while_others_go_on))
+    worker.sink.acknowledged.set()
+    async with at_work(worker):
+        worker.receive(0, 1)
+        await in_hand.wait()
+        assert worker.sink.began_at_s is not None, "the result of record 0"
+        worker.sink.commits.clear()
+        worker.sink.flushing.clear()
+        await worker.listener.revoked([PLACE])
+        assert worker.sink.commits == [], "without its offsets: whoever has the task next makes them again"
+        assert worker.sink.aborted.is_set()
