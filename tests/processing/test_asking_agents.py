@@ -88,6 +88,8 @@ def test_an_error_reaches_the_asker(function: Callable[..., Any], on_error: OnEr
         with pytest.raises(sk.AgentError, match="raised ZeroDivisionError: division by zero") as raised:
             t.run(price.ask(0))
         assert (raised.value.agent, raised.value.error) == (price.name, "ZeroDivisionError")
+        (told,) = t.records(REPLIES)
+        assert dict(told.headers)["streamkit.ask.error"] == b"ZeroDivisionError", "and no other behind it"
         assert t.run(price.ask(4)) == Price(25), "nobody else is stopped by it"
         assert sum(t.committed(numbers, p) or 0 for p in range(2)) == 2
         if isinstance(on_error, sk.DeadLetter):

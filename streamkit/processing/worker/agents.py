@@ -15,7 +15,7 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager, nullcontext
 from copy import copy
-from typing import Any
+from typing import Any, Final
 
 from streamkit.processing.connectors.sinks import Sink
 from streamkit.processing.operators.outflow import Outflow
@@ -31,6 +31,7 @@ SLICE_S = 0.001  # user code that never waits gives the loop back this often
 LOOK_EVERY = 64  # records between two looks at the clock
 UNWILLING_S = 1.0  # how long a cancelled agent may take to end
 NO_TURN = nullcontext()
+SETTLED: Final = object()  # in place of a result: the error policy had the last word, and told who asked
 
 
 class Stepped:
@@ -207,7 +208,8 @@ class AgentRunner:
             async with self._turns(port):
                 if self.task.failure is None:
                     for left, (done, value) in enumerate(flight.done(item, result)):
-                        await self.leave(port, done, value, scope)
+                        if value is not SETTLED:
+                            await self.leave(port, done, value, scope)
                         flight.finish(done)
                         self.on_output()  # before the next one's sinks are awaited: a commit may come
                         if left:
@@ -216,7 +218,7 @@ class AgentRunner:
             await breath.take()
 
     async def _call(self, port: AgentPort, item: Item, scope: Scope, with_record: bool) -> Any:
-        """What the user's function makes of a record; None also where its errors are settled."""
+        """What the user's function makes of a record, or SETTLED."""
         scope.key, scope.time_ms = item[KEY], item[STREAM_TIME]
         timeout_ms = port.node.timeout_ms
         attempt = 0
@@ -232,7 +234,7 @@ class AgentRunner:
             except Exception as error:
                 pause_ms = self.task.fail(port, item, error, attempt)
             if pause_ms is None:
-                return None
+                return SETTLED
             await asyncio.sleep(pause_ms / 1000)
 
     def _turns(self, port: AgentPort) -> AbstractAsyncContextManager[object]:
