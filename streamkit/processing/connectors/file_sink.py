@@ -14,10 +14,13 @@ So when the commit has come past them, each record is in one file; and who goes 
 purpose replaces what was there. Only files of that moment are touched, and a name says both offsets: a worker
 that lost its task while it slept can neither overwrite nor remove what its successor has written. At worst it
 leaves a file that repeats some rows.
+
+Where a topic's name is too long for a file's, its beginning stands for it, with `~` and a digest of it all.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -67,7 +70,7 @@ class FileSink(Sink):
 
     async def open(self) -> None:
         self._folder = folder_of(self.path, self._filesystem)
-        self._before = _spans(await self._folder.open(), self._format.suffix)
+        self._before = _spans(await self._folder.open(), self._format.suffix)  # by stem
         self._covered: dict[Place, int] = {}  # up to this offset rows were there before
         self._reached: dict[Place, int] = {}  # up to this one they are there now
 
@@ -78,9 +81,9 @@ class FileSink(Sink):
             await self._write_place(place, list(some))
 
     async def _write_place(self, place: Place, numbered: Sequence[Numbered]) -> None:
-        first = _offset(numbered[0])
+        first, before = _offset(numbered[0]), self._before[self._stem(place)]
         if place not in self._covered:
-            there = (span[1] for span in self._before[place] if span[0] < first <= span[1])
+            there = (span[1] for span in before if span[0] < first <= span[1])
             self._covered[place] = self._reached[place] = max(there, default=first - 1)
         missing = [entry for entry in numbered if _offset(entry) > self._covered[place]]
         if missing:
@@ -91,16 +94,27 @@ class FileSink(Sink):
             data = await blocking(self._format.encode, [row.value for _, row in numbered])
         except BadRow as bad:
             raise BadRow(numbered[bad.index][0], bad.cause) from bad.cause
-        span = _offset(numbered[0]), _offset(numbered[-1])
-        await self._folder.put(self._name(place, span), data)
-        for former in [s for s in self._before[place] if self._reached[place] < s[0] <= span[1]]:
+        span, stem = (_offset(numbered[0]), _offset(numbered[-1])), self._stem(place)
+        before = self._before[stem]
+        await self._folder.put(stem + self._rest(span), data)
+        for former in [s for s in before if self._reached[place] < s[0] <= span[1]]:
             if former != span:
-                await self._folder.remove(self._name(place, former))
-            self._before[place].remove(former)
+                await self._folder.remove(stem + self._rest(former))
+            before.remove(former)
         self._reached[place] = span[1]
 
-    def _name(self, place: Place, span: Span) -> str:
-        return f"{place[0]}-{place[1]}-{span[0]:020d}-{span[1]:020d}{self._format.suffix}"
+    def _stem(self, place: Place) -> str:
+        """What the names of a partition's files begin with. Names of topics are ASCII, without a `~`."""
+        topic, partition = place
+        room = self._folder.longest_name - len(self._rest((0, 0)))
+        stem = f"{topic}-{partition}"
+        if len(stem) <= room:
+            return stem
+        end = f"~{hashlib.sha256(topic.encode()).hexdigest()[:16]}-{partition}"
+        return topic[: room - len(end)] + end
+
+    def _rest(self, span: Span) -> str:
+        return f"-{span[0]:020d}-{span[1]:020d}{self._format.suffix}"
 
 
 def _shown(path: str) -> str:
@@ -120,11 +134,11 @@ def _place(row: Row) -> Place:
     return row.topic, row.partition
 
 
-def _spans(names: Sequence[str], suffix: str) -> defaultdict[Place, list[Span]]:
-    """What files of this format hold already."""
-    name_of = re.compile(rf"(.+)-(\d+)-(\d{{20}})-(\d{{20}}){re.escape(suffix)}")
-    found: defaultdict[Place, list[Span]] = defaultdict(list)
+def _spans(names: Sequence[str], suffix: str) -> defaultdict[str, list[Span]]:
+    """What files of this format hold already, by the stems of their names."""
+    name_of = re.compile(rf"(.+-\d+)-(\d{{20}})-(\d{{20}}){re.escape(suffix)}")
+    found: defaultdict[str, list[Span]] = defaultdict(list)
     for name in names:
         if match := name_of.fullmatch(name):
-            found[match[1], int(match[2])].append((int(match[3]), int(match[4])))
+            found[match[1]].append((int(match[2]), int(match[3])))
     return found

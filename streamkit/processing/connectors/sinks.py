@@ -21,6 +21,7 @@ What `write` raises says who suffers:
 
     Unavailable     nobody could write now: the same rows are offered again, for as long as it takes
     BadRow          this row is at fault: it meets the error policy, the others are offered again
+    UsageError      the sink cannot work as it is declared: no row is at fault, the worker ends
     anything else   offered again as `retry=` says, then in halves, until the rows at fault stand alone
 """
 
@@ -78,7 +79,7 @@ class Sink(ABC):
     needs_offsets: ClassVar[bool] = False
 
     async def open(self) -> None:  # noqa: B027  (most have nothing to do)
-        """A task begins. Raise Unavailable, or an error that ends the worker."""
+        """A task begins. What is raised here ends the worker, unless it is Unavailable."""
 
     @abstractmethod
     async def write(self, rows: Sequence[Row]) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from streamkit.errors import UsageError
 from streamkit.processing.connectors.sinks import BadRow, Row, Sink, Unavailable
 from streamkit.processing.tasks.assembly import AgentPort
 from streamkit.processing.tasks.inflight import KEY, RAW, TIME, VALUE, Item, Lane, record_of
@@ -70,6 +71,8 @@ class OutflowLoop(BatchLoop):
                 items = [*items[: bad.index], *items[bad.index + 1 :]]
                 attempt -= 1
                 continue
+            except UsageError:
+                raise
             except Exception as error:
                 pause_ms = self._runner.task.pause_ms(self._port, attempt) if retries else None
                 if pause_ms is None and len(items) == 1:

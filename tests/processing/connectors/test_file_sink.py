@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -14,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import streamkit as sk
+from streamkit.errors import UsageError
 from streamkit.processing.connectors import file_sink, folder
 from tests.processing.connectors.outflows import one_task
 
@@ -42,6 +45,8 @@ async def test_a_file_is_named_by_what_it_holds(tmp_path: Path) -> None:
 
 class InMemory:
     """A folder."""
+
+    longest_name = 255
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -105,6 +110,53 @@ async def test_nobody_sees_half_a_file(tmp_path: Path, monkeypatch: pytest.Monke
         await sink.write([sk.Row(1, topic="t", partition=0, offset=0)])
     assert [name for name in seen[0] if not name.startswith(".")] == []
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("format", ["ndjson", "csv"])
+@pytest.mark.parametrize("length", [180, 190, 195, 249])
+async def test_a_topic_may_have_any_name_that_kafka_takes(tmp_path: Path, length: int, format: Any) -> None:
+    topics = ["t" * (length - 1) + last for last in "ab"]
+
+    async def write(first: int, end: int) -> None:
+        sink = sk.FileSink(tmp_path, format)
+        await sink.open()
+        for topic in topics:
+            rows = [sk.Row({"n": n}, topic=topic, partition=7, offset=n) for n in range(first, end)]
+            await sink.write(rows)
+
+    await write(0, 3)
+    await write(1, 4)
+    names = os.listdir(tmp_path)
+    assert len(names) == 2 * len(topics), "what comes again is known by its file"
+    whole = [name.startswith(f"{topic}-7-") for name in names for topic in topics]
+    assert sum(whole) == (len(names) if length < 200 else 0), "names that fit are the topic's own"
+
+
+def a_file(path: Path) -> None:
+    path.write_text("in the way")
+
+
+def a_full_one(path: Path) -> None:
+    (path / f"numbers-0-{0:020d}-{1:020d}.ndjson").mkdir(parents=True)
+
+
+def a_loop(path: Path) -> None:
+    path.symlink_to(path)
+
+
+@pytest.mark.parametrize("in_the_way", [a_file, a_full_one, a_loop])
+async def test_what_waiting_does_not_mend_ends_the_worker(
+    tmp_path: Path, in_the_way: Callable[[Path], None]
+) -> None:
+    in_the_way(tmp_path / "out")
+    async with one_task(files_app(tmp_path / "out")) as one:
+        one.offer([1, 2])
+        async with asyncio.timeout(10):
+            while one.runner.failure is None:
+                await asyncio.sleep(0.01)
+    assert isinstance(one.runner.failure, UsageError)
+    assert str(tmp_path) in one.runner.failure.message
+    assert one.letters == [], "no row is at fault"
 
 
 async def test_what_a_crash_left_unfinished_goes_later(tmp_path: Path) -> None:
