@@ -3,7 +3,8 @@
 The server is told what is known already (`If-None-Match`, `If-Modified-Since`), and a body that is the same
 as the last one is dropped, so an answer goes into the topic once. Redirects to web servers are followed,
 without the headers that were meant for another one; proxies of the environment are used. What cannot be
-understood goes into the topic as it is, and meets the error policy of whoever reads that.
+understood goes into the topic as it is, and meets the error policy of whoever reads that. What is too large
+for the topic is left out, and the log says so.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import orjson
+import structlog
 
 from streamkit.errors import UsageError
-from streamkit.processing.connectors.sinks import Row, Unavailable
+from streamkit.processing.connectors.sinks import BadRow, Row, Unavailable
 from streamkit.processing.connectors.sources import Portion, Position, Source
 from streamkit.processing.units import Duration, duration_ms
 
@@ -34,6 +36,8 @@ HEAD_SHARE = 2  # so many times the timeout for all of an answer, its head and w
 FOR_ALL = ("If-none-match", "If-modified-since")  # headers, as urllib spells them
 
 Answer = tuple[bytes, dict[str, str]]  # a body, and the position behind it
+
+log = structlog.get_logger("worker")
 
 
 class HttpSource(Source):
@@ -79,7 +83,14 @@ class HttpSource(Source):
                 rows = self._made_of(body) if reached["digest"] != known.get("digest") else []
                 changes = {name: reached.get(name) for name in {**known, **reached}}
                 known = dict(reached)
-                yield rows, changes
+                written = False
+                while not written:
+                    try:
+                        yield rows, changes
+                        written = True
+                    except BadRow as bad:
+                        log.error("row left out", url=self._shown, row=bad.index, error=str(bad.cause))
+                        del rows[bad.index]
             await asyncio.sleep(self._interval_s)
 
     def _made_of(self, body: bytes) -> list[Row]:

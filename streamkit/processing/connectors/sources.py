@@ -19,6 +19,10 @@ A position is a mapping of names to JSON values; what is yielded changes the ent
 removes one. `read` is resumed when what it yielded is acknowledged. It may end: then there is nothing more to
 read until the worker starts again. If it raises `Unavailable` or an OSError it is begun anew at the last
 position, after a pause; anything else ends the worker.
+
+A row that cannot be written (too large for the topic) is raised at the `yield`, as a `BadRow` with its index.
+Nothing of the portion is written then. Who catches it yields the portion again, without that row; else the
+worker ends.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
     POST /path, a body with Content-Length    200 once the record is acknowledged by the cluster
                                               503 when it is not: the sender is to try again
+                                              422 when the topic does not take it, now or later
     anything else                             400 401 404 405 411 413 431
 
 It listens where the source runs, which is one worker at a time; senders reach it through whatever stands
@@ -18,7 +19,7 @@ from http import HTTPStatus
 import msgspec
 import structlog
 
-from streamkit.processing.connectors.sinks import Row
+from streamkit.processing.connectors.sinks import BadRow, Row
 from streamkit.processing.connectors.sources import Portion, Position, Source
 
 MAX_BODY_BYTES = 900_000  # what brokers take by default, less some room
@@ -90,7 +91,12 @@ class WebhookSource(Source):
         try:
             while True:
                 waiting = await desk.take()
-                yield [one.row for one in waiting], {}
+                try:
+                    yield [one.row for one in waiting], {}
+                except BadRow as bad:
+                    log.error("request refused", path=self.path, error=str(bad.cause))
+                    desk.give_back(waiting, bad.index)
+                    continue
                 for one in waiting:  # resumed: they are acknowledged
                     one.reply(HTTPStatus.OK)
         finally:
@@ -177,6 +183,11 @@ class Desk:
             await self._arrived.wait()
         self._taken, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
         return self._taken
+
+    def give_back(self, taken: list[Waiting], refused: int) -> None:
+        """All but the one that is refused wait again, before those who came later."""
+        taken.pop(refused).reply(HTTPStatus.UNPROCESSABLE_ENTITY)
+        self._taken, self._waiting = [], [*taken, *self._waiting]
 
     async def close(self) -> None:
         """Whoever still waits is told to come again."""

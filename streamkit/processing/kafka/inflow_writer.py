@@ -4,13 +4,17 @@ The transactional id belongs to the source, so whoever begins fences whoever wro
 left open is aborted. Then the position is read, from a compacted topic of one partition in which each entry
 is a record. Nothing is mended: after any failure the producer is given up, and `begin` says what had been
 written.
+
+A row that the cluster takes from nobody (too large for the topic) is told by its index, and may be left out.
+Brokers refuse whole batches; so where one was refused, each row goes in a batch of its own from then on.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -18,7 +22,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streamkit.errors import StreamkitError
 from streamkit.processing.connectors.blocking import blocking
-from streamkit.processing.connectors.sinks import Unavailable
+from streamkit.processing.connectors.sinks import BadRow, Unavailable
 from streamkit.processing.connectors.sources import Encoded, Inflow, Position
 from streamkit.processing.kafka.changelog_reader import KafkaChangelogReader
 from streamkit.processing.kafka.settings import KafkaSettings, transactional_settings
@@ -32,16 +36,26 @@ CLOSE_S = 1.0
 POLL_EVERY = 1000
 FULL_POLL_S = 0.05
 ANY_NAME = "surrogateescape"  # of files, which need not be text
+A_ROWS_FAULT = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD}
 # What no repetition changes: the worker ends, and says so.
 HOPELESS = {
-    KafkaError.MSG_SIZE_TOO_LARGE,
-    KafkaError.INVALID_RECORD,
+    *A_ROWS_FAULT,
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
 }
 
+Report = Callable[[KafkaError | None, Message], None]
+
 log = logging.getLogger("worker.source")
+
+
+class RowRefusedError(Exception):
+    """The cluster takes no such row; None: one of those that were in a batch."""
+
+    def __init__(self, index: int | None, cause: StreamkitError) -> None:
+        self.index = index
+        self.cause = cause
 
 
 class KafkaInflowWriter:
@@ -56,25 +70,47 @@ class KafkaInflowWriter:
         self._reader = KafkaChangelogReader(bootstrap, user)
         self._inflow = inflow
         self._producer: Producer | None = None
-        self._undelivered: KafkaError | None = None
+        self._undelivered: tuple[KafkaError, int | None] | None = None  # and which row, where that is known
+        self._alone = False  # a row to a batch
+        self._reached: dict[str, Any] = {}
 
     async def begin(self) -> Position:
         await self.close()
         self._undelivered = None
-        self._producer = Producer(self._conf, logger=log)
+        conf = {**self._conf, "batch.num.messages": 1} if self._alone else self._conf
+        self._producer = Producer(conf, logger=log)
         await blocking(self._initialise, self._producer)
-        return await self._position()
+        self._reached = await self._position()
+        return dict(self._reached)
 
     async def write(self, rows: Sequence[Encoded], changes: Position) -> None:
+        try:
+            await self._try(rows, changes)
+        except RowRefusedError as refused:
+            self._alone = self._alone or refused.index is None
+            await self._begin_again()
+            if refused.index is not None:
+                raise BadRow(refused.index, refused.cause) from None
+            await self.write(rows, changes)
+
+    async def _try(self, rows: Sequence[Encoded], changes: Position) -> None:
         assert self._producer is not None
         await blocking(self._write, self._producer, rows, changes)
+        reached = {**self._reached, **{name: _as_stored(state) for name, state in changes.items()}}
+        self._reached = {name: state for name, state in reached.items() if state is not None}
 
     async def close(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
             await blocking(_abort, producer)
 
-    async def _position(self) -> Position:
+    async def _begin_again(self) -> None:
+        """Where nothing was written since: then what failed may be written after all."""
+        before = self._reached
+        if await self.begin() != before:
+            raise Unavailable(f"the source {self._inflow.name} was in other hands meanwhile")
+
+    async def _position(self) -> dict[str, Any]:
         place = (self._inflow.positions, 0)
         entries: dict[str, Any] = {}
 
@@ -100,19 +136,25 @@ class KafkaInflowWriter:
 
     def _write(self, producer: Producer, rows: Sequence[Encoded], changes: Position) -> None:
         inflow = self._inflow
+        index: int | None = None
         try:
             producer.begin_transaction()
-            for number, (value, key, timestamp_ms, headers) in enumerate(rows, 1):
+            for index, (value, key, timestamp_ms, headers) in enumerate(rows):
                 time_ms = 0 if timestamp_ms is None else timestamp_ms or 1  # librdkafka takes 0 for "now"
-                _produce(producer, inflow.topic.name, value, key, -1, time_ms, headers)
-                if number % POLL_EVERY == 0:
+                report = partial(self._reported, index=index) if self._alone else None
+                _produce(producer, inflow.topic.name, value, key, -1, time_ms, headers, report=report)
+                if index % POLL_EVERY == 0:
                     producer.poll(0)
+            index = None
             for name, state in changes.items():
                 data = None if state is None else msgspec.json.encode(state)
                 _produce(producer, inflow.positions, data, name.encode(errors=ANY_NAME), 0, 0, None)
             _commit(producer)
         except KafkaException as error:
-            raise self._judged(self._undelivered or error.args[0]) from None
+            reason, index = self._undelivered or (error.args[0], index)
+            if reason.code() in A_ROWS_FAULT and (index is not None or (rows and not self._alone)):
+                raise RowRefusedError(index, self._judged(reason)) from None
+            raise self._judged(reason) from None
 
     def _judged(self, error: KafkaError) -> StreamkitError:
         what = f"the source {self._inflow.name} cannot write to {self._inflow.topic.name}: {error.str()}"
@@ -122,17 +164,21 @@ class KafkaInflowWriter:
             )
         return Unavailable(what)
 
-    def _reported(self, error: KafkaError | None, _: Message) -> None:
+    def _reported(self, error: KafkaError | None, _: Message, index: int | None = None) -> None:
         if error is not None and error.code() != KafkaError._PURGE_QUEUE and self._undelivered is None:
-            self._undelivered = error
+            self._undelivered = error, index
 
 
-def _produce(producer: Producer, topic: str, *record: Any) -> None:
+def _as_stored(state: Any) -> Any:
+    return msgspec.json.decode(msgspec.json.encode(state))
+
+
+def _produce(producer: Producer, topic: str, *record: Any, report: Report | None = None) -> None:
     value, key, partition, time_ms, headers = record
     produce: Any = producer.produce
     while True:
         try:
-            produce(topic, value, key, partition, None, None, time_ms, headers or None)
+            produce(topic, value, key, partition, report, None, time_ms, headers or None)
         except BufferError:
             producer.poll(FULL_POLL_S)
         else:

@@ -16,9 +16,9 @@ from typing import Protocol, cast
 
 import structlog
 
-from streamkit.errors import DeadlineError
+from streamkit.errors import DeadlineError, StreamkitError
 from streamkit.processing.connectors.blocking import blocking
-from streamkit.processing.connectors.sinks import Row, Unavailable
+from streamkit.processing.connectors.sinks import BadRow, Row, Unavailable
 from streamkit.processing.connectors.sources import Encoded, Inflow, Portion, Position
 from streamkit.telemetry.instruments import Registry
 
@@ -37,7 +37,9 @@ class InflowWriter(Protocol):
         ...
 
     async def write(self, rows: Sequence[Encoded], changes: Position) -> None:
-        """Rows and what they change of the position: all, acknowledged, or nothing."""
+        """Rows and what they change of the position: all, acknowledged, or nothing. Raises BadRow for one
+        that the cluster never takes; the others may be written without it.
+        """
         ...
 
     async def close(self) -> None:
@@ -143,11 +145,10 @@ class Inflows:
                 position = await writer.begin()
                 log.info("source started", source=inflow.name, detail=inflow.source.detail)
                 reading = cast("AsyncGenerator[Portion, None]", inflow.source.read(position))
-                async with aclosing(reading) as portions:
-                    async for rows, changes in portions:
-                        if rows or changes:
-                            await writer.write(await _records(inflow, rows), changes)
-                        metrics.records.value += len(rows)
+                async with aclosing(reading):
+                    portion = await anext(reading, None)
+                    while portion is not None:
+                        portion = await self._write(inflow, reading, portion, writer, metrics)
                         pause_s = FIRST_PAUSE_S
                 return
             except (Unavailable, DeadlineError, OSError) as error:
@@ -156,6 +157,34 @@ class Inflows:
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 
+    async def _write(
+        self,
+        inflow: Inflow,
+        reading: AsyncGenerator[Portion, None],
+        portion: Portion,
+        writer: InflowWriter,
+        metrics: InflowMetrics,
+    ) -> Portion | None:
+        """Returns the next portion; None at the end."""
+        rows, changes = portion
+        try:
+            if rows or changes:
+                await writer.write(await _records(inflow, rows), changes)
+        except BadRow as bad:
+            return await _told_of(reading, bad)
+        metrics.records.value += len(rows)
+        return await anext(reading, None)
+
+
+async def _told_of(reading: AsyncGenerator[Portion, None], bad: BadRow) -> Portion | None:
+    """What the source makes of it: another portion, or the end of the worker."""
+    try:
+        return await reading.athrow(bad)
+    except StopAsyncIteration:
+        return None
+    except BadRow as unheeded:
+        raise unheeded.cause from None
+
 
 async def _records(inflow: Inflow, rows: Sequence[Row]) -> list[Encoded]:
     """Beside the loop, where that may wait for a schema registry."""
@@ -163,8 +192,17 @@ async def _records(inflow: Inflow, rows: Sequence[Row]) -> list[Encoded]:
 
 
 def _encoded(inflow: Inflow, rows: Sequence[Row]) -> list[Encoded]:
-    records = [inflow.encode(row) for row in rows]
+    records = [_record(inflow, index, row) for index, row in enumerate(rows)]
     keyless = sum(key is None for _, key, *_ in records)
     if inflow.key is not None and keyless:
         log.warning("no key can be made of some values", source=inflow.name, records=keyless)
     return records
+
+
+def _record(inflow: Inflow, index: int, row: Row) -> Encoded:
+    try:
+        return inflow.encode(row)
+    except StreamkitError:
+        raise
+    except Exception as error:
+        raise BadRow(index, error) from error

@@ -85,6 +85,18 @@ async def test_only_what_is_new_comes(server: Server) -> None:
     assert server.asked[3]["If-Modified-Since"] == "Mon, 23 Nov 2026 08:00:00 GMT"
 
 
+async def test_a_row_that_the_topic_does_not_take_is_left_out(server: Server) -> None:
+    server.answers = [(200, {}, b'[1,"too large",3]'), (200, {}, b"[4]")]
+    source = sk.HttpSource(server.url, interval="1ms")
+    async with reading(source) as read:
+        rows, position = await anext(read)
+        assert [row.value for row in rows] == [1, "too large", 3]
+        rows, again = await read.athrow(sk.BadRow(1, ValueError("too large")))
+        assert ([row.value for row in rows], again) == ([1, 3], position)
+        rows, _ = await anext(read)
+        assert [row.value for row in rows] == [4]
+
+
 async def test_a_restart_goes_on_from_the_position(server: Server) -> None:
     server.answers = [(200, {"ETag": '"1"'}, b"[1]"), (200, {"ETag": '"1"'}, b""), (200, {}, b"[2]")]
     source = sk.HttpSource(server.url, interval="1ms")

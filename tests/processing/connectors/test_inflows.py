@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 import streamkit as sk
-from streamkit.errors import DeadlineError, UsageError
+from streamkit.errors import DeadlineError, StreamkitError, UsageError
 from streamkit.processing.connectors.sources import Encoded, Inflow, Position
 from streamkit.processing.worker import inflows as inflows_module
 from streamkit.processing.worker.inflows import InflowListener, Inflows
@@ -148,6 +148,43 @@ async def test_any_other_error_ends_the_worker() -> None:
     await worker.given()
     await asyncio.wait_for(worker.failed.wait(), 5)
     assert isinstance(worker.failures[0], KeyError)
+
+
+class Choosy(Writer):
+    """Takes no 3."""
+
+    async def write(self, rows: Sequence[Encoded], changes: Position) -> None:
+        for index, (value, *_) in enumerate(rows):
+            if value == b"3":
+                raise sk.BadRow(index, StreamkitError("no cluster takes a 3"))
+        await super().write(rows, changes)
+
+
+class LeavesOut(Numbers):
+    """Yields a portion again without the row that is refused."""
+
+    async def read(self, position: Position) -> AsyncIterator[sk.Portion]:
+        for n in range(position.get("next", 0), self.end, 2):
+            rows = [sk.Row(n), sk.Row(n + 1)]
+            try:
+                yield rows, {"next": n + 2}
+            except sk.BadRow as bad:
+                yield rows[: bad.index], {"next": n + 2}
+
+
+@pytest.mark.parametrize("source", [Numbers(), LeavesOut()])
+async def test_a_row_that_is_refused_is_the_affair_of_the_source(source: Numbers) -> None:
+    cluster = Cluster()
+    worker = Worker(source, cluster)
+    worker.inflows._make_writer = lambda _: Choosy(cluster)
+    await worker.given()
+    await worker.finished()
+    values = [value for value, *_ in cluster.records]
+    if isinstance(source, LeavesOut):
+        assert (values, cluster.position) == ([b"0", b"1", b"2", b"4", b"5"], {"next": 6})
+    else:
+        assert (values, cluster.position) == ([b"0", b"1"], {"next": 2})
+        assert [str(error) for error in worker.failures] == ["no cluster takes a 3"]
 
 
 async def test_a_source_that_is_taken_has_ended_before_another_worker_has_it() -> None:

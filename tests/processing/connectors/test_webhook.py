@@ -115,6 +115,22 @@ async def test_requests_that_wait_together_go_together() -> None:
         await asyncio.wait([end])
 
 
+async def test_422_for_the_one_that_the_topic_does_not_take() -> None:
+    async with serving() as (reading, connect):
+        first = asyncio.ensure_future(anext(reading))
+        refused, taken = await connect(), await connect()
+        large = asyncio.ensure_future(refused.answer(post(b"too large")))
+        assert [row.value for row in (await asyncio.wait_for(first, 5))[0]] == [b"too large"]
+        small = asyncio.ensure_future(taken.answer(post(b"small")))
+        rows, _ = await asyncio.wait_for(reading.athrow(sk.BadRow(0, ValueError("too large"))), 5)
+        assert (await large)[0] == 422
+        assert [row.value for row in rows] == [b"small"]
+        end = asyncio.ensure_future(anext(reading))
+        assert (await small)[0] == 200
+        end.cancel()
+        await asyncio.wait([end])
+
+
 def signed(headers: webhook.Headers, body: bytes) -> bool:
     wanted = hmac.new(b"secret", body, hashlib.sha256).hexdigest()
     return hmac.compare_digest(wanted, headers.get("x-signature", ""))
