@@ -75,6 +75,8 @@ class TableState:
     last `changes` are written. A deleted entry is cached as MISSING until then.
     """
 
+    spills = True
+
     def __init__(self, key: Serde[Any], value: Serde[Any], default: Callable[[], Any] | None, store: Store):
         self.store = store
         self.cached_most = CACHED

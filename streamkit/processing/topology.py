@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from streamkit.processing.global_table import GlobalTable
     from streamkit.processing.operators.window import Window
     from streamkit.processing.state.operator_state import OperatorState
-    from streamkit.processing.state.store import Store
+    from streamkit.processing.state.store import Index, Store
     from streamkit.processing.state.views import TableView
     from streamkit.processing.table import Lease, Table
     from streamkit.processing.tasks.fuse import At, Code, Runtime
@@ -192,6 +192,10 @@ class Stateful(Node):
     @abstractmethod
     def make_state(self, store: Store) -> OperatorState:
         """The operator's state over its store in a task."""
+
+    def make_index(self) -> Index | None:
+        """What its store keeps beside its entries where it spills; the state has it kept, and so do copies."""
+        return None
 
     @property
     def computes(self) -> bool:

@@ -11,7 +11,7 @@ is under way a state that holds three times its share takes no more.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from streamkit.errors import UsageError
 from streamkit.processing.state.store import Change
@@ -30,8 +30,12 @@ OVERHEAD = 300  # bytes
 SAMPLE = 64
 
 
+@runtime_checkable
 class Cache(Protocol):
-    """A state that keeps some of its store's entries decoded."""
+    """A state that keeps some of its store's entries decoded. `spills`: or all of them, if it is false."""
+
+    @property
+    def spills(self) -> bool: ...
 
     cached_most: int
     entry_bytes: int  # of one as it is stored, typically; 0: not known yet

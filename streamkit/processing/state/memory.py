@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from heapq import nsmallest
 
-from streamkit.processing.state.store import Change
+from streamkit.processing.state.store import Change, Index
 
 
 class MemoryStore:
@@ -18,6 +18,8 @@ class MemoryStore:
         self.position = 0
         self.damaged = False
         self._entries: dict[bytes, bytes] = {}
+        self._index: Index | None = None
+        self._names: dict[bytes, bytes] = {}
 
     def get(self, key: bytes) -> bytes | None:
         return self._entries.get(key)
@@ -26,8 +28,7 @@ class MemoryStore:
         return [self._entries.get(key) for key in keys]
 
     def range(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
-        keys = (key for key in self._entries if start <= key and (end is None or key < end))
-        return [(key, self._entries[key]) for key in nsmallest(limit, keys)]
+        return _range(self._entries, start, end, limit)
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         return iter(self._entries.items())
@@ -38,12 +39,20 @@ class MemoryStore:
         del keys[-limit:]
         return entries, keys or None
 
+    def keep_index(self, index: Index) -> None:
+        self._index = index
+        self._names.clear()
+        index.load(self)
+        _update(self._names, dict(index.changes(dict(self._entries), self.get_many)))
+
+    def find(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+        return _range(self._names, start, end, limit)
+
     def write(self, changes: Iterable[Change], position: int) -> None:
         latest = dict(changes)
-        deleted = [key for key, value in latest.items() if value is None] if None in latest.values() else ()
-        self._entries.update(latest)  # type: ignore[arg-type]
-        for key in deleted:
-            del self._entries[key]
+        if self._index is not None:
+            _update(self._names, dict(self._index.changes(latest, self.get_many)))
+        _update(self._entries, latest)
         self.position = position
 
     def loading(self) -> AbstractContextManager[None]:
@@ -51,10 +60,27 @@ class MemoryStore:
 
     def clear(self) -> None:
         self._entries.clear()
+        self._names.clear()
         self.position = 0
+        if self._index is not None:
+            self._index.load(self)
 
     def close(self) -> None:
         """Nothing outlives it."""
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+def _range(
+    entries: Mapping[bytes, bytes], start: bytes, end: bytes | None, limit: int
+) -> list[tuple[bytes, bytes]]:
+    keys = (key for key in entries if start <= key and (end is None or key < end))
+    return [(key, entries[key]) for key in nsmallest(limit, keys)]
+
+
+def _update(entries: dict[bytes, bytes], latest: dict[bytes, bytes | None]) -> None:
+    deleted = [key for key, value in latest.items() if value is None] if None in latest.values() else ()
+    entries.update(latest)  # type: ignore[arg-type]
+    for key in deleted:
+        del entries[key]

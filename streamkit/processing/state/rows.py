@@ -28,6 +28,8 @@ _unpack = msgspec.msgpack.Decoder(list[tuple[int, bytes | None]]).decode
 class _Cached(ABC):
     """What is stored of each key, decoded when it is first read."""
 
+    spills = True
+
     def __init__(self, key: Serde[Any], value: Serde[Any], store: Store) -> None:
         self.store = store
         self.cached_most = CACHED

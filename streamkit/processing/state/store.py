@@ -4,11 +4,15 @@ Tables and windows are caches of decoded values over a `Store`. A task writes to
 after the commit: one batch of all changes together with the changelog position that they reach. So the
 store is never ahead of the committed offsets, and what it lacks stands in the changelog between its
 position and the committed one.
+
+A state that is read by something else than its store's keys, by time, say, has the store keep an `Index` beside
+the entries. It follows from them, so changelogs know nothing of it, and whoever writes entries, a restore or a
+copy as well as a commit, writes it in the same batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -17,6 +21,29 @@ Change = tuple[bytes, bytes | None]  # key, value; None deletes
 
 class DamagedStoreError(BaseException):
     """A store cannot be read any more. No error policy of a record applies to that, so it is no Exception."""
+
+
+Stored = Callable[[Sequence[bytes]], Sequence[bytes | None]]
+
+
+class Index(Protocol):
+    """Names beside the entries of a store, each with some bytes, in an order of their own."""
+
+    @property
+    def version(self) -> str:
+        """Changes with the way the names are derived: a store with another index is restored anew."""
+        ...
+
+    def load(self, store: Store) -> None:
+        """The store was opened, or forgot everything."""
+        ...
+
+    def changes(self, entries: Mapping[bytes, bytes | None], stored: Stored | None) -> Iterable[Change]:
+        """What changes in the index when the store takes these entries (None deletes). `stored`: what
+        stands in it of keys, before; None where much is loaded, then names of what stood there may be left
+        behind. So who finds a name that was derived from a value looks whether the entry still says so.
+        """
+        ...
 
 
 class Store(Protocol):
@@ -50,6 +77,14 @@ class Store(Protocol):
         """Up to `limit` entries from the cursor on (None: the beginning), and the cursor behind them, None at
         the end. Writes in between are allowed: what they touch may be seen or not.
         """
+        ...
+
+    def keep_index(self, index: Index) -> None:
+        """Keep this one from here on. A store whose entries it does not know forgets them (position 0)."""
+        ...
+
+    def find(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+        """Up to `limit` names of the index with start ≤ name < end, in their order."""
         ...
 
     def write(self, changes: Iterable[Change], position: int) -> None:

@@ -25,7 +25,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import orjson
@@ -35,7 +35,6 @@ from streamkit.processing.operators.tables import Lookup
 from streamkit.processing.record import RawRecord
 from streamkit.processing.replies import Reply, without_request
 from streamkit.processing.serde import UNDECLARED_KEY
-from streamkit.processing.state.buckets import Buckets
 from streamkit.processing.state.cache import (
     CACHE_BYTES,
     CACHED,
@@ -46,9 +45,7 @@ from streamkit.processing.state.cache import (
     entries_within,
 )
 from streamkit.processing.state.operator_state import Computed
-from streamkit.processing.state.rows import Rows, VersionedRows
 from streamkit.processing.state.store import Store
-from streamkit.processing.state.windows import CountState
 from streamkit.processing.table import Lease, Scope
 from streamkit.processing.tasks.assembly import AgentPort, Assembly, Chain
 from streamkit.processing.tasks.checkpoint import Checkpoint, CommitMetadata
@@ -371,9 +368,8 @@ class Task:
     def _find_caches(self) -> Iterator[Cache]:
         yield from self._parts.tables.values()
         for state in self._parts.states.values():
-            spills = isinstance(state, Buckets | CountState) and state.spills
-            if spills or isinstance(state, Rows | VersionedRows):
-                yield cast(Cache, state)
+            if isinstance(state, Cache) and state.spills:
+                yield state
 
     @property
     def windows_open(self) -> int:

@@ -7,6 +7,9 @@ One batch for each commit carries the changes and the changelog position that th
 always at a commit: after a crash it lacks what the changelog has beyond that position, and nothing else.
 Batches are not synced. A lost tail of RocksDB's own log leaves it at an earlier commit, which is as good.
 
+An index (`state.store.Index`) is a column family of its own in the same database. A store that was written
+without it, by a version that knew none, is rebuilt.
+
 A store that nobody wrote for long is rebuilt, too: what was deleted meanwhile may have left no trace in a
 changelog that is compacted, so reading on from the position would bring it back.
 
@@ -19,11 +22,9 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -34,12 +35,13 @@ from rocksdict import (
     MemtableFactory,
     Options,
     Rdict,
+    ReadOptions,
     WriteBatch,
     WriteBufferManager,
 )
 
 from streamkit.errors import RefusedError
-from streamkit.processing.state.store import Change, DamagedStoreError
+from streamkit.processing.state.store import Change, DamagedStoreError, Index
 from streamkit.runtime.contracts.clock import Clock
 from streamkit.runtime.os.clock import SystemClock
 
@@ -56,10 +58,12 @@ BLOOM_BITS = 10
 LOG_FILES = 2
 POSITION = b"\x00position"
 WRITTEN = b"\x00written"  # when, in ms
+INDEXED = b"\x00indexed"  # the index's version, and the position at which it was written
 STALE_MS = (
     12 * 3_600_000
 )  # half of Kafka's delete.retention.ms: a tombstone may be gone a day after its write
 ENTRY = b"\x01"  # before each key
+INDEX = "index"
 NOT_DAMAGE = ("lock", "No space", "Permission denied", "Too many open files")
 SLOT = "slot-"
 DAMAGED = "damaged"  # a file beside the database
@@ -78,6 +82,9 @@ class RocksStore:
         self._path = path
         self._options = options
         self._loading_options = loading_options
+        self._is_loading = False
+        self._index: Index | None = None
+        self._names: Rdict | None = None  # the index's, once there is one
         self._db = _opened(path, options)
         self.position = int(self._db.get(POSITION) or 0)
         if self.position and clock.now_ms() - int(self._db.get(WRITTEN) or 0) > STALE_MS:
@@ -99,14 +106,8 @@ class RocksStore:
         return cast(Sequence[bytes | None], values)
 
     def range(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
-        try:
-            found: list[tuple[Any, Any]] = list(islice(self._db.items(from_key=ENTRY + start), limit))
-        except Exception as error:
-            raise self._damaged(error) from error
-        entries = [(key[1:], value) for key, value in found]
-        if end is None:
-            return entries
-        return entries[: bisect_left(entries, end, key=itemgetter(0))]
+        found = self._range(self._db, ENTRY + start, None if end is None else ENTRY + end, limit)
+        return [(key[1:], value) for key, value in found]
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         try:
@@ -125,8 +126,23 @@ class RocksStore:
         rest = found[limit][0] if len(found) > limit else None
         return [(key[1:], value) for key, value in found[:limit]], rest
 
+    def keep_index(self, index: Index) -> None:
+        self._index = index
+        if self.position and self._db.get(INDEXED) != _mark(index, self.position):
+            log.warning("store lacks its index, rebuilding", path=str(self._path), position=self.position)
+            self.clear()
+        else:
+            self._open_names()
+            index.load(self)
+
+    def find(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+        assert self._names is not None
+        return self._range(self._names, start, end, limit)
+
     def write(self, changes: Iterable[Change], position: int) -> None:
         batch = WriteBatch(raw_mode=True)
+        if self._index is not None:
+            changes = self._indexed(batch, self._index, dict(changes), position)
         for key, value in changes:
             if value is None:
                 batch.delete(ENTRY + key)
@@ -143,18 +159,26 @@ class RocksStore:
         the processor time. The database is opened anew for that, and once more to be read.
         """
         self._reopen(self._loading_options)
+        self._is_loading = True
         try:
             yield
         finally:
+            self._is_loading = False
             self._reopen(self._options)
 
     def clear(self) -> None:
-        self._db.close()
+        self.close()
         shutil.rmtree(self._path)
-        self._db = Rdict(str(self._path), options=self._options)
+        self._db = _database(self._path, self._loading_options if self._is_loading else self._options)
         self.position = 0
+        if self._index is not None:
+            self._open_names()
+            self._index.load(self)
 
     def close(self) -> None:
+        if self._names is not None:
+            self._names.close()
+            self._names = None
         self._db.close()
 
     def __len__(self) -> int:
@@ -162,8 +186,42 @@ class RocksStore:
         return int(self._db.property_int_value("rocksdb.estimate-num-keys") or 0)
 
     def _reopen(self, options: Options) -> None:
-        self._db.close()
-        self._db = Rdict(str(self._path), options=options)
+        self.close()
+        self._db = _database(self._path, options)
+        if self._index is not None:
+            self._open_names()
+
+    def _open_names(self) -> None:
+        if self._names is not None:
+            return
+        if INDEX in Rdict.list_cf(str(self._path)):
+            self._names = self._db.get_column_family(INDEX)
+        else:
+            options = self._loading_options if self._is_loading else self._options
+            self._names = self._db.create_column_family(INDEX, options)
+
+    def _indexed(
+        self, batch: WriteBatch, index: Index, entries: dict[bytes, bytes | None], position: int
+    ) -> Iterable[Change]:
+        """The entries, with what follows from them for the index in the batch already."""
+        names = self._db.get_column_family_handle(INDEX)
+        for name, value in index.changes(entries, None if self._is_loading else self.get_many):
+            if value is None:
+                batch.delete(name, names)
+            else:
+                batch.put(name, value, names)
+        batch.put(INDEXED, _mark(index, position))
+        return entries.items()
+
+    def _range(self, db: Rdict, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+        bounds = ReadOptions()
+        if end is not None:
+            bounds.set_iterate_upper_bound(end)
+        try:
+            found: list[tuple[Any, Any]] = list(islice(db.items(from_key=start, read_opt=bounds), limit))
+        except Exception as error:
+            raise self._damaged(error) from error
+        return found
 
     def _damaged(self, error: Exception) -> DamagedStoreError:
         self.damaged = True
@@ -247,7 +305,7 @@ def _opened(path: Path, options: Options) -> Rdict:
         shutil.rmtree(path, ignore_errors=True)
         mark.unlink()
     try:
-        return Rdict(str(path), options=options)
+        return _database(path, options)
     except Exception as error:  # rocksdict raises nothing more specific
         if any(words in str(error) for words in NOT_DAMAGE):
             raise RefusedError(
@@ -255,7 +313,17 @@ def _opened(path: Path, options: Options) -> Rdict:
             ) from None
         log.warning("store cannot be opened, rebuilding", path=str(path), error=str(error))
         shutil.rmtree(path, ignore_errors=True)
-        return Rdict(str(path), options=options)
+        return _database(path, options)
+
+
+def _database(path: Path, options: Options) -> Rdict:
+    known = Rdict.list_cf(str(path)) if (path / "CURRENT").exists() else []
+    families = {name: options for name in known if name == INDEX}
+    return Rdict(str(path), options=options, column_families=families or None)
+
+
+def _mark(index: Index, position: int) -> bytes:
+    return f"{index.version} {position}".encode()
 
 
 def _options(cache: Cache, buffers: WriteBufferManager) -> Options:

@@ -175,6 +175,9 @@ class Standbys:
 
     def _keep(self, name: TaskName, stores: Mapping[str, Store]) -> None:
         sub = self._plan.subtopologies[name[0]]
+        for node in sub.stateful:
+            if stores[node.name].spills and (index := node.make_index()) is not None:
+                stores[node.name].keep_index(index)
         kept = [Copy(store, (sub.changelog(store), name[1]), stores[store]) for store in sub.stores]
         self._kept[name] = kept
         self._by_place |= {copy.place: copy for copy in kept}
