@@ -194,7 +194,7 @@ class Stateful(Node):
         """The operator's state over its store in a task."""
 
     def make_index(self) -> Index | None:
-        """What its store keeps beside its entries where it spills; the state has it kept, and so do copies."""
+        """What its store keeps beside its entries, where it spills: in tasks as in copies."""
         return None
 
     @property

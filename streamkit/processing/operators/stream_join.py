@@ -16,7 +16,8 @@ from streamkit.processing.operators.function import function_name, serde_of_resu
 from streamkit.processing.serde import Serde
 from streamkit.processing.state.join_buffers import LEFT, RIGHT, JoinBuffers
 from streamkit.processing.state.operator_state import OperatorState
-from streamkit.processing.state.store import Store
+from streamkit.processing.state.store import Index, Store
+from streamkit.processing.state.stored_joins import JoinIndex, StoredJoinBuffers
 from streamkit.processing.state.views import How
 from streamkit.processing.topology import Node, Stateful
 
@@ -41,7 +42,8 @@ class StreamJoin(Stateful):
 
     def make_state(self, store: Store) -> OperatorState:
         left, right = self.parents
-        return JoinBuffers(
+        buffers = StoredJoinBuffers if store.spills else JoinBuffers
+        return buffers(
             self.before_ms,
             self.after_ms,
             self.grace_ms,
@@ -50,6 +52,9 @@ class StreamJoin(Stateful):
             values=(left.value_serde, right.value_serde),
             store=store,
         )
+
+    def make_index(self) -> Index:
+        return JoinIndex()
 
     @property
     def state_name(self) -> str:
@@ -86,7 +91,10 @@ class StreamJoin(Stateful):
 
     def _enter(self, code: Code, at: At, side: int) -> None:
         counts = code.bind(code.runtime.counts(self), "counts")
-        state = code.bind(code.runtime.state(self), "join")
+        buffers = code.runtime.state(self)
+        state = code.bind(buffers, "join")
+        if isinstance(buffers, StoredJoinBuffers):
+            code.foresee(buffers.sides[side], at)
         at = code.time(code.key(at))
         reach = (self.after_ms, self.before_ms)[side]
         watermark, stream_time = f"{state}_watermark", at.stream_time or at.time

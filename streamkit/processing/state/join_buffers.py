@@ -19,6 +19,7 @@ from streamkit.processing.state.operator_state import Computed
 from streamkit.processing.state.store import Change, Store
 
 LEFT, RIGHT = 0, 1
+UNMATCHED, MATCHED = b"\0", b"\1"
 
 
 class Buffered:
@@ -71,8 +72,8 @@ class JoinBuffers:
         if not others:
             return []
         back, ahead = self._reach[side]
-        first = bisect_left(others, time_ms - back, key=_time)
-        return others[first : bisect_right(others, time_ms + ahead, lo=first, key=_time)]
+        first = bisect_left(others, time_ms - back, key=time_of)
+        return others[first : bisect_right(others, time_ms + ahead, lo=first, key=time_of)]
 
     def keep(self, side: int, key: Any, time_ms: int, value: Any, matches: list[Buffered]) -> None:
         """The record has met `matches`; it waits for more."""
@@ -87,7 +88,7 @@ class JoinBuffers:
         self._touch(record)
 
     def _insert(self, record: Buffered) -> None:
-        insort(self._sides[record.side].setdefault(record.key, []), record, key=_time)
+        insort(self._sides[record.side].setdefault(record.key, []), record, key=time_of)
         heappush(self._leaving, (record.time_ms, record.number, record))
 
     def _touch(self, record: Buffered) -> None:
@@ -123,7 +124,7 @@ class JoinBuffers:
             record.touched = False
             name = self._name(record)
             if record.there:
-                flag = b"\1" if record.matched else b"\0"
+                flag = MATCHED if record.matched else UNMATCHED
                 changed.append((name, flag + self._values[record.side].encode(record.value)))
             elif self.store.get(name) is not None:
                 changed.append((name, None))
@@ -139,10 +140,10 @@ class JoinBuffers:
             records.clear()
         self._leaving.clear()
         for name, data in sorted(self.store.items()):
-            side, time_ms, number = name[0], _integer(name[1:9]), _integer(name[9:17])
+            side, time_ms, number = name[0], integer(name[1:9]), integer(name[9:17])
             value = self._values[side].decode(data[1:])
             record = Buffered(side, time_ms, number, self._key.decode(name[17:]), value)
-            record.matched = data[:1] == b"\1"
+            record.matched = data[:1] == MATCHED
             self._numbers = max(self._numbers, number)
             self._insert(record)
 
@@ -150,13 +151,18 @@ class JoinBuffers:
         return len(self._leaving)
 
     def _name(self, record: Buffered) -> bytes:
-        place = (n.to_bytes(8, "big", signed=True) for n in (record.time_ms, record.number))
-        return bytes((record.side,)) + b"".join(place) + self._key.encode(record.key)
+        return name_of(record.side, record.time_ms, record.number, self._key.encode(record.key))
 
 
-def _time(record: Buffered) -> int:
+def name_of(side: int, time_ms: int, number: int, key: bytes) -> bytes:
+    """The stored key of a record."""
+    place = time_ms.to_bytes(8, "big", signed=True) + number.to_bytes(8, "big", signed=True)
+    return bytes((side,)) + place + key
+
+
+def time_of(record: Buffered) -> int:
     return record.time_ms
 
 
-def _integer(data: bytes) -> int:
+def integer(data: bytes) -> int:
     return int.from_bytes(data, "big", signed=True)

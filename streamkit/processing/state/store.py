@@ -5,9 +5,9 @@ after the commit: one batch of all changes together with the changelog position 
 store is never ahead of the committed offsets, and what it lacks stands in the changelog between its
 position and the committed one.
 
-A state that is read by something else than its store's keys, by time, say, has the store keep an `Index` beside
-the entries. It follows from them, so changelogs know nothing of it, and whoever writes entries, a restore or a
-copy as well as a commit, writes it in the same batch.
+A state that is read by something else than its store's keys, by time, say, has the store keep an `Index`
+beside the entries. It follows from them, so changelogs know nothing of it, and whoever writes entries, a
+restore or a copy as well as a commit, writes it in the same batch.
 """
 
 from __future__ import annotations
