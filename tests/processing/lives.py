@@ -1,14 +1,19 @@
 """A task that lives many times: it commits, is rolled back or dies, at any step, and goes on from its commit.
 
-What it told counts when it is committed, as under exactly-once. Its input is a sequence of slices, which are
-offered as they are, so that one life without a commit in between is the answer to all others.
+What it told counts when it is committed, as under exactly-once. Its input is a sequence of slices, none of
+them empty, which are offered as they are, so that one life without a commit in between is the answer to all
+others.
 """
 
 from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import streamkit as sk
@@ -17,6 +22,7 @@ from streamkit.processing.state.store import Store
 from streamkit.processing.tasks.inflight import Place
 from streamkit.processing.tasks.task import Batch, Task
 from streamkit.processing.testing import Log, StoredRecord
+from streamkit.processing.worker.rocksdb import StateDirectory
 
 Slice = tuple[str, Sequence[tuple[bytes, bytes | None, int]]]  # topic, (key, value, event time in ms)
 MakeStore = Callable[[str], Store]
@@ -24,6 +30,14 @@ MakeStore = Callable[[str], Store]
 
 def in_memory(name: str) -> Store:
     return MemoryStore()
+
+
+@contextmanager
+def on_disk() -> Iterator[MakeStore]:
+    """In RocksDB."""
+    numbers = count()
+    with TemporaryDirectory() as path, closing(StateDirectory(Path(path), "lives", 0)) as state:
+        yield lambda name: state.stores([f"{name}-{next(numbers)}"], 0).popitem()[1]
 
 
 class Lives:
@@ -66,6 +80,7 @@ class Lives:
         reached = {place[0]: offset for place, (offset, _) in self.commits.items()}
         undone = (n for n in range(len(self.slices)) if not self._is_done(n, reached))
         self.at = next(undone, len(self.slices))
+        self.now_ms = self.at * 1_000
 
     def _is_done(self, number: int, reached: Mapping[str, int]) -> bool:
         topic, records = self.slices[number]
@@ -81,6 +96,7 @@ class Lives:
         topic, records = self.slices[self.at]
         start = self.starts[self.at].get(topic, 0)
         self.at += 1
+        self.now_ms = self.at * 1_000
         batch = [
             StoredRecord((topic, 0, start + n), (key, value), ts)
             for n, (key, value, ts) in enumerate(records)
@@ -100,6 +116,10 @@ class Lives:
         assert output.failure is None, output.failure
         for topic, records in output.sinks.items():
             self.uncommitted[topic] += [(value, key, time) for value, key, time, *_ in records]
+
+    def close(self) -> None:
+        for store in self.stores.values():
+            store.close()
 
     def commit(self, meanwhile: Callable[[], object] = lambda: None) -> None:
         """`meanwhile`: what is done before the commit is acknowledged; not told by it."""

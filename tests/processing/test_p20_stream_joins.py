@@ -15,6 +15,8 @@ import pytest
 import streamkit as sk
 from streamkit.errors import UsageError
 
+pytestmark = pytest.mark.usefixtures("each_store")
+
 How = Literal["inner", "left", "outer"]
 ROWS: list[tuple[int, str, str | None, list[str]]] = [
     (1, "L", None, []),

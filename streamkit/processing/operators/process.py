@@ -16,7 +16,8 @@ from streamkit.processing.operators.function import function_name, serde_of_item
 from streamkit.processing.serde import Serde
 from streamkit.processing.state.operator_state import OperatorState
 from streamkit.processing.state.processes import ProcessState
-from streamkit.processing.state.store import Store
+from streamkit.processing.state.store import Index, Store
+from streamkit.processing.state.stored_processes import StoredProcessState, TimerIndex
 from streamkit.processing.topology import Stateful
 
 if TYPE_CHECKING:
@@ -32,7 +33,12 @@ class Process(Stateful):
     on_timer: Callable[..., Any] | None = None
 
     def make_state(self, store: Store) -> OperatorState:
+        if store.spills:
+            return StoredProcessState(self.key_serde, self.state, store)
         return ProcessState(self.key_serde, self.state, store)
+
+    def make_index(self) -> Index:
+        return TimerIndex()
 
     @property
     def computes(self) -> bool:
@@ -57,7 +63,10 @@ class Process(Stateful):
 
     def generate(self, code: Code, at: At) -> None:
         counts = code.bind(code.runtime.counts(self), "counts")
-        state, context = code.bind(code.runtime.state(self), "state"), code.variable("context")
+        kept = code.runtime.state(self)
+        state, context = code.bind(kept, "state"), code.variable("context")
+        if isinstance(kept, StoredProcessState):
+            code.foresee(kept, at)
         at = code.time(code.key(at))
         with code.block(f"if {at.key} is None:"):
             code.line(f"{counts}.null_keys += 1")

@@ -43,7 +43,7 @@ class MemoryStore:
         self._index = index
         self._names.clear()
         index.load(self)
-        _update(self._names, dict(index.changes(dict(self._entries), self.get_many)))
+        _update(self._names, dict(index.changes(dict(self._entries), None)))
 
     def find(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
         return _range(self._names, start, end, limit)

@@ -4,6 +4,8 @@ A `Context` is what the function sees for one call. What it assigns or sets is t
 everything that the call caused has succeeded; so a call that fails and is tried again starts from the same
 state, unless it changed the state object in place. States are compared with the store by their encoding at
 each commit, so one that was changed in place is persisted like one that was assigned.
+
+Timers of one time are due in the order of their keys' bytes, and then of their names.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 from heapq import heappop, heappush
-from itertools import count
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -27,7 +28,7 @@ S = TypeVar("S")
 Clock = Literal["event", "wall"]
 Timers = dict[str, tuple[Clock, int]]
 _pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(tuple[bytes | None, Timers]).decode
+unpack = msgspec.msgpack.Decoder(tuple[bytes | None, Timers]).decode
 
 
 class Context(Generic[K, S]):
@@ -56,6 +57,9 @@ class Context(Generic[K, S]):
         self._cancelled.append(name)
 
 
+Due = tuple[int, bytes, str, Any]  # when, encoded key, timer, key
+
+
 class Kept(msgspec.Struct):
     """A key's state and timers."""
 
@@ -71,10 +75,9 @@ class ProcessState:
         self.watermark_ms = -(1 << 62)
         self._key = key
         self._value = value
-        self._keys: dict[Any, Kept] = {}
+        self._keys: dict[Any, Kept | None] = {}
         self._touched: dict[Any, None] = {}
-        self._due: dict[Clock, list[tuple[int, int, Any, str]]] = {"event": [], "wall": []}  # heaps
-        self._numbers = count()
+        self._due: dict[Clock, list[Due]] = {"event": [], "wall": []}  # heaps
 
     def context(self, key: Any, time_ms: int) -> Context[Any, Any]:
         kept = self._keys.get(key)
@@ -92,20 +95,27 @@ class ProcessState:
         kept.state = context.state
         for name in context._cancelled:
             kept.timers.pop(name, None)
-        for name, (clock, at_ms) in context._timers.items():
-            kept.timers[name] = (clock, at_ms)
-            heappush(self._due[clock], (at_ms, next(self._numbers), key, name))
+        if context._timers:
+            data = self._key.encode(key)
+            for name, (clock, at_ms) in context._timers.items():
+                kept.timers[name] = (clock, at_ms)
+                heappush(self._due[clock], (at_ms, data, name, key))
         if kept.state is None and not kept.timers:
-            del self._keys[key]
+            self._forget(key)
 
-    def advance(self, watermark_ms: int, now_ms: int) -> Iterator[Computed]:
+    def _forget(self, key: Any) -> None:
+        del self._keys[key]
+
+    def advance(self, watermark_ms: int, now_ms: int) -> Iterator[Computed | None]:
         """A context for each timer that is due, in the order of their times."""
         before, self.watermark_ms = self.watermark_ms, max(self.watermark_ms, watermark_ms)
         clocks: tuple[tuple[Clock, int], ...] = (("event", self.watermark_ms), ("wall", now_ms))
         for clock, reached in clocks:
-            due = self._due[clock]
-            while due and due[0][0] <= reached:
-                at_ms, _, key, name = heappop(due)
+            for due in self._reached(clock, reached):
+                if due is None:
+                    yield None
+                    continue
+                at_ms, _, name, key = due
                 kept = self._keys.get(key)
                 if kept is None or kept.timers.get(name) != (clock, at_ms):
                     continue  # cancelled or moved
@@ -114,18 +124,26 @@ class ProcessState:
                 time_ms = max(at_ms, before) if clock == "event" else at_ms
                 yield Context(key, time_ms, kept.state, name), key, time_ms, time_ms
 
+    def _reached(self, clock: Clock, reached: int) -> Iterator[Due | None]:
+        """The timers up to this time, in order, those that are set meanwhile among them; some of them may
+        have been cancelled or moved.
+        """
+        due = self._due[clock]
+        while due and due[0][0] <= reached:
+            yield heappop(due)
+
     def due_ms(self) -> int | None:
         return self._due["wall"][0][0] if self._due["wall"] else None
 
     def changes(self) -> list[Change]:
+        names = [self._key.encode(key) for key in self._touched]
         changed: list[Change] = []
-        for key in self._touched:
-            name, kept = self._key.encode(key), self._keys.get(key)
-            after = None
+        for key, name, before in zip(self._touched, names, self.store.get_many(names), strict=True):
+            kept, after = self._keys.get(key), None
             if kept is not None:
                 state = None if kept.state is None else self._value.encode(kept.state)
                 after = _pack((state, kept.timers))
-            if after != self.store.get(name):
+            if after != before:
                 changed.append((name, after))
         self._touched.clear()
         return changed
@@ -139,10 +157,14 @@ class ProcessState:
         for due in self._due.values():
             due.clear()
         for name, data in self.store.items():
-            key, (state, timers) = self._key.decode(name), _unpack(data)
-            self._keys[key] = Kept(None if state is None else self._value.decode(state), timers)
-            for timer, (clock, at_ms) in timers.items():
-                heappush(self._due[clock], (at_ms, next(self._numbers), key, timer))
+            key = self._key.decode(name)
+            kept = self._keys[key] = self._thawed(data)
+            for timer, (clock, at_ms) in kept.timers.items():
+                heappush(self._due[clock], (at_ms, name, timer, key))
+
+    def _thawed(self, data: bytes) -> Kept:
+        state, timers = unpack(data)
+        return Kept(None if state is None else self._value.decode(state), timers)
 
     def __len__(self) -> int:
         return len(self._keys)

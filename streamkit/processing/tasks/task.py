@@ -194,10 +194,10 @@ class Task:
 
     @property
     def behind(self) -> bool:
-        """So much was due at the watermark that some is left: `follow` does the next portion, and no records
-        are taken before all is done.
+        """So much was due, by event time or by the clock, that some is left. `follow` does the next portion;
+        no records are taken before all is done.
         """
-        return self.clock.followed_ms < self.clock.watermark_ms
+        return self._following is not None or self.clock.followed_ms < self.clock.watermark_ms
 
     def follow(self, now_ms: int) -> TaskOutput:
         """Do some of what is due."""
