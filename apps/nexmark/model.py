@@ -12,20 +12,25 @@ import msgspec
 class Person(msgspec.Struct, frozen=True, gc=False):
     id: int
     name: str
+    email_address: str
+    credit_card: str
     city: str
     state: str
     time_ms: int
+    extra: str
 
 
 class Auction(msgspec.Struct, frozen=True, gc=False):
     id: int
-    item: str
+    item_name: str
+    description: str
     initial_bid: int
     reserve: int
+    time_ms: int
     expires_ms: int
     seller: int
     category: int
-    time_ms: int
+    extra: str
 
 
 class Bid(msgspec.Struct, frozen=True, gc=False):

@@ -81,7 +81,7 @@ class Layout:
         for _, aggregation in self.aggregations:
             width = len(aggregation.initial(Names()))
             a, b = (tuple(f"{side}[{start + i}]" for i in range(width)) for side in "ab")
-            parts += aggregation.merge(names, a, b)
+            parts += aggregation.merged(names, a, b)
             start += width
         namespace = dict(names.bound)
         exec(f"def merge(a, b): return [{', '.join(parts)}]", namespace)  # noqa: S102 - from the topology

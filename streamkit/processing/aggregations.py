@@ -8,6 +8,9 @@ are compiled into the loop that reads records: several aggregations are one pass
     result     what the user sees                      at emission
 
 Slots are stored as JSON. A slot that is not plain (a set, a sketch) says how it is frozen and thawed.
+
+With `where` an aggregation passes over values, so that it may have seen none: what is `empty` is left out of
+merges, and its result is None. One that has an answer for no values at all (0, an empty list) is never empty.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import msgspec
 
@@ -37,7 +40,19 @@ class Use(Protocol):
         ...
 
 
-class Aggregation(msgspec.Struct, frozen=True, metaclass=AbstractStructMeta):
+class Conditional(msgspec.Struct, frozen=True, kw_only=True, metaclass=AbstractStructMeta):
+    """What looks at values, or at those for which a condition holds."""
+
+    condition: Callable[[Any], Any] | None = None
+
+    def where(self, condition: Callable[[Any], Any]) -> Self:
+        """The same over the values for which `condition` holds, as SQL's FILTER (WHERE ...)."""
+        if self.condition is not None:
+            raise UsageError("an aggregation has one condition", hint="join the two with `and`")
+        return msgspec.structs.replace(self, condition=condition)
+
+
+class Aggregation(Conditional, frozen=True):
     """What is kept for one named result, as expressions over its slots.
 
     `of`: the field of the value, or a function of it, that is aggregated.
@@ -64,6 +79,23 @@ class Aggregation(msgspec.Struct, frozen=True, metaclass=AbstractStructMeta):
     def result(self, use: Use, slots: Slots) -> str:
         return slots[0]
 
+    def empty(self, slots: Slots) -> str:
+        """Whether no value has come yet, where that makes a difference."""
+        return ""
+
+    def merged(self, use: Use, a: Slots, b: Slots) -> Slots:
+        """`merge`, of which either may be empty."""
+        both = self.merge(use, a, b)
+        if self.condition is None or not self.empty(a):
+            return both
+        no_a, no_b = self.empty(a), self.empty(b)
+        return tuple(f"{b[i]} if {no_a} else {a[i]} if {no_b} else {both[i]}" for i in range(len(both)))
+
+    def told(self, use: Use, slots: Slots) -> str:
+        """`result`, or None when it is empty."""
+        result, empty = self.result(use, slots), self.empty(slots)
+        return result if self.condition is None or not empty else f"(None if {empty} else {result})"
+
     def freeze(self, slots: list[Any]) -> list[Any]:
         """The contents as plain JSON values."""
         return slots
@@ -83,13 +115,14 @@ class Aggregation(msgspec.Struct, frozen=True, metaclass=AbstractStructMeta):
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:
         """The user's functions that run here."""
-        return (self.of,) if callable(self.of) else ()
+        return tuple(function for function in (self.of, self.condition) if callable(function))
 
     @property
     def fingerprint(self) -> str:
         field = self.of if isinstance(self.of, str) else ""
         functions = ",".join(map(function_fingerprint, self.functions))
-        return f"{type(self).__name__}({field}{functions}{self._parameters})"
+        where = "" if self.condition is None else " where"
+        return f"{type(self).__name__}({field}{functions}{self._parameters}){where}"
 
     @property
     def _parameters(self) -> str:
@@ -101,7 +134,7 @@ class Count(Aggregation, frozen=True):
 
     def __post_init__(self) -> None:
         if self.of is not None:
-            raise UsageError("Count() counts records; filter the stream to count some of them")
+            raise UsageError("Count() counts records", hint="Count().where(...) counts some of them")
 
     def initial(self, use: Use) -> Slots:
         return ("0",)
@@ -135,6 +168,9 @@ class Min(Aggregation, frozen=True):
     def combine(self, use: Use, slots: Slots, x: str, ts: str) -> Slots:
         return (f"{x} if {slots[0]} is None or {x} < {slots[0]} else {slots[0]}",)
 
+    def empty(self, slots: Slots) -> str:
+        return f"{slots[0]} is None"
+
     def merge(self, use: Use, a: Slots, b: Slots) -> Slots:
         return (f"{a[0]} if {a[0]} <= {b[0]} else {b[0]}",)
 
@@ -148,6 +184,9 @@ class Max(Aggregation, frozen=True):
     def combine(self, use: Use, slots: Slots, x: str, ts: str) -> Slots:
         return (f"{x} if {slots[0]} is None or {x} > {slots[0]} else {slots[0]}",)
 
+    def empty(self, slots: Slots) -> str:
+        return f"{slots[0]} is None"
+
     def merge(self, use: Use, a: Slots, b: Slots) -> Slots:
         return (f"{a[0]} if {a[0]} >= {b[0]} else {b[0]}",)
 
@@ -160,6 +199,9 @@ class Mean(Aggregation, frozen=True):
 
     def combine(self, use: Use, slots: Slots, x: str, ts: str) -> Slots:
         return (f"{slots[0]} + {x}", f"{slots[1]} + 1")
+
+    def empty(self, slots: Slots) -> str:
+        return f"not {slots[1]}"
 
     def merge(self, use: Use, a: Slots, b: Slots) -> Slots:
         return (f"{a[0]} + {b[0]}", f"{a[1]} + {b[1]}")
@@ -181,6 +223,9 @@ class Var(Aggregation, frozen=True):
         n, mean, m2 = slots
         new_mean = f"{mean} + ({x} - {mean}) / ({n} + 1)"
         return (f"{n} + 1", new_mean, f"{m2} + ({x} - {mean}) * ({x} - ({new_mean}))")
+
+    def empty(self, slots: Slots) -> str:
+        return f"not {slots[0]}"
 
     def merge(self, use: Use, a: Slots, b: Slots) -> Slots:
         n = f"({a[0]} + {b[0]})"
@@ -217,6 +262,9 @@ class First(Aggregation, frozen=True):
             f"{ts} if {earlier} else {time}",
         )
 
+    def empty(self, slots: Slots) -> str:
+        return f"{slots[1]} is None"
+
     def merge(self, use: Use, a: Slots, b: Slots) -> Slots:
         return (f"{a[0]} if {a[1]} <= {b[1]} else {b[0]}", f"{a[1]} if {a[1]} <= {b[1]} else {b[1]}")
 
@@ -231,6 +279,9 @@ class Last(Aggregation, frozen=True):
         value, time = slots
         later, taken = f"{time} is None or {ts} >= {time}", f"{use.bind(plain, 'plain')}({x})"
         return (f"{taken} if {later} else {value}", f"{ts} if {later} else {time}")
+
+    def empty(self, slots: Slots) -> str:
+        return f"{slots[1]} is None"
 
     def merge(self, use: Use, a: Slots, b: Slots) -> Slots:
         return (f"{b[0]} if {b[1]} >= {a[1]} else {a[0]}", f"{b[1]} if {b[1]} >= {a[1]} else {a[1]}")
@@ -295,7 +346,8 @@ class CountDistinct(Aggregation, frozen=True):
         return ("set()",)
 
     def combine(self, use: Use, slots: Slots, x: str, ts: str) -> Slots:
-        return (f"{use.bind(_json, 'json')}({x})",)
+        as_text = f"{use.bind(_json, 'json')}({x})"
+        return (f"str({x}) if {x}.__class__ is int else {as_text}",)
 
     def merge(self, use: Use, a: Slots, b: Slots) -> Slots:
         return (f"{a[0]} | {b[0]}",)
@@ -382,6 +434,9 @@ class Reduce(Aggregation, frozen=True):
         one = f"{use.bind(plain, 'plain')}({x})"
         both = f"{use.bind(self.function, 'reduce')}({slots[0]}, {one})"
         return (f"{both} if {slots[1]} else {one}", f"{slots[1]} + 1")
+
+    def empty(self, slots: Slots) -> str:
+        return f"not {slots[1]}"
 
     def merge(self, use: Use, a: Slots, b: Slots) -> Slots:
         return (f"{use.bind(self.function, 'reduce')}({a[0]}, {b[0]})", f"{a[1]} + {b[1]}")

@@ -11,8 +11,9 @@ import pytest
 import streamkit as sk
 from streamkit.errors import RefusedError, UsageError
 from streamkit.processing.accumulators import Layout
+from streamkit.processing.windows import Session
 
-NUMBERS = [random.Random(5).randrange(1, 400) for _ in range(300)]
+NUMBERS = random.Random(5).choices(range(1, 400), k=300)
 EXACT = {
     "count": (sk.Count(), len(NUMBERS)),
     "sum": (sk.Sum(), sum(NUMBERS)),
@@ -64,6 +65,94 @@ def test_one_pass_over_everything(window: Any) -> None:
         assert result[name] == pytest.approx(value, rel=tolerance), name
 
 
+def is_rare(number: int) -> bool:
+    return number % 7 == 0
+
+
+def is_absurd(number: int) -> bool:
+    return number < 0
+
+
+PATIENT = (sk.tumbling("2m", grace="1d"), sk.hopping("2m", "1m", grace="1d"), sk.session("10s", grace="1d"))
+
+
+@pytest.mark.parametrize("window", PATIENT, ids=("tumbling", "hopping", "session"))
+def test_where_is_a_filter_before_the_aggregation(window: Any) -> None:
+    """Panes and sessions in which nothing passes are merged with others; records come out of order."""
+    wanted = {name: one[0] for name, one in {**EXACT, **SKETCHED}.items() if name != "all"}  # keeps no panes
+    app = sk.App("filtered")
+    topic = app.topic("in", key=str, value=int)
+    rare = {name: one.where(is_rare) for name, one in wanted.items()}
+    app.stream(topic).window(window).aggregate(everything=sk.Count(), **rare).to("out")
+    with app.test() as t:
+        records = [(number, "k", 3600 + place * 10) for place, number in enumerate(NUMBERS)]
+        t.send_all(topic, [record for place, record in enumerate(records) if place % 3 != 1])
+        t.restart()
+        t.send_all(topic, records[1::3])
+        t.advance_to(200_000)
+        results = t.read("out")
+    for result in results:
+        start, end = ((result[edge] // 1000 - 3600) // 10 for edge in ("start_ms", "end_ms"))
+        inside = NUMBERS[max(start, 0) : end + isinstance(window, Session)]
+        kept = [number for number in inside if is_rare(number)]
+        assert (result["everything"], result["count"], result["sum"]) == (len(inside), len(kept), sum(kept))
+        assert (result["min"], result["max"]) == (min(kept, default=None), max(kept, default=None))
+        assert (result["first"], result["last"]) == ((kept[0], kept[-1]) if kept else (None, None))
+        assert result["mean"] == (pytest.approx(statistics.mean(kept)) if kept else None)
+        assert result["var"] == (pytest.approx(statistics.variance(kept)) if len(kept) > 1 else None)
+        assert (result["top"], result["distinct"]) == (sorted(kept, reverse=True)[:3], len(set(kept)))
+        assert (result["reduce"], result["own"]) == (max(kept, default=None), sum(kept) - len(kept))
+    assert any(result["count"] for result in results)
+
+
+@pytest.mark.parametrize("window", WINDOWS, ids=("tumbling", "hopping", "session"))
+def test_of_no_value_that_passes_there_is_no_least_and_the_sum_is_zero(window: Any) -> None:
+    app = sk.App("absurd")
+    topic = app.topic("in", key=str, value=int)
+    wanted = {name: one[0].where(is_absurd) for name, one in {**EXACT, **SKETCHED}.items()}
+    app.stream(topic).window(window).aggregate(**wanted).to("out")
+    with app.test() as t:
+        t.send_all(topic, [(number, "k", 3600 + place * 10) for place, number in enumerate(NUMBERS)])
+        t.advance_to(20_000)
+        results = t.read("out")
+    nothing = {"count": 0, "sum": 0, "top": [], "distinct": 0, "all": [], "own": 0, "approximately": 0}
+    assert results
+    for result in results:
+        assert {name: result[name] for name in wanted} == {**dict.fromkeys(wanted), **nothing}
+
+
+def test_what_is_passed_over_is_not_looked_into() -> None:
+    app = sk.App("discounts")
+    orders = app.topic("orders", key=str)
+    discount = sk.Sum(lambda order: order["discount"]).where(lambda order: "discount" in order)
+    app.stream(orders).window(sk.tumbling("1m")).aggregate(n=sk.Count(), discount=discount).to("out")
+    with app.test() as t:
+        for order in ({}, {"discount": 3}, {}):
+            t.send(orders, order, key="k", ts=1)
+        t.advance_to(60)
+        [result] = t.read("out")
+    assert (result["n"], result["discount"]) == (3, 3)
+
+
+def test_a_condition_is_asked_once_of_a_record() -> None:
+    asked: list[int] = []
+
+    def is_big(number: int) -> bool:
+        asked.append(number)
+        return number > 10
+
+    app = sk.App("asked")
+    numbers = app.topic("numbers", key=str, value=int)
+    big = {"n": sk.Count().where(is_big), "sum": sk.Sum().where(is_big), "max": sk.Max().where(is_big)}
+    app.stream(numbers).window(sk.tumbling("1m")).aggregate(**big).to("out")
+    with app.test() as t:
+        t.send_all(numbers, [(number, "k", 1) for number in (5, 50)])
+        t.advance_to(60)
+        [result] = t.read("out")
+    assert asked == [5, 50]
+    assert (result["n"], result["sum"], result["max"]) == (1, 50, 50)
+
+
 def test_distinct_values_by_the_hundred_thousand() -> None:
     layout = Layout((("n", sk.ApproxCountDistinct()),))
     from streamkit.processing.sketches import HyperLogLog, hashed
@@ -103,11 +192,12 @@ def test_a_value_that_cannot_be_aggregated_leaves_all_slots_alone() -> None:
 
 
 def test_state_made_by_another_function_is_refused() -> None:
-    def app_with(function: Any, window: Any = None) -> sk.App:
+    def app_with(function: Any, window: Any = None, where: Any = None) -> sk.App:
         app = sk.App("changed")
         topic = app.topic("in", key=str)
         window = window or sk.tumbling("1m")
-        app.stream(topic).window(window).aggregate(x=sk.Sum(function))
+        total = sk.Sum(function)
+        app.stream(topic).window(window).aggregate(x=total if where is None else total.where(where))
         return app
 
     with app_with(lambda v: v["a"] * 2).test() as t:
@@ -119,6 +209,8 @@ def test_state_made_by_another_function_is_refused() -> None:
             t.tasks[0].resume(("in", 0), metadata, 1)
 
     resume(app_with(lambda v: v["a"] * 2))
+    with pytest.raises(RefusedError, match="other types or aggregations"):
+        resume(app_with(lambda v: v["a"] * 2, where=lambda v: v["a"]))
     for other in (lambda v: v["b"] * 2, lambda v: v["a"] * 3, lambda v: v["a"] + 2):
         with pytest.raises(RefusedError, match="other types or aggregations"):
             resume(app_with(other))
@@ -134,6 +226,7 @@ def test_state_made_by_another_function_is_refused() -> None:
         lambda: sk.Quantile(q=1.5),
         sk.Reduce,
         lambda: sk.Aggregate(start=int),
+        lambda: sk.Sum().where(bool).where(bool),
     ],
 )
 def test_impossible_aggregations_are_refused(wrong: Any) -> None:

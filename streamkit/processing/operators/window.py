@@ -46,6 +46,10 @@ if TYPE_CHECKING:
     from streamkit.processing.tasks.fuse import At, Code
 
 
+Input = tuple[str, str]
+"""Variables of the generated loop: what an aggregation takes from the value, and whether it takes it."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Window(Stateful):
     kind: ClassVar[str] = "window"
@@ -282,47 +286,55 @@ class Window(Stateful):
         slots = [slot for _, aggregation in self.aggregations for slot in aggregation.initial(code)]
         return f"[False, {', '.join(slots)}]"
 
-    def _combined(self, code: Code, at: At, a: str, inputs: list[str] | None = None) -> list[str]:
+    def _combined(self, code: Code, at: At, a: str, inputs: list[Input] | None = None) -> list[str]:
         """Compute the slots' new contents; returns the statements that will store them, which cannot fail."""
         stores: list[str] = []
         if inputs is None:
             inputs = self._inputs(code, at)
-        for (_, aggregation), slots, x in zip(self.aggregations, self.layout.slots(a), inputs, strict=True):
+        for (_, aggregation), slots, (x, counts) in zip(
+            self.aggregations, self.layout.slots(a), inputs, strict=True
+        ):
             combined = aggregation.combine(code, slots, x, at.time)
             for slot, expression in zip(slots, combined, strict=True):
-                new = code.variable("n")
-                code.line(f"{new} = {expression}")
-                put = aggregation.put
-                stores.append(f"{slot}.{put}({new})" if put else f"{slot} = {new}")
+                new, put = code.variable("n"), aggregation.put
+                unless = f" if {counts} else {'None' if put else slot}" if counts else ""
+                code.line(f"{new} = ({expression}){unless}")
+                store = f"{slot}.{put}({new})" if put else f"{slot} = {new}"
+                stores.append(f"if {counts}: {store}" if counts and put else store)
         return stores
 
     def _store(self, code: Code, stores: list[str]) -> None:
         for store in stores:
             code.line(store)
 
-    def _inputs(self, code: Code, at: At) -> list[str]:
-        return [self._input(code, at, aggregation) for _, aggregation in self.aggregations]
+    def _inputs(self, code: Code, at: At) -> list[Input]:
+        conditions: dict[Callable[[Any], Any], str] = {}  # each is asked once of a record
+        return [self._input(code, at, aggregation, conditions) for _, aggregation in self.aggregations]
 
-    def _input(self, code: Code, at: At, aggregation: Aggregation) -> str:
-        """A variable with what the aggregation takes from the value."""
-        of = aggregation.of
+    def _input(
+        self, code: Code, at: At, aggregation: Aggregation, conditions: dict[Callable[[Any], Any], str]
+    ) -> Input:
+        of, condition, counts = aggregation.of, aggregation.condition, ""
+        if condition is not None and not (counts := conditions.get(condition, "")):
+            counts = conditions[condition] = code.variable("counts")
+            code.line(f"{counts} = {code.call(self, condition, at)[0]}")
         if of is None:
-            return at.value
+            return at.value, counts
         x = code.variable("x")
         if callable(of):
-            call, _ = code.call(self, of, at)
-            code.line(f"{x} = {call}")
+            taken, _ = code.call(self, of, at)
         elif of.isidentifier():
-            code.line(f"{x} = {at.value}[{of!r}] if {at.value}.__class__ is dict else {at.value}.{of}")
+            taken = f"({at.value}[{of!r}] if {at.value}.__class__ is dict else {at.value}.{of})"
         else:
-            code.line(f"{x} = {at.value}[{of!r}]")
-        return x
+            taken = f"{at.value}[{of!r}]"
+        code.line(f"{x} = {taken} if {counts} else None" if counts else f"{x} = {taken}")
+        return x, counts
 
     def _result(self, code: Code, key: str, start: str, end: str, a: str) -> str:
         """A dict display of the result for accumulator `a`."""
         parts = [f"'key': {key}", f"'start_ms': {start}", f"'end_ms': {end}"]
         for (name, aggregation), slots in zip(self.aggregations, self.layout.slots(a), strict=True):
-            parts.append(f"{name!r}: {aggregation.result(code, slots)}")
+            parts.append(f"{name!r}: {aggregation.told(code, slots)}")
         return "{" + ", ".join(parts) + "}"
 
 
@@ -340,4 +352,5 @@ class Late(Node):
 def _described(aggregation: Aggregation) -> str:
     of = aggregation.of
     inner = "" if of is None else of if isinstance(of, str) else function_name(of)
-    return f"{type(aggregation).__name__}({inner})"
+    where = "" if aggregation.condition is None else f" where {function_name(aggregation.condition)}"
+    return f"{type(aggregation).__name__}({inner}){where}"
