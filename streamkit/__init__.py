@@ -121,9 +121,23 @@ _HOME_OF = {name: f"streamkit.processing.{home}" for home, names in _HOMES.items
 def __getattr__(name: str) -> Any:
     home = _HOME_OF.get(name)
     if home is None:
-        raise AttributeError(f"module 'streamkit' has no attribute {name!r}")
+        raise AttributeError(f"module 'streamkit' has no attribute {name!r}{_meant(name)}")
     found = globals()[name] = getattr(importlib.import_module(home), name)
     return found
+
+
+def public_names() -> tuple[str, ...]:
+    """Every name of the framework, in the order of their homes."""
+    return tuple(_HOME_OF)
+
+
+def _meant(name: str) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name.lower(), {known.lower(): known for known in _HOME_OF}, n=1)
+    return (
+        f": did you mean {next(known for known in _HOME_OF if known.lower() == close[0])!r}?" if close else ""
+    )
 
 
 def __dir__() -> list[str]:

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 
 class StreamkitError(Exception):
-    """What happened (`message`) and the next thing to try (`hint`, may be empty)."""
+    """What happened (`message`) and the next thing to try (`hint`, may be empty); tracebacks show both."""
 
     exit_code: ClassVar[int] = 1
 
@@ -19,6 +19,8 @@ class StreamkitError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint:
+            self.add_note(f"next: {hint}")
 
 
 class UsageError(StreamkitError):

@@ -10,8 +10,10 @@ Every failure is at most three lines on stderr that end with the next command to
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
+import re
 import shlex
 import sys
 import traceback
@@ -96,13 +98,26 @@ def explain(error: Exception, words: Sequence[str]) -> tuple[list[str], int]:
     """The lines that tell a user what failed and what to do next, and the exit code."""
     if isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx else "streamkit"
-        return ["error: " + error.format_message(), f"next:  {command} --help"], error.exit_code
+        return [
+            f"error: {error.format_message()}{_meant(error)}",
+            f"next:  {command} --help",
+        ], error.exit_code
     if isinstance(error, click.ClickException):
         return ["error: " + error.format_message(), f"next:  {_help_for(words)}"], error.exit_code
     if isinstance(error, StreamkitError):
         return [f"error: {error.message}", f"next:  {error.hint or _help_for(words)}"], error.exit_code
     again = shlex.join(["streamkit", "--debug", *words])
     return [f"error: {type(error).__name__}: {error}", f"next:  {again}"], 1
+
+
+def _meant(error: click.UsageError) -> str:
+    """The command that a misspelled one resembles; click itself does this for options."""
+    unknown = re.fullmatch(r"No such command '(.*)'\.", error.format_message())
+    if unknown is None or error.ctx is None or not isinstance(error.ctx.command, click.Group):
+        return ""
+    known = error.ctx.command.list_commands(error.ctx)
+    meant = difflib.get_close_matches(unknown[1], known, n=1)
+    return f" Did you mean '{meant[0]}'?" if meant else ""
 
 
 def show(lines: Sequence[str], stream: TextIO | None = None) -> None:

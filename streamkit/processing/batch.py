@@ -104,6 +104,8 @@ def batch(max_size: int, max_wait: Duration = "100ms", *, frame: FrameKind | Non
 
     `frame`: "polars" or "arrow", to take frames instead; a parameter that is declared as one says it, too.
     """
+    if not isinstance(max_size, int):
+        raise UsageError(f"@sk.batch needs a size, got {max_size!r}", hint='@sk.batch(100, max_wait="1s")')
     if max_size < 1:
         raise UsageError(f"a batch holds at least one record, got {max_size}")
     max_wait_ms = duration_ms(max_wait)

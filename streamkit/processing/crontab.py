@@ -89,6 +89,8 @@ class Crontab:
     wall = True
 
     def __init__(self, expression: str, timezone: str | tzinfo = UTC) -> None:
+        if not isinstance(expression, str):
+            raise UsageError(f"{expression!r} is no crontab", hint='for example @app.crontab("*/5 * * * *")')
         self.expression = expression
         self.zone = _zone(timezone)
         texts = MACROS.get(expression.strip().lower(), expression).lower().split()

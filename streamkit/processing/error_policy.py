@@ -39,6 +39,13 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
     topic: str
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.topic, str):
+            raise UsageError(
+                f"a dead letter goes to a topic that is named, got {self.topic!r}",
+                hint='for example sk.DeadLetter("orders.dlq")',
+            )
+
 
 class Retry(msgspec.Struct, frozen=True):
     """`attempts` more tries. Pauses start at `initial` and, when exponential, double up to `maximum`."""
@@ -49,8 +56,10 @@ class Retry(msgspec.Struct, frozen=True):
     maximum: str | float = "30s"
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise UsageError(f"Retry needs at least one attempt, got {self.attempts}")
+        if not isinstance(self.attempts, int) or self.attempts < 1:
+            raise UsageError(
+                f"Retry needs at least one attempt, got {self.attempts!r}", hint="for example sk.Retry(3)"
+            )
         if self.backoff not in ("exponential", "fixed"):
             raise UsageError(f"Retry's backoff is 'exponential' or 'fixed', got {self.backoff!r}")
         duration_ms(self.initial)
@@ -76,15 +85,32 @@ class ErrorPolicy(msgspec.Struct, frozen=True):
     @classmethod
     def given(cls, on_error: OnError | None, retry: Retry | None) -> ErrorPolicy | None:
         """What an operator says; None: nothing, so the policy of its stream holds."""
-        return None if on_error is None and retry is None else cls.of(on_error or Fail(), retry)
+        return (
+            None
+            if on_error is None and retry is None
+            else cls.of(Fail() if on_error is None else on_error, retry)
+        )
 
     @classmethod
     def of(cls, on_error: OnError, retry: Retry | None = None) -> ErrorPolicy:
+        if not isinstance(on_error, OnError):
+            raise UsageError(
+                f"on_error={_written(on_error)} is no error policy",
+                hint='sk.Fail(), sk.Skip(), sk.DeadLetter("topic") or sk.Retry(3)',
+            )
+        if retry is not None and not isinstance(retry, Retry):
+            raise UsageError(
+                f"retry={_written(retry)} is no retry policy", hint="for example retry=sk.Retry(3)"
+            )
         if not isinstance(on_error, Retry):
             return cls(retry, on_error)
         if retry is not None:
             raise UsageError("both retry= and on_error=Retry(...) are given", hint="keep retry=")
         return cls(on_error, Fail())
+
+
+def _written(given: object) -> str:
+    return f"the class {given.__name__}" if isinstance(given, type) else repr(given)
 
 
 def dead_letter_headers(record: RawRecord | None, operator: str, error: BaseException) -> Headers:

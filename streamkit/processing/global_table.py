@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 import msgspec
 
-from streamkit.processing.operators.function import function_name, serde_of_result
+from streamkit.processing.operators.function import (
+    VALUE_AND_RECORD,
+    check_function,
+    check_join,
+    function_name,
+    serde_of_result,
+)
 from streamkit.processing.record import RawRecord
 from streamkit.processing.serde import UNDECLARED_KEY, Serde
 from streamkit.processing.state.views import How
@@ -76,6 +82,10 @@ class GlobalLookup(Node):
     on: Callable[[Any], Any]
     function: Callable[[Any, Any], Any]
     how: How
+
+    def __post_init__(self) -> None:
+        check_function(self.on, "join(on=)", *VALUE_AND_RECORD, optional=1)
+        check_join(self.function, self.how)
 
     @property
     def value_serde(self) -> Serde[Any]:

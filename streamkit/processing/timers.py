@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from streamkit.processing.operators.function import check_function
+
 
 class Schedule(Protocol):
     @property
@@ -33,6 +35,9 @@ class Timer:
     schedule: Schedule
     function: Callable[[], Any]
     on_leader: bool
+
+    def __post_init__(self) -> None:
+        check_function(self.function, f"the timer {self.name}", may_await=True)
 
 
 @dataclass(frozen=True)

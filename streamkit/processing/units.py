@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import datetime, timedelta
 
 from streamkit.errors import UsageError
 
+EXAMPLES = 'write for example "500ms", "1.5s", "1m", "2h", or seconds as a number'
 UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 UNIT_BYTES = {"MiB": 1 << 20, "GiB": 1 << 30, "MB": 10**6, "GB": 10**9}
@@ -24,14 +26,16 @@ def duration_ms(duration: Duration) -> int:
     if isinstance(duration, str):
         match = _DURATION.fullmatch(duration.strip())
         if match is None:
-            raise UsageError(
-                f"{duration!r} is not a duration", hint='write for example "500ms", "1.5s", "1m", "2h"'
-            )
+            raise UsageError(f"{duration!r} is not a duration", hint=EXAMPLES)
         millis = float(match[1]) * UNIT_MS[match[2]]
-    else:
+    elif isinstance(duration, (int, float)):
         millis = duration * 1000
-    if millis < 0 or millis != round(millis):
-        raise UsageError(f"{duration!r} is not a whole, non-negative number of milliseconds")
+    else:
+        raise UsageError(f"{duration!r} is not a duration", hint=EXAMPLES)
+    if not 0 <= millis < math.inf:
+        raise UsageError(f"a duration is finite and 0 or more, got {duration!r}", hint=EXAMPLES)
+    if millis != round(millis):
+        raise UsageError(f"{duration!r} is not a whole number of milliseconds", hint=EXAMPLES)
     return round(millis)
 
 

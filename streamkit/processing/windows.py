@@ -155,8 +155,8 @@ def session(gap: Duration, *, grace: Duration = 0) -> Session:
 
 def count_window(n: int) -> CountWindow:
     """Every `n` records of a key."""
-    if n < 1:
-        raise UsageError(f"a window of {n} records is none")
+    if not isinstance(n, int) or n < 1:
+        raise UsageError(f"a window of {n!r} records is none", hint="for example sk.count_window(100)")
     return CountWindow(n)
 
 

@@ -133,3 +133,18 @@ def test_version_and_module_form() -> None:
     result = subprocess.run(streamkit("--help"), env=environment(), capture_output=True, check=True)
     assert b"Usage: streamkit [OPTIONS] COMMAND" in result.stdout
     assert time.monotonic() - started < 5  # the figure of 150 ms is measured where nothing else runs
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["wroker"], "No such command 'wroker'. Did you mean 'worker'?"),
+        (["topic", "lst"], "No such command 'lst'. Did you mean 'list'?"),
+        (["xyzzy"], "No such command 'xyzzy'."),
+    ],
+)
+def test_a_misspelled_command_is_answered_with_the_one_that_was_meant(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, lines = outcome(words, capsys)
+    assert (code, lines[0]) == (2, f"error: {said}")

@@ -24,7 +24,13 @@ import msgspec
 from streamkit.errors import UsageError
 from streamkit.processing.batch import BatchFunction
 from streamkit.processing.error_policy import ErrorPolicy
-from streamkit.processing.operators.function import function_name, serde_of_items, serde_of_result
+from streamkit.processing.operators.function import (
+    VALUE_AND_RECORD,
+    check_function,
+    function_name,
+    serde_of_items,
+    serde_of_result,
+)
 from streamkit.processing.operators.source import unchanged_from
 from streamkit.processing.replies import without_request
 from streamkit.processing.serde import Serde
@@ -48,6 +54,19 @@ class AgentNode(Node):
     on_error: ErrorPolicy | None = None
     batch: BatchFunction[Any, Any] | None = None
     sinks: tuple[Callable[..., Any], ...] = ()  # functions that are called with each result
+
+    def __post_init__(self) -> None:
+        given = ("the stream",) if self.shape == "stream" else VALUE_AND_RECORD
+        check_function(
+            self.function,
+            f"the agent {self.name}",
+            *given,
+            optional=len(given) - 1,
+            may_await=True,
+            may_yield=True,
+        )
+        if self.timeout_ms == 0:
+            raise UsageError(f"the agent {self.name} has no time to answer", hint='for example timeout="5s"')
 
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:
@@ -132,9 +151,14 @@ def shape_of(function: Callable[..., Any], stream_type: type) -> Shape:
     generator = inspect.isasyncgenfunction(function)
     if is_stream and (asynchronous or generator):
         return "stream"
-    if is_stream or generator:
+    name = function_name(function)
+    if is_stream:
         raise UsageError(
-            f"the agent {function_name(function)} cannot run",
-            hint="a stream agent is `async def name(stream: sk.Stream[T])`; a record agent takes one record",
+            f"the agent {name} takes a stream, and does not await it", hint=f"make it `async def {name}`"
+        )
+    if generator or inspect.isgeneratorfunction(function):
+        raise UsageError(
+            f"the agent {name} yields, and its parameter is not declared as a stream",
+            hint=f"`async def {name}(stream: sk.Stream[T])` may; what takes single records returns",
         )
     return "record" if asynchronous else "plain"

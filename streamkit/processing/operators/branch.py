@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from streamkit.processing.operators.function import function_name
+from streamkit.processing.operators.function import VALUE_AND_RECORD, check_function, function_name
 from streamkit.processing.topology import Node
 
 if TYPE_CHECKING:
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 class Branch(Node):
     kind: ClassVar[str] = "branch"
     predicates: tuple[Callable[..., Any], ...]
+
+    def __post_init__(self) -> None:
+        for predicate in self.predicates:
+            check_function(predicate, "branch()", *VALUE_AND_RECORD, optional=1)
 
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:

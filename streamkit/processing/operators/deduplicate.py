@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from streamkit.processing.function_fingerprint import function_fingerprint
-from streamkit.processing.operators.function import function_name
+from streamkit.processing.operators.function import VALUE_AND_RECORD, check_function, function_name
 from streamkit.processing.state.operator_state import OperatorState
 from streamkit.processing.state.seen import Seen
 from streamkit.processing.state.store import Store
@@ -25,6 +25,10 @@ class Deduplicate(Stateful):
     needs_time: ClassVar[bool] = True
     within_ms: int
     by: Callable[..., Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.by is not None:
+            check_function(self.by, "deduplicate(by=)", *VALUE_AND_RECORD, optional=1)
 
     def make_state(self, store: Store) -> OperatorState:
         return Seen(self.within_ms, self.key_serde, store)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FlatMap(FunctionNode):
     kind: ClassVar[str] = "flat-map"
+    may_yield: ClassVar[bool] = True
 
     @property
     def value_serde(self) -> Serde[Any]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from streamkit.processing.function_fingerprint import function_fingerprint
-from streamkit.processing.operators.function import function_name, serde_of_result
+from streamkit.processing.operators.function import check_function, check_join, function_name, serde_of_result
 from streamkit.processing.serde import Serde
 from streamkit.processing.state.foreign_keys import (
     Results,
@@ -83,6 +83,9 @@ class Subscribe(Messenger):
     decode: ClassVar[Callable[[bytes], Any]] = decode_subscription
     on: Callable[[Any], Any]
 
+    def __post_init__(self) -> None:
+        check_function(self.on, "join(on=)", "the row")
+
     def make_state(self, store: Store) -> OperatorState:
         left = self.parents[0]
         return Versions(self.on, left.key_serde, left.value_serde, self.key, store)
@@ -114,6 +117,9 @@ class Respond(Messenger):
     function: Callable[[Any, Any], Any]
     how: How
     left: Node
+
+    def __post_init__(self) -> None:
+        check_join(self.function, self.how)
 
     def make_state(self, store: Store) -> OperatorState:
         join = joined(self.function, self.how)

@@ -1,22 +1,31 @@
-"""What operators know of the functions that users give them: a name, and the type of what they return."""
+"""What operators know of functions that users give them: how they are called, a name, what they return."""
 
 from __future__ import annotations
 
+import inspect
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, get_args
 
 from streamkit.errors import UsageError
 from streamkit.processing.serde import JSON, Serde, value_serde
+from streamkit.processing.state.views import How
 from streamkit.processing.topology import Node
+
+VALUE_AND_RECORD = ("the value", "its record")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FunctionNode(Node):
     """An operator that is one function."""
 
+    may_yield: ClassVar[bool] = False
     function: Callable[..., Any]
+
+    def __post_init__(self) -> None:
+        caller = f"{self.kind.replace('-', '_')}()"
+        check_function(self.function, caller, *VALUE_AND_RECORD, optional=1, may_yield=self.may_yield)
 
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:
@@ -29,6 +38,58 @@ class FunctionNode(Node):
 
 def function_name(function: Callable[..., Any]) -> str:
     return getattr(function, "__qualname__", repr(function)).replace("<locals>.", "")
+
+
+def check_function(
+    function: Any,
+    caller: str,
+    *given: str,
+    optional: int = 0,
+    may_yield: bool = False,
+    may_await: bool = False,
+) -> None:
+    """Refuse, where it is declared, what `caller` could not call with `given` once a record comes.
+
+    The last `optional` of them may be left out. Raises UsageError.
+    """
+    words = " and ".join(given) or "nothing"
+    if not callable(function):
+        raise UsageError(f"{caller} needs a function, got {function!r}", hint=f"it is called with {words}")
+    name = function_name(function)
+    if not may_await and (inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)):
+        raise UsageError(
+            f"{caller} does not await, and {name} is async",
+            hint="let an agent await it, @app.agent(topic_or_stream), or make it a plain `def`",
+        )
+    if inspect.isgeneratorfunction(function) and not may_yield:
+        raise UsageError(
+            f"{caller} takes one result, and {name} yields any number of them",
+            hint="return it, or use flat_map()",
+        )
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # builtins such as `int` publish none
+        return
+    if not any(_takes(signature, given[:count]) for count in range(len(given) - optional, len(given) + 1)):
+        raise UsageError(
+            f"{caller} cannot call {name}{signature}",
+            hint=f"it is called with {words}" + (f", or with {given[0]} alone" if optional else ""),
+        )
+
+
+def check_join(function: Any, how: str) -> None:
+    """The same for what makes a result of two, and for how a join treats those that have no partner."""
+    check_function(function, "join()", "mine", "theirs")
+    if how not in get_args(How):
+        raise UsageError(f"how is {' or '.join(map(repr, get_args(How)))}, got {how!r}")
+
+
+def _takes(signature: inspect.Signature, given: tuple[str, ...]) -> bool:
+    try:
+        signature.bind(*given)
+    except TypeError:
+        return False
+    return True
 
 
 def returned_type(function: Callable[..., Any]) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from streamkit.processing.operators.function import function_name
+from streamkit.processing.operators.function import VALUE_AND_RECORD, check_function, function_name
 from streamkit.processing.operators.repartition import Repartition
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ class GroupBy(Repartition):
     kind: ClassVar[str] = "group-by"
     nulls: ClassVar[bool] = False
     function: Callable[..., Any]
+
+    def __post_init__(self) -> None:
+        check_function(self.function, "group_by()", *VALUE_AND_RECORD, optional=1)
 
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
-from streamkit.processing.operators.function import function_name, serde_of_items
+from streamkit.processing.operators.function import check_function, function_name, serde_of_items
 from streamkit.processing.serde import Serde
 from streamkit.processing.state.operator_state import OperatorState
 from streamkit.processing.state.processes import ProcessState
@@ -31,6 +31,11 @@ class Process(Stateful):
     function: Callable[..., Any]
     state: Serde[Any]
     on_timer: Callable[..., Any] | None = None
+
+    def __post_init__(self) -> None:
+        check_function(self.function, "process()", "the value", "its context", may_yield=True)
+        if self.on_timer is not None:
+            check_function(self.on_timer, "process(on_timer=)", "the context", may_yield=True)
 
     def make_state(self, store: Store) -> OperatorState:
         if store.spills:

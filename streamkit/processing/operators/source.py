@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from streamkit.processing.error_policy import ErrorPolicy
+from streamkit.processing.operators.function import VALUE_AND_RECORD, check_function
 from streamkit.processing.serde import UNDECLARED_KEY, Serde
 from streamkit.processing.tasks.fuse import At
 from streamkit.processing.topology import Border, Entry, Node, TopicSpec
@@ -41,6 +42,10 @@ class Source(Entry):
     max_ahead_ms: int | None = None
     on_error: ErrorPolicy | None = None
     tombstones: bool = False  # a null value is None, whatever the serde says
+
+    def __post_init__(self) -> None:
+        if self.time is not None:
+            check_function(self.time, "time=", *VALUE_AND_RECORD, optional=1)
 
     @property
     def reads(self) -> str:

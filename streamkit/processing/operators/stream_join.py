@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
-from streamkit.processing.operators.function import function_name, serde_of_result
+from streamkit.processing.operators.function import check_join, function_name, serde_of_result
 from streamkit.processing.serde import Serde
 from streamkit.processing.state.join_buffers import LEFT, RIGHT, JoinBuffers
 from streamkit.processing.state.operator_state import OperatorState
@@ -39,6 +39,9 @@ class StreamJoin(Stateful):
     before_ms: int
     after_ms: int
     grace_ms: int
+
+    def __post_init__(self) -> None:
+        check_join(self.function, self.how)
 
     def make_state(self, store: Store) -> OperatorState:
         left, right = self.parents

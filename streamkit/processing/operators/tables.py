@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
-from streamkit.processing.operators.function import function_name, serde_of_result
+from streamkit.processing.operators.function import check_join, function_name, serde_of_result
 from streamkit.processing.serde import Serde, value_serde
 from streamkit.processing.state.operator_state import OperatorState
 from streamkit.processing.state.rows import Rows, VersionedRows
@@ -76,6 +76,9 @@ class TableJoin(TableNode):
     function: Callable[[Any, Any], Any]
     how: How
 
+    def __post_init__(self) -> None:
+        check_join(self.function, self.how)
+
     def make_view(self, runtime: Runtime) -> TableView:
         left, right = (runtime.view(parent) for parent in self.parents)
         return JoinedView(left, right, self.function, self.how)
@@ -115,6 +118,9 @@ class Lookup(Node):
     needs_time: ClassVar[bool] = False
     function: Callable[[Any, Any], Any]
     how: How
+
+    def __post_init__(self) -> None:
+        check_join(self.function, self.how)
 
     def passes_on(self, parent: Node) -> bool:
         return parent is self.parents[0]

@@ -20,7 +20,7 @@ import msgspec
 from streamkit.errors import UsageError
 from streamkit.processing.accumulators import Aggregations, Layout
 from streamkit.processing.aggregations import Aggregation
-from streamkit.processing.operators.function import function_name
+from streamkit.processing.operators.function import VALUE_AND_RECORD, check_function, function_name
 from streamkit.processing.serde import JSON, Serde
 from streamkit.processing.state.operator_state import OperatorState
 from streamkit.processing.state.panes import PanedState
@@ -59,6 +59,7 @@ class Window(Stateful):
     emit: Emit
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         if isinstance(self.window, Sliding) and self.emit != "on_close":
             raise UsageError(
                 "a sliding window is emitted on close: there is one for each record",
@@ -71,6 +72,21 @@ class Window(Stateful):
                 "session and sliding windows make one accumulator of two",
                 hint="give sk.Aggregate(...) a join= function",
             )
+
+    def _check_kinds(self) -> None:
+        if not isinstance(self.window, WindowKind):
+            raise UsageError(
+                f"{self.window!r} is no window",
+                hint='window(sk.tumbling("1m")), or hopping, sliding, session, count_window',
+            )
+        for name, aggregation in self.aggregations:
+            if not isinstance(aggregation, Aggregation):
+                raise UsageError(
+                    f"{name}={aggregation!r} is no aggregation",
+                    hint=f'for example aggregate({name}=sk.Count()) or aggregate({name}=sk.Sum("amount"))',
+                )
+            if callable(aggregation.of):
+                check_function(aggregation.of, f"aggregate({name}=)", *VALUE_AND_RECORD, optional=1)
 
     @cached_property
     def layout(self) -> Layout:

@@ -24,6 +24,7 @@ import structlog
 from streamkit import __version__
 from streamkit.errors import StreamkitError, UsageError
 from streamkit.processing.app import App
+from streamkit.processing.importing import check_not_importing
 from streamkit.processing.kafka.asking import KafkaAsking, KafkaReplies
 from streamkit.processing.kafka.changelog_reader import KafkaChangelogReader
 from streamkit.processing.kafka.inflow_group import KafkaInflowGroup
@@ -65,6 +66,7 @@ log = structlog.get_logger("worker")
 
 def run(app: App) -> None:
     """Work until SIGTERM or Ctrl-C. Ends the process on failure, with one line that says why."""
+    check_not_importing()
     logs.configure()
     try:
         code = run_on_loop(work(app))

@@ -1,0 +1,105 @@
+"""What is declared wrongly is refused where it is declared, in the user's words, before any record comes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import streamkit as sk
+from streamkit.errors import UsageError
+
+
+async def later(order: Any) -> bool:
+    return False
+
+
+def several(order: Any) -> Any:
+    yield order
+
+
+def nothing() -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("declaration", "message"),
+    [
+        ("s.map(5)", r"map\(\) needs a function, got 5"),
+        ("s.filter(later)", r"filter\(\) does not await, and later is async"),
+        ("s.peek(later)", r"peek\(\) does not await"),
+        ("s.map(several)", r"map\(\) takes one result, and several yields"),
+        ("s.map(nothing)", r"map\(\) cannot call nothing\(\)"),
+        ("s.map(lambda a, b, c: a)", r"map\(\) cannot call <lambda>\(a, b, c\)"),
+        ("s.flat_map(later)", r"flat_map\(\) does not await"),
+        ("s.branch(later)", r"branch\(\) does not await"),
+        ("s.group_by('product')", r"group_by\(\) needs a function, got 'product'"),
+        ("s.deduplicate('1m', by='id')", r"deduplicate\(by=\) needs a function"),
+        ("s.deduplicate(-1)", "a duration is finite and 0 or more, got -1"),
+        ("s.process(lambda value: None)", r"process\(\) cannot call <lambda>\(value\)"),
+        ("s.process(lambda v, c: None, on_timer=nothing)", r"process\(on_timer=\) cannot call nothing\(\)"),
+        ("s.window('1m').aggregate(n=sk.Count())", "'1m' is no window"),
+        ("s.window(sk.tumbling('1m')).aggregate(n=sk.Count)", "n=.*Count.* is no aggregation"),
+        ("s.window(sk.tumbling('1m')).aggregate(n='count')", "n='count' is no aggregation"),
+        ("s.window(sk.tumbling('1m')).aggregate(n=sk.Sum(later))", r"aggregate\(n=\) does not await"),
+        ("sk.tumbling(None)", "None is not a duration"),
+        ("sk.tumbling(float('inf'))", "finite"),
+        ("sk.tumbling(0.0001)", "not a whole number of milliseconds"),
+        ("sk.count_window('5')", "a window of '5' records is none"),
+        ("s.join(t, lambda a, b: a, how='lefty')", "how is 'inner' or 'left' or 'outer', got 'lefty'"),
+        (
+            "s.join(s, lambda a, b: a, within='1s', how='full')",
+            "how is 'inner' or 'left' or 'outer', got 'full'",
+        ),
+        ("s.join(s, lambda a: a, within='1s')", r"join\(\) cannot call <lambda>\(a\)"),
+        ("t.join(t, lambda a: a)", r"join\(\) cannot call"),
+        ("t.join(t, lambda a, b: a, on=nothing)", r"join\(on=\) cannot call nothing\(\)"),
+        ("s.join(app.global_table(orders), lambda a, b: a, on='id')", r"join\(on=\) needs a function"),
+        ("app.stream(orders, time='at')", "time= needs a function, got 'at'"),
+        ("app.stream(orders, on_error='skip')", "on_error='skip' is no error policy"),
+        ("app.agent(orders, on_error=sk.Skip)", "on_error=the class Skip is no error policy"),
+        ("app.agent(orders, retry=3)", "retry=3 is no retry policy"),
+        ("sk.DeadLetter(None)", "a dead letter goes to a topic that is named, got None"),
+        ("sk.Retry('3')", "Retry needs at least one attempt, got '3'"),
+        ("sk.App('b', on_error='skip')", "on_error='skip' is no error policy"),
+        (
+            "app.agent(orders)(several)",
+            "the agent several yields, and its parameter is not declared as a stream",
+        ),
+        ("app.agent(orders)(lambda a, b, c: a)", r"the agent <lambda> cannot call|no operator name"),
+        ("app.agent(orders, timeout=0)(later)", "the agent later has no time to answer"),
+        ("app.timer(nothing)", "<function nothing .*> is not a duration"),
+        ("app.timer('5s')(lambda app: None)", r"the timer <lambda> cannot call <lambda>\(app\)"),
+        ("app.crontab(nothing)", "<function nothing .*> is no crontab"),
+        ("sk.batch(later)", "@sk.batch needs a size"),
+    ],
+)
+def test_it_is_refused_where_it_is_declared(declaration: str, message: str) -> None:
+    app = sk.App("shop")
+    orders = app.topic("orders", key=str, value=dict)
+    names = {
+        "sk": sk,
+        "app": app,
+        "orders": orders,
+        "s": app.stream(orders),
+        "t": app.table_from(app.topic("rows", key=str, value=dict)),
+        "later": later,
+        "several": several,
+        "nothing": nothing,
+    }
+    with pytest.raises(UsageError, match=message) as refused:
+        eval(declaration, names)  # noqa: S307
+    assert "\n" not in refused.value.message
+
+
+def test_what_to_do_next_is_in_the_traceback_too() -> None:
+    with pytest.raises(UsageError) as refused:
+        sk.tumbling("soon")
+    assert refused.value.__notes__ == [f"next: {refused.value.hint}"]
+
+
+def test_a_misspelled_name_is_answered_with_the_one_that_was_meant() -> None:
+    with pytest.raises(AttributeError, match="did you mean 'tumbling'"):
+        sk.Tumbling  # noqa: B018
+    with pytest.raises(AttributeError, match=r"no attribute 'xyzzy'$"):
+        sk.xyzzy  # noqa: B018
