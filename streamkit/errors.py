@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+
 
 class StreamkitError(Exception):
     """What happened (`message`) and the next thing to try (`hint`, may be empty); tracebacks show both."""
@@ -57,6 +59,21 @@ class CheckFailedError(StreamkitError):
     """A verification ran and its answer is no."""
 
     exit_code = 7
+
+
+def no_broker(bootstrap: str, reason: str = "") -> BrokerUnreachableError:
+    """Nothing answers at `bootstrap` (HOST:PORT, by commas)."""
+    first = bootstrap.partition(",")[0].strip()
+    host, _, port = first.rpartition(":")
+    if not host or not port.isdecimal():
+        hint = f"an address is HOST:PORT, for example {first.rstrip(':') or 'localhost'}:9092"
+    elif host in LOOPBACK:
+        hint = f"streamkit broker start --listen {first}"
+    else:
+        hint = "check the address, and whether a broker runs there"
+    return BrokerUnreachableError(
+        f"no broker answers at {bootstrap}" + (f": {reason}" if reason else ""), hint=hint
+    )
 
 
 def last_words(lines: Sequence[str]) -> str:

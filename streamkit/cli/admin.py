@@ -31,6 +31,7 @@ from streamkit.errors import (
     RefusedError,
     StreamkitError,
     UsageError,
+    no_broker,
 )
 
 if TYPE_CHECKING:
@@ -179,15 +180,8 @@ def in_our_words(bootstrap: str) -> Iterator[None]:
 def explained(error: KafkaError, bootstrap: str) -> StreamkitError:
     kind = _ERRORS.get(error.code(), StreamkitError)
     if kind is BrokerUnreachableError:
-        return unreachable(bootstrap)
+        return no_broker(bootstrap)
     return kind(error.str() or error.name())
-
-
-def unreachable(bootstrap: str) -> BrokerUnreachableError:
-    first = bootstrap.partition(",")[0]
-    return BrokerUnreachableError(
-        f"no broker answers at {bootstrap}", hint=f"streamkit broker start --listen {first}"
-    )
 
 
 def _reach(bootstrap: str) -> None:
@@ -198,4 +192,4 @@ def _reach(bootstrap: str) -> None:
         except OSError:
             continue
         return
-    raise unreachable(bootstrap)
+    raise no_broker(bootstrap)

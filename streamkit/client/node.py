@@ -11,7 +11,14 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from streamkit.errors import BrokerUnreachableError, DeadlineError, RefusedError, StreamkitError, UsageError
+from streamkit.errors import (
+    BrokerUnreachableError,
+    DeadlineError,
+    RefusedError,
+    StreamkitError,
+    UsageError,
+    no_broker,
+)
 from streamkit.net.peer import Peer, PeerError, PeerTimeoutError
 from streamkit.protocol.api import APIS, Api, ApiKey
 from streamkit.protocol.error_codes import ErrorCode
@@ -54,10 +61,7 @@ class Node:
                 continue
             spoken = {api.api_key: range(api.min_version, api.max_version + 1) for api in answer.api_keys}
             return cls(network, peer, spoken)
-        raise BrokerUnreachableError(
-            f"no broker answers at {bootstrap}",
-            hint=f"streamkit broker start --listen {bootstrap.partition(',')[0]}",
-        )
+        raise no_broker(bootstrap)
 
     @asynccontextmanager
     async def other(self, host: str, port: int) -> AsyncIterator[Node]:

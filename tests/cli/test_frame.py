@@ -19,6 +19,7 @@ from streamkit.errors import (
     RefusedError,
     StreamkitError,
     UsageError,
+    no_broker,
 )
 from tests.support.broker_process import environment, streamkit
 
@@ -148,3 +149,19 @@ def test_a_misspelled_command_is_answered_with_the_one_that_was_meant(
 ) -> None:
     code, lines = outcome(words, capsys)
     assert (code, lines[0]) == (2, f"error: {said}")
+
+
+@pytest.mark.parametrize(
+    ("bootstrap", "hint"),
+    [
+        ("127.0.0.1:9092", "streamkit broker start --listen 127.0.0.1:9092"),
+        ("localhost:1,far:2", "streamkit broker start --listen localhost:1"),
+        ("localhost", "an address is HOST:PORT, for example localhost:9092"),
+        (
+            "kafka.example.org:9092",
+            "check the address, and whether a broker runs there",
+        ),
+    ],
+)
+def test_where_no_broker_answers_the_next_step_fits_the_address(bootstrap: str, hint: str) -> None:
+    assert no_broker(bootstrap).hint == hint

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
-from streamkit.errors import BrokerUnreachableError, StreamkitError
+from streamkit.errors import StreamkitError, no_broker
 from streamkit.processing.kafka.settings import KafkaSettings, reader_settings, shared_settings
 from streamkit.processing.topology import TopicPlan
 from streamkit.processing.worker.source import Position
@@ -59,10 +59,8 @@ class Topics:
                     raise
                 metadata = self._admin.list_topics(timeout=REACH_S)  # far away, or just starting
         except KafkaException as error:
-            raise BrokerUnreachableError(
-                f"no broker answers at {self._bootstrap}: {error.args[0].str()}",
-                hint=f"streamkit broker start --listen {self._bootstrap.split(',')[0]}   (or use --embedded)",
-            ) from None
+            silent = error.args[0].code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
+            raise no_broker(self._bootstrap, "" if silent else error.args[0].str()) from None
         return {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.error is None}
 
     def create(self, plans: Sequence[TopicPlan], existing: Mapping[str, int]) -> list[str]:
