@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from streamkit.processing.state import buckets, stored_joins, stored_panes, stored_processes, windows
+from streamkit.processing.state import (
+    buckets,
+    stored_joins,
+    stored_panes,
+    stored_processes,
+    stored_results,
+    windows,
+)
 from streamkit.processing.state.memory import MemoryStore
 from streamkit.processing.tasks import assembly, task
 
@@ -21,7 +28,7 @@ def spilling(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assembly, "MemoryStore", SpillingStore)
     for name in ("CACHED", "LEAST_CACHED"):
         monkeypatch.setattr(task, name, 2)
-    for module in (buckets, stored_joins, stored_panes, stored_processes, windows):
+    for module in (buckets, stored_joins, stored_panes, stored_processes, stored_results, windows):
         monkeypatch.setattr(module, "PORTION", 2)
 
 

@@ -11,6 +11,8 @@ import pytest
 import streamkit as sk
 from streamkit.errors import UsageError
 
+pytestmark = pytest.mark.usefixtures("each_store")
+
 
 class Order(msgspec.Struct):
     customer: str | None

@@ -27,7 +27,8 @@ from streamkit.processing.state.foreign_keys import (
     decode_subscription,
 )
 from streamkit.processing.state.operator_state import OperatorState
-from streamkit.processing.state.store import Store
+from streamkit.processing.state.store import Index, Store
+from streamkit.processing.state.stored_results import GoneIndex, StoredResults
 from streamkit.processing.state.views import How, TableView, joined
 from streamkit.processing.tasks.fuse import At
 from streamkit.processing.tasks.watermark import with_stream_time, without_ours
@@ -144,7 +145,10 @@ class Respond(Messenger):
         return f"{self.how}, {function_name(self.function)}, through {self.topic}"
 
     def generate_from(self, code: Code, at: At, parent: Node) -> None:
-        pointing = code.bind(code.runtime.state(self), "pointing")
+        state = code.runtime.state(self)
+        pointing = code.bind(state, "pointing")
+        if state.spills:
+            code.foresee(state, at)
         at = code.time(at)
         if parent is self.parents[0]:
             rows = code.bind(code.runtime.view(self.parents[1]), "rows")
@@ -162,7 +166,11 @@ class ForeignKeyTable(Stateful, TableNode):
     needs_time: ClassVar[bool] = True
 
     def make_state(self, store: Store) -> OperatorState:
-        return Results(self.key_serde, self.value_serde, store)
+        results = StoredResults if store.spills else Results
+        return results(self.key_serde, self.value_serde, store)
+
+    def make_index(self) -> Index:
+        return GoneIndex()
 
     def make_view(self, runtime: Runtime) -> TableView:
         view: TableView = runtime.state(self)
@@ -177,7 +185,10 @@ class ForeignKeyTable(Stateful, TableNode):
         return "the latest answer for each row"
 
     def generate(self, code: Code, at: At) -> None:
-        results = code.bind(code.runtime.state(self), "results")
+        state = code.runtime.state(self)
+        results = code.bind(state, "results")
+        if isinstance(state, StoredResults):
+            code.foresee(state, at)
         at = code.key(at)
         new, old = code.variable("v"), code.variable("old")
         with code.block(f"if {results}.is_current({at.key}, {at.value}):"):

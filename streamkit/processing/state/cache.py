@@ -10,10 +10,11 @@ is under way a state that holds three times its share takes no more.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from streamkit.errors import UsageError
+from streamkit.processing.record import RawRecord
 from streamkit.processing.state.store import Change
 from streamkit.processing.units import Size, size_bytes
 
@@ -42,6 +43,23 @@ class Cache(Protocol):
 
     @property
     def cached(self) -> int: ...
+
+
+def with_keys(
+    records: Sequence[RawRecord], decode: Callable[[bytes], Any]
+) -> Iterator[tuple[Any, RawRecord]]:
+    """Records that are announced, by key; without those whose keys are missing or cannot be read, which is
+    their own affair when their turn comes.
+    """
+    for record in records:
+        data = record.key()
+        if data is None:
+            continue
+        try:
+            key = decode(data)
+        except Exception:
+            continue
+        yield key, record
 
 
 def typical_bytes(changes: Sequence[Change]) -> int:

@@ -11,13 +11,15 @@ resurrected.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
 import msgspec
 
+from streamkit.processing.record import RawRecord
 from streamkit.processing.serde import Serde
+from streamkit.processing.state.cache import CACHED, typical_bytes, with_keys
 from streamkit.processing.state.operator_state import Computed
 from streamkit.processing.state.store import Change, Store
 from streamkit.processing.state.views import TableView
@@ -43,7 +45,7 @@ class Answer(msgspec.Struct, array_like=True, frozen=True):
     result: bytes | None
 
 
-_encode = msgspec.msgpack.Encoder().encode
+encode = msgspec.msgpack.Encoder().encode
 decode_subscription = msgspec.msgpack.Decoder(Subscription).decode
 decode_answer = msgspec.msgpack.Decoder(Answer).decode
 _decode_pointing = msgspec.msgpack.Decoder(dict[bytes, tuple[int, bytes]]).decode
@@ -72,15 +74,13 @@ class Versions:
         messages: list[Message] = []
         if away is not None and away != to:
             gone = Subscription(left, version, None, True, new is None)
-            messages.append((away, _encode(gone)))
+            messages.append((away, encode(gone)))
         if to is not None:
-            messages.append((to, _encode(Subscription(left, version, self._encode_value(new), True, True))))
+            messages.append((to, encode(Subscription(left, version, self._encode_value(new), True, True))))
         elif new is not None:  # no foreign key: any task can answer
-            messages.append(
-                (left, _encode(Subscription(left, version, self._encode_value(new), False, True)))
-            )
+            messages.append((left, encode(Subscription(left, version, self._encode_value(new), False, True))))
         elif away is None:
-            messages.append((left, _encode(Subscription(left, version, None, False, True))))
+            messages.append((left, encode(Subscription(left, version, None, False, True))))
         self._version = version
         return messages
 
@@ -105,18 +105,35 @@ class Versions:
 
 
 class Subscriptions:
-    """Key of a right row → the left rows that point at it, each with its version and bytes."""
+    """Key of a right row → the left rows that point at it, each with its version and bytes.
+
+    In memory are those that were asked for; where the store spills, as many as fit.
+    """
 
     def __init__(
         self, join: Callable[[Any, Any], Any], left: Serde[Any], right_key: Serde[Any], store: Store
     ) -> None:
         self.store = store
+        self.spills = store.spills
+        self.cached_most = CACHED
+        self.entry_bytes = 0
         self.encode_result: Callable[[Any], bytes] = bytes
         self._join = join
         self._left = left
         self._right_key = right_key
         self._pointing: dict[bytes, dict[bytes, tuple[int, bytes]]] = {}
         self._touched: dict[bytes, None] = {}
+
+    @property
+    def cached(self) -> int:
+        return len(self._pointing)
+
+    def foresee(self, records: Sequence[RawRecord]) -> None:
+        """Read what these records need: they have the keys of right rows."""
+        keys = (self._right_key.encode(key) for key, _ in with_keys(records, self._right_key.decode))
+        missing = list(dict.fromkeys(parent for parent in keys if parent not in self._pointing))
+        for parent, data in zip(missing, self.store.get_many(missing) if missing else (), strict=True):
+            self._pointing[parent] = {} if data is None else _decode_pointing(data)
 
     def subscribed(self, parent: bytes, message: Subscription, rows: TableView) -> list[Message]:
         """A left row speaks to the right row `parent`."""
@@ -143,7 +160,7 @@ class Subscriptions:
 
     def _answer(self, left: bytes, version: int, data: bytes | None, right: Any) -> Message:
         result = None if data is None else self._join(self._left.decode(data), right)
-        return left, _encode(Answer(version, None if result is None else self.encode_result(result)))
+        return left, encode(Answer(version, None if result is None else self.encode_result(result)))
 
     def _at(self, parent: bytes) -> dict[bytes, tuple[int, bytes]]:
         pointing = self._pointing.get(parent)
@@ -160,16 +177,21 @@ class Subscriptions:
 
     def changes(self) -> list[Change]:
         changed: list[Change] = []
-        for parent in self._touched:
+        for parent, before in zip(self._touched, self.store.get_many(list(self._touched)), strict=True):
             pointing = self._pointing[parent]
-            after = _encode(pointing) if pointing else None
-            if after != self.store.get(parent):
+            after = encode(pointing) if pointing else None
+            if after != before:
                 changed.append((parent, after))
         self._touched.clear()
+        self.entry_bytes = typical_bytes(changed) or self.entry_bytes
         return changed
 
     def written(self) -> None:
-        self._pointing = {parent: pointing for parent, pointing in self._pointing.items() if pointing}
+        if self.spills and self.cached > self.cached_most:
+            self._pointing = {parent: self._pointing[parent] for parent in self._touched}
+        else:
+            known = self._pointing.items()
+            self._pointing = {name: some for name, some in known if some or name in self._touched}
 
     def load(self, watermark_ms: int) -> None:
         self._pointing.clear()
@@ -230,7 +252,7 @@ class Results:
             name, known, after = self._key.encode(key), self._known.get(key), None
             if known is not None:
                 version, result = known
-                after = _encode(Answer(version, None if result is None else self._value.encode(result)))
+                after = encode(Answer(version, None if result is None else self._value.encode(result)))
             if after != self.store.get(name):
                 changed.append((name, after))
         self._touched.clear()

@@ -40,10 +40,11 @@ class MemoryStore:
         return entries, keys or None
 
     def keep_index(self, index: Index) -> None:
-        self._index = index
-        self._names.clear()
-        index.load(self)
-        _update(self._names, dict(index.changes(dict(self._entries), None)))
+        before, self._index = self._index, index
+        if self.position and (before is None or before.version != index.version):
+            self.clear()
+        else:
+            index.load(self)
 
     def find(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
         return _range(self._names, start, end, limit)

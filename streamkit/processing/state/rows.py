@@ -25,7 +25,7 @@ _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(list[tuple[int, bytes | None]]).decode
 
 
-class _Cached(ABC):
+class CachedRows(ABC):
     """What is stored of each key, decoded when it is first read."""
 
     spills = True
@@ -47,7 +47,7 @@ class _Cached(ABC):
     def cached(self) -> int:
         return len(self._cache)
 
-    def advance(self, watermark_ms: int, now_ms: int) -> Iterable[Computed]:
+    def advance(self, watermark_ms: int, now_ms: int) -> Iterable[Computed | None]:
         return ()
 
     def due_ms(self) -> int | None:
@@ -74,7 +74,7 @@ class _Cached(ABC):
         return len(self.store)
 
 
-class Rows(_Cached):
+class Rows(CachedRows):
     """Key → row. Rows are not to be changed by those who read them."""
 
     def get(self, key: Any) -> Any:
@@ -96,7 +96,7 @@ class Rows(_Cached):
         return None if kept is None else self._value.encode(kept)
 
 
-class VersionedRows(_Cached):
+class VersionedRows(CachedRows):
     """Key → versions in the order of time. The version valid at the start of the history is kept too."""
 
     def __init__(self, history_ms: int, key: Serde[Any], value: Serde[Any], store: Store) -> None:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from streamkit.processing.record import RawRecord
 from streamkit.processing.serde import Serde
 from streamkit.processing.state.buckets import PORTION
-from streamkit.processing.state.cache import CACHED, typical_bytes
+from streamkit.processing.state.cache import CACHED, typical_bytes, with_keys
 from streamkit.processing.state.join_buffers import (
     LEFT,
     MATCHED,
@@ -208,17 +208,10 @@ class StoredJoinBuffers:
 
     def foresee(self, side: int, records: Sequence[RawRecord]) -> None:
         """Read what these records are likely to meet."""
-        (back, ahead), others, decode = self._reach[side], self._stretches[1 - side], self._key.decode
+        (back, ahead), others = self._reach[side], self._stretches[1 - side]
         gone_ms = self.watermark_ms - self._keep_ms
         wanted: dict[Any, tuple[int, int]] = {}
-        for record in records:
-            data = record.key()
-            if data is None:
-                continue
-            try:
-                key = decode(data)
-            except Exception:  # the record's own affair, when its turn comes
-                continue
+        for key, record in with_keys(records, self._key.decode):
             time_ms = record.timestamp()[1]
             first, last = max(time_ms - back, gone_ms), time_ms + ahead
             if first > last:

@@ -18,7 +18,7 @@ from typing import Any
 from streamkit.processing.record import RawRecord
 from streamkit.processing.serde import Serde
 from streamkit.processing.state.buckets import PORTION
-from streamkit.processing.state.cache import CACHED, typical_bytes
+from streamkit.processing.state.cache import CACHED, typical_bytes, with_keys
 from streamkit.processing.state.processes import Clock, Due, Kept, ProcessState, Timers, unpack
 from streamkit.processing.state.store import Change, Store, Stored
 from streamkit.processing.table import IMMUTABLE
@@ -102,19 +102,9 @@ class StoredProcessState(ProcessState):
 
     def foresee(self, records: Sequence[RawRecord]) -> None:
         """Read what these records need."""
-        wanted: dict[Any, None] = {}
-        for record in records:
-            data = record.key()
-            if data is None:
-                continue
-            try:
-                key = self._key.decode(data)
-            except Exception:  # the record's own affair, when its turn comes
-                continue
-            if key not in self._keys:
-                wanted[key] = None
-        if wanted:
-            self._read(wanted)
+        keys = dict.fromkeys(key for key, _ in with_keys(records, self._key.decode) if key not in self._keys)
+        if keys:
+            self._read(keys)
 
     def context(self, key: Any, time_ms: int) -> Any:
         if key not in self._keys:
@@ -220,6 +210,7 @@ class StoredProcessState(ProcessState):
         self.watermark_ms = watermark_ms
         self._keys.clear()
         self._touched.clear()
+        self._committing = ()
         for due in self._due.values():
             due.clear()
         for clock, start in CLOCKS.items():
