@@ -6,10 +6,15 @@ import pytest
 
 from streamkit.processing.state import (
     buckets,
+    sessions,
     stored_joins,
     stored_panes,
     stored_processes,
     stored_results,
+    stored_seen,
+    stored_sessions,
+    stored_sliding,
+    timeline,
     windows,
 )
 from streamkit.processing.state.memory import MemoryStore
@@ -28,7 +33,9 @@ def spilling(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assembly, "MemoryStore", SpillingStore)
     for name in ("CACHED", "LEAST_CACHED"):
         monkeypatch.setattr(task, name, 2)
-    for module in (buckets, stored_joins, stored_panes, stored_processes, stored_results, windows):
+    monkeypatch.setattr(timeline, "ENTRIES_AHEAD", 2)
+    windowed = (buckets, sessions, stored_panes, stored_seen, stored_sessions, stored_sliding, windows)
+    for module in (*windowed, stored_joins, stored_processes, stored_results):
         monkeypatch.setattr(module, "PORTION", 2)
 
 

@@ -10,7 +10,8 @@ from streamkit.processing.function_fingerprint import function_fingerprint
 from streamkit.processing.operators.function import VALUE_AND_RECORD, check_function, function_name
 from streamkit.processing.state.operator_state import OperatorState
 from streamkit.processing.state.seen import Seen
-from streamkit.processing.state.store import Store
+from streamkit.processing.state.store import Index, Store
+from streamkit.processing.state.stored_seen import SeenIndex, StoredSeen
 from streamkit.processing.topology import Stateful
 
 if TYPE_CHECKING:
@@ -31,7 +32,12 @@ class Deduplicate(Stateful):
             check_function(self.by, "deduplicate(by=)", *VALUE_AND_RECORD, optional=1)
 
     def make_state(self, store: Store) -> OperatorState:
+        if store.spills:
+            return StoredSeen(self.within_ms, self.key_serde, store, by_key=self.by is None)
         return Seen(self.within_ms, self.key_serde, store)
+
+    def make_index(self) -> Index:
+        return SeenIndex()
 
     @property
     def state_name(self) -> str:
@@ -48,7 +54,10 @@ class Deduplicate(Stateful):
 
     def generate(self, code: Code, at: At) -> None:
         counts = code.bind(code.runtime.counts(self), "counts")
-        seen, name = code.bind(code.runtime.state(self), "seen"), code.variable("name")
+        state = code.runtime.state(self)
+        seen, name = code.bind(state, "seen"), code.variable("name")
+        if isinstance(state, StoredSeen) and state.by_key:
+            code.foresee(state, at)
         at = code.time(code.key(at))
         with code.block(f"if {at.key} is None:"):
             code.line(f"{counts}.null_keys += 1")

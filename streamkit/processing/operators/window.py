@@ -25,8 +25,10 @@ from streamkit.processing.serde import JSON, Serde
 from streamkit.processing.state.operator_state import OperatorState
 from streamkit.processing.state.panes import PanedState
 from streamkit.processing.state.sessions import SessionState
-from streamkit.processing.state.store import Store
+from streamkit.processing.state.store import Index, Store
 from streamkit.processing.state.stored_panes import StoredPanes
+from streamkit.processing.state.stored_sessions import SessionIndex, StoredSessions
+from streamkit.processing.state.stored_sliding import SlidingIndex, StoredSliding
 from streamkit.processing.state.windows import AlignedState, CountState
 from streamkit.processing.topology import Node, Stateful
 from streamkit.processing.windows import (
@@ -106,7 +108,10 @@ class Window(Stateful):
             case CountWindow(n=n):
                 return CountState(n, layout, key, store)
             case Session():
-                return SessionState(window, self.emit, layout, key, store)
+                sessions = StoredSessions if store.spills else SessionState
+                return sessions(window, self.emit, layout, key, store)
+            case Sliding() if store.spills:
+                return StoredSliding(window, layout, key, store)
             case Sliding():
                 return PanedState(window, layout, key, store)
             case Hopping() if self.paned and store.spills:
@@ -115,6 +120,15 @@ class Window(Stateful):
                 return PanedState(window, layout, key, store)
             case _:
                 return AlignedState(window, self.emit, layout, key, store)
+
+    def make_index(self) -> Index | None:
+        match self.window:
+            case Session():
+                return SessionIndex()
+            case Sliding():
+                return SlidingIndex()
+            case _:
+                return None
 
     @property
     def computes(self) -> bool:
@@ -209,10 +223,29 @@ class Window(Stateful):
             code.line(f"{first} = ({at.time} - {window.size_ms}) // {every} * {every} + {every}")
             code.line(f"{open_} = ({reached} - {window.span_ms}) // {every} * {every} + {every}")
             code.line(f"{name} = ({pane}, {first} if {first} >= {open_} else {open_})")
-            self._update(code, at, name)
+            if isinstance(code.runtime.state(self), StoredSliding):
+                self._keep(code, at, name)
+            else:
+                self._update(code, at, name)
+
+    def _keep(self, code: Code, at: At, name: str) -> None:
+        """Bring the record into the accumulator of the pane, where that may be on disk."""
+        state, a = code.runtime.state(self), code.variable("a")
+        window = code.bind(state, "window")
+        code.foresee(state, at)
+        inputs = self._inputs(code, at)
+        code.line(f"{a} = {window}.find({at.key}, {name})")
+        with code.block(f"if {a} is None:"):
+            code.line(f"{a} = {self._fresh(code)}")
+        stores = self._combined(code, at, a, inputs)
+        code.line(f"{window}.keep({at.key}, {name}, {a})")
+        self._store(code, stores)
 
     def _session(self, code: Code, at: At) -> None:
-        state = code.bind(code.runtime.state(self), "window")
+        sessions = code.runtime.state(self)
+        if sessions.spills:
+            code.foresee(sessions, at)
+        state = code.bind(sessions, "window")
         plan, a, gone = code.variable("plan"), code.variable("a"), code.variable("gone")
         code.line(f"{plan} = {state}.find({at.key}, {at.time}, {self._reached(code, at)})")
         with code.block(f"if {plan} is None:"):

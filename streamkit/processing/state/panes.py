@@ -158,15 +158,25 @@ class PanedState(Buckets[PaneName]):
                     yield self._computed(window, key, run)
 
     def _close_sliding(self, limit: int) -> Iterator[Computed]:
-        merge = self._layout.merge
+        merge, told = self._layout.merge, self._told
         while self._waiting and self._waiting[0][0] <= limit:
             window, whole, pane = heappop(self._waiting)
             self._push_pane(window, whole, pane)
             if whole:
-                for key in self.open[pane, window]:
-                    run = self._runs[key]
+                for key, run in self._runs_of(self.open[pane, window]):
                     run.drop_before(window, merge)
-                    yield self._computed(window, key, run)
+                    if told is None or not told.has(window, run.name):
+                        yield self._computed(window, key, run)
+        if told is not None:
+            self._removed.append(TOLD)
+            self._told = None
+
+    def _runs_of(self, bucket: dict[Any, Accumulator]) -> list[tuple[Any, Run]]:
+        """Of the keys of a pane, in the order of their names."""
+        runs = [(key, self._runs[key]) for key in bucket]
+        if len(runs) > 1:
+            runs.sort(key=_name_of_run)
+        return runs
 
     def _push(self, window: int) -> None:
         """Onto the runs with every pane that this window is the first to have."""

@@ -30,7 +30,7 @@ class Seen:
 
     def name(self, key: Any, identity: Any) -> bytes:
         """What is equal for equal keys and identities."""
-        return _pack((self._key.encode(key), _json(plain(identity))))
+        return name_of(self._key.encode(key), identity)
 
     def is_new(self, name: bytes, time_ms: int) -> bool:
         known = self._times.get(name)
@@ -71,3 +71,8 @@ class Seen:
 
     def __len__(self) -> int:
         return len(self._times)
+
+
+def name_of(key: bytes, identity: Any) -> bytes:
+    """The stored key."""
+    return _pack((key, _json(plain(identity))))

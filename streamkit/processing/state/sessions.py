@@ -3,12 +3,15 @@
 A record joins the sessions within a gap of it; when there are two, it makes them one, and what stood for the
 others is deleted and, where results are emitted early, retracted. A session counts until `last + gap`: like
 any window it accepts records while that end, exclusive, is greater than stream time − grace.
+
+Sessions that close together leave in the order of their ends, those of one end in the order of their keys'
+bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heapreplace
 from itertools import count
 from typing import Any
 
@@ -17,6 +20,7 @@ import orjson
 
 from streamkit.processing.accumulators import Accumulator, Layout
 from streamkit.processing.serde import Serde
+from streamkit.processing.state.buckets import PORTION
 from streamkit.processing.state.operator_state import Computed
 from streamkit.processing.state.store import Change, Store
 from streamkit.processing.state.windows import passed
@@ -57,6 +61,8 @@ class Plan:
 class SessionState:
     """Key → its open sessions, which do not touch each other."""
 
+    spills = False
+
     def __init__(self, window: Session, emit: Emit, layout: Layout, key: Serde[Any], store: Store) -> None:
         self.open: dict[Any, list[OpenSession]] = {}
         self.watermark_ms = NEVER
@@ -67,7 +73,8 @@ class SessionState:
         self._emit = emit
         self._layout = layout
         self._key = key
-        self._closing: list[tuple[int, int, Any, OpenSession]] = []  # heap; may be early, never late
+        # heap: when (may be early, never late), the encoded key, a number to tell equals apart, key
+        self._closing: list[tuple[int, bytes, int, Any, OpenSession]] = []
         self._numbers = count()
         self._touched: dict[tuple[int, Any], None] = {}
         self._changed: dict[tuple[int, Any], OpenSession] = {}  # since the last emission, with emit=every
@@ -88,6 +95,8 @@ class SessionState:
             return None
         if not found:
             return Plan(first, last, None, found)
+        if len(found) > 1:
+            found.sort(key=_first)  # whatever order they came into memory in
         accumulator = found[0].accumulator
         for session in found[1:]:
             accumulator = self._layout.merge(accumulator, session.accumulator)
@@ -120,30 +129,42 @@ class SessionState:
             if old.said and old.first != session.first:
                 self._retractions.append((key, old))
         sessions.append(session)
-        heappush(self._closing, (session.last + self._rest_ms, next(self._numbers), key, session))
+        self._schedule(key, session)
         return session
+
+    def _schedule(self, key: Any, session: OpenSession) -> None:
+        name = self._key.encode(key)
+        heappush(self._closing, (session.last + self._rest_ms, name, next(self._numbers), key, session))
 
     # -- time -----------------------------------------------------------------------------------------
 
-    def advance(self, watermark_ms: int, now_ms: int) -> Iterator[Computed]:
+    def advance(self, watermark_ms: int, now_ms: int) -> Iterator[Computed | None]:
         """The sessions that close, in the order of their ends, each once."""
         if watermark_ms <= self.watermark_ms:
             return
         before, self.watermark_ms = self.watermark_ms, watermark_ms
         due = isinstance(self._emit, Every) and passed(before, watermark_ms, self._emit.interval_ms)
-        closing = bool(self._closing) and self._closing[0][0] <= watermark_ms
-        if due or (closing and self._retractions):
+        if due or (self._retractions and self._is_due(watermark_ms)):
             yield from self._say_changed(watermark_ms)
-        while self._closing and self._closing[0][0] <= watermark_ms:
-            _, _, key, session = heappop(self._closing)
-            if not session.open:
-                continue
-            if session.last + self._rest_ms > watermark_ms:
-                heappush(self._closing, (session.last + self._rest_ms, next(self._numbers), key, session))
-                continue
+        while self._is_due(watermark_ms):
+            *_, key, session = heappop(self._closing)
             self._remove(key, session)
             if self._emit != "on_update":
                 yield self._computed(key, session)
+            if self.spills and self.closed % PORTION == 0:
+                yield None
+
+    def _is_due(self, watermark_ms: int) -> bool:
+        """Does the first session of the heap close? It is the one that ends first."""
+        while self._closing and self._closing[0][0] <= watermark_ms:
+            close_ms, name, number, key, session = self._closing[0]
+            if not session.open:
+                heappop(self._closing)
+            elif session.last + self._rest_ms > close_ms:
+                heapreplace(self._closing, (session.last + self._rest_ms, name, number, key, session))
+            else:
+                return True
+        return False
 
     def due_ms(self) -> int | None:
         return None
@@ -154,20 +175,27 @@ class SessionState:
         sessions = self.open[key]
         sessions.remove(session)
         if not sessions:
-            del self.open[key]
+            self._end(key)
         self._touched[session.first, key] = None
         self._changed.pop((session.first, key), None)
 
-    def _say_changed(self, watermark_ms: int) -> Iterator[Computed]:
+    def _end(self, key: Any) -> None:
+        """The key's last session is closed."""
+        del self.open[key]
+
+    def _say_changed(self, watermark_ms: int) -> Iterator[Computed | None]:
         """Retractions, then what changed and stays open."""
         retractions, self._retractions = self._retractions, []
         for key, session in retractions:
             yield self._computed(key, session, retracted=True)
         changed, self._changed = self._changed, {}
         for (_, key), session in changed.items():
-            if session.last + self._rest_ms > watermark_ms:
-                session.said = True
-                yield self._computed(key, session)
+            yield from self._say(key, session, watermark_ms)
+
+    def _say(self, key: Any, session: OpenSession, watermark_ms: int) -> Iterator[Computed]:
+        if session.last + self._rest_ms > watermark_ms:
+            session.said = True
+            yield self._computed(key, session)
 
     def _computed(self, key: Any, session: OpenSession, *, retracted: bool = False) -> Computed:
         end = session.last + self._gap_ms
@@ -177,13 +205,16 @@ class SessionState:
 
     def changes(self) -> list[Change]:
         changed: list[Change] = []
+        gone: list[bytes] = []
         for first, key in self._touched:
-            name = first.to_bytes(8, "big", signed=True) + self._key.encode(key)
+            name = name_of(first, self._key.encode(key))
             session = next((s for s in self.open.get(key, ()) if s.first == first), None)
             if session is not None:
                 changed.append((name, _encode([session.last, *self._layout.freeze(session.accumulator)])))
-            elif self.store.get(name) is not None:
-                changed.append((name, None))
+            else:
+                gone.append(name)
+        stored = zip(gone, self.store.get_many(gone), strict=True)
+        changed += [(name, None) for name, value in stored if value is not None]
         self._touched.clear()
         return changed
 
@@ -195,13 +226,28 @@ class SessionState:
         self.open.clear()
         self._closing.clear()
         for data, value in self.store.items():
-            first = int.from_bytes(data[:8], "big", signed=True)
-            last, *frozen = orjson.loads(value)
             key = self._key.decode(data[8:])
-            said = isinstance(self._emit, Every)
-            session = OpenSession(first, last, self._layout.thaw(frozen), said=said)
+            session = self._thawed(first_in(data), value)
             self.open.setdefault(key, []).append(session)
-            heappush(self._closing, (last + self._rest_ms, next(self._numbers), key, session))
+            self._schedule(key, session)
+
+    def _thawed(self, first: int, value: bytes) -> OpenSession:
+        last, *frozen = orjson.loads(value)
+        return OpenSession(first, last, self._layout.thaw(frozen), said=isinstance(self._emit, Every))
 
     def __len__(self) -> int:
         return sum(map(len, self.open.values()))
+
+
+def name_of(first: int, key: bytes) -> bytes:
+    """The stored key of a session."""
+    return first.to_bytes(8, "big", signed=True) + key
+
+
+def first_in(data: bytes) -> int:
+    """Of a stored key."""
+    return int.from_bytes(data[:8], "big", signed=True)
+
+
+def _first(session: OpenSession) -> int:
+    return session.first

@@ -1,0 +1,178 @@
+"""What `deduplicate` remembers, where that need not fit into memory.
+
+The store has the times by their names, an index has the names by their times; so what is to be forgotten is
+read in the order of time. In memory is what changed since the last commit, and of the rest what was asked for
+lately; None in there: known not to be remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from heapq import heapify, heappop, heappush
+from itertools import islice
+from typing import Any
+
+from streamkit.processing.record import RawRecord
+from streamkit.processing.serde import Serde
+from streamkit.processing.state.buckets import PORTION
+from streamkit.processing.state.cache import CACHED, KEEPS_ONE_IN, typical_bytes
+from streamkit.processing.state.seen import name_of
+from streamkit.processing.state.store import Change, Store, Stored
+from streamkit.processing.state.timeline import BIAS_BYTES, Timeline, number_in, ordered
+
+EARLIEST, LATEST = b"", b"\xff"
+_UNREAD: Any = object()
+
+
+class SeenIndex:
+    """(time, name)."""
+
+    version = "seen 1"
+
+    def load(self, store: Store) -> None:
+        """Nothing: it has no state."""
+
+    def changes(self, entries: Mapping[bytes, bytes | None], stored: Stored | None) -> Iterable[Change]:
+        names = list(entries)
+        known = stored(names) if stored is not None else [None] * len(names)
+        for name, before in zip(names, known, strict=True):
+            after = entries[name]
+            if before == after:
+                continue
+            if before is not None:
+                yield ordered(int(before)) + name, None
+            if after is not None:
+                yield ordered(int(after)) + name, b""
+
+
+class StoredSeen:
+    """See `Seen`. Invariant: what is in `_times` is right, and so is the store for every other name."""
+
+    spills = True
+
+    def __init__(self, within_ms: int, key: Serde[Any], store: Store, *, by_key: bool) -> None:
+        """`by_key`: names follow from keys alone."""
+        self.store = store
+        self.cached_most = CACHED
+        self.entry_bytes = 0
+        self.by_key = by_key
+        self._within_ms = within_ms
+        self._key = key
+        self._times: dict[bytes, int | None] = {}
+        self._leaving: list[tuple[int, bytes]] = []  # heap: those in `_times`, and some that were
+        self._touched: dict[bytes, None] = {}
+        self._recent: dict[bytes, None] = {}  # what the last `changes` were of
+        self._begin()
+        store.keep_index(SeenIndex())
+
+    def _begin(self) -> None:
+        self._timeline = Timeline(self.store.find, EARLIEST, LATEST)
+
+    @property
+    def cached(self) -> int:
+        return len(self._times)
+
+    # -- records --------------------------------------------------------------------------------------
+
+    def name(self, key: Any, identity: Any) -> bytes:
+        """What is equal for equal keys and identities."""
+        return name_of(self._key.encode(key), identity)
+
+    def foresee(self, records: Sequence[RawRecord]) -> None:
+        """Fetch what these records need."""
+        wanted = dict[bytes, None]()
+        for record in records:
+            data = record.key()
+            if data is None:
+                continue
+            try:
+                name = self.name(self._key.decode(data), None)
+            except Exception:  # the record's own affair, when its turn comes
+                continue
+            if name not in self._times:
+                wanted[name] = None
+        if wanted:
+            for name, value in zip(wanted, self.store.get_many(list(wanted)), strict=True):
+                self._hold(name, value)
+
+    def is_new(self, name: bytes, time_ms: int) -> bool:
+        known: int | None = self._times.get(name, _UNREAD)
+        if known is _UNREAD:
+            known = self._hold(name, self.store.get(name))
+        return known is None or abs(time_ms - known) >= self._within_ms
+
+    def keep(self, name: bytes, time_ms: int) -> None:
+        self._times[name] = time_ms
+        self._touched[name] = None
+        heappush(self._leaving, (time_ms, name))
+
+    def _hold(self, name: bytes, value: bytes | None) -> int | None:
+        time_ms = self._times[name] = None if value is None else int(value)
+        if time_ms is not None:
+            heappush(self._leaving, (time_ms, name))
+        return time_ms
+
+    # -- time -----------------------------------------------------------------------------------------
+
+    def advance(self, watermark_ms: int, now_ms: int) -> Iterator[None]:
+        limit = watermark_ms - self._within_ms
+        for due in (self._held_until(limit), self._stored_until(limit)):
+            while some := list(islice(due, PORTION)):
+                for name in some:
+                    self._times[name] = None
+                    self._touched[name] = None
+                if len(some) == PORTION:
+                    yield None
+
+    def _held_until(self, limit: int) -> Iterator[bytes]:
+        while self._leaving and self._leaving[0][0] <= limit:
+            time_ms, name = heappop(self._leaving)
+            if self._times.get(name) == time_ms:
+                yield name
+
+    def _stored_until(self, limit: int) -> Iterator[bytes]:
+        while (entry := self._timeline.first()) is not None and number_in(entry[0]) <= limit:
+            self._timeline.pop()
+            name = entry[0][BIAS_BYTES:]
+            if name not in self._times and self.store.get(name) == b"%d" % number_in(entry[0]):
+                yield name
+
+    def due_ms(self) -> int | None:
+        return None
+
+    # -- commits --------------------------------------------------------------------------------------
+
+    def changes(self) -> list[Change]:
+        changed: list[Change] = []
+        names = list(self._touched)
+        for name, before in zip(names, self.store.get_many(names), strict=True):
+            time_ms = self._times[name]
+            after = None if time_ms is None else b"%d" % time_ms
+            if after != before:
+                changed.append((name, after))
+        self.entry_bytes = typical_bytes(changed) or self.entry_bytes
+        self._timeline.taken(ordered(self._leaving[0][0]) if self._leaving else None)
+        self._recent, self._touched = self._touched, {}
+        return changed
+
+    def written(self) -> None:
+        self._timeline.written()
+        if len(self._times) > self.cached_most:
+            self._let_go()
+        self._recent = {}
+
+    def _let_go(self) -> None:
+        """Forget what is in the store as it is, except half a cache of what changed last."""
+        most = max(1, self.cached_most // KEEPS_ONE_IN)
+        recent = list(self._recent)[-most:]
+        self._times = {name: self._times[name] for name in (*recent, *self._touched)}
+        self._leaving = [(time_ms, name) for name, time_ms in self._times.items() if time_ms is not None]
+        heapify(self._leaving)
+
+    def load(self, watermark_ms: int) -> None:
+        for kept in (self._times, self._leaving, self._touched):
+            kept.clear()
+        self._begin()
+
+    def __len__(self) -> int:
+        return max(len(self._times), len(self.store))
