@@ -51,6 +51,7 @@ PURE = (
     "streamkit.processing.operators",
     "streamkit.processing.windows",
     "streamkit.processing.sketches",
+    "streamkit.processing.former_fingerprint",
     "streamkit.processing.function_fingerprint",
     "streamkit.processing.avro_schema",
     "streamkit.processing.frames",

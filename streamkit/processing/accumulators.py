@@ -73,7 +73,12 @@ class Layout:
 
     @property
     def fingerprint(self) -> str:
-        return " ".join(f"{name}={aggregation.fingerprint}" for name, aggregation in self.aggregations)
+        """What accumulators mean. The names of results are not in them."""
+        return " ".join(aggregation.fingerprint for _, aggregation in self.aggregations)
+
+    @property
+    def former_fingerprint(self) -> str:
+        return " ".join(f"{name}={aggregation.former_fingerprint}" for name, aggregation in self.aggregations)
 
     def _compile_merge(self) -> Callable[[Accumulator, Accumulator], Accumulator]:
         """`merge(a, b)`: a new accumulator for the records of both."""

@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Protocol, Self
 
 import msgspec
 
 from streamkit.abstract_struct import AbstractStructMeta
 from streamkit.errors import UsageError
+from streamkit.processing.former_fingerprint import former_function_fingerprint
 from streamkit.processing.function_fingerprint import function_fingerprint
 from streamkit.processing.sketches import HyperLogLog, QuantileSketch, hashed
 
@@ -118,11 +119,23 @@ class Aggregation(Conditional, frozen=True):
         return tuple(function for function in (self.of, self.condition) if callable(function))
 
     @property
+    def shaping(self) -> tuple[Callable[..., Any], ...]:
+        """Those of them that shape what is stored."""
+        return self.functions
+
+    @property
     def fingerprint(self) -> str:
+        """What the slots mean."""
+        return self._known_by(map(function_fingerprint, self.shaping))
+
+    @property
+    def former_fingerprint(self) -> str:
+        return self._known_by(map(former_function_fingerprint, self.functions))
+
+    def _known_by(self, functions: Iterable[str]) -> str:
         field = self.of if isinstance(self.of, str) else ""
-        functions = ",".join(map(function_fingerprint, self.functions))
         where = "" if self.condition is None else " where"
-        return f"{type(self).__name__}({field}{functions}{self._parameters}){where}"
+        return f"{type(self).__name__}({field}{','.join(functions)}{self._parameters}){where}"
 
     @property
     def _parameters(self) -> str:
@@ -484,7 +497,11 @@ class Aggregate(Aggregation, frozen=True):
 
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:
-        own = (self.start, self.add, self.join, self.finish)
+        return self.shaping if self.finish is None else (*self.shaping, self.finish)
+
+    @property
+    def shaping(self) -> tuple[Callable[..., Any], ...]:
+        own = (self.start, self.add, self.join)
         return (*super().functions, *(function for function in own if function is not None))
 
 

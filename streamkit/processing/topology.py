@@ -189,6 +189,11 @@ class Stateful(Node):
     def state_name(self) -> str:
         """What the stored bytes mean: it takes part in the fingerprint."""
 
+    @property
+    def former_state_name(self) -> str:
+        """What commits of former versions of this package say instead."""
+        return self.state_name
+
     @abstractmethod
     def make_state(self, store: Store) -> OperatorState:
         """The operator's state over its store in a task."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from streamkit.processing.former_fingerprint import former_function_fingerprint
 from streamkit.processing.function_fingerprint import function_fingerprint
 from streamkit.processing.operators.function import VALUE_AND_RECORD, check_function, function_name
 from streamkit.processing.state.operator_state import OperatorState
@@ -42,6 +43,10 @@ class Deduplicate(Stateful):
     @property
     def state_name(self) -> str:
         return f"seen {'' if self.by is None else function_fingerprint(self.by)}"
+
+    @property
+    def former_state_name(self) -> str:
+        return f"seen {'' if self.by is None else former_function_fingerprint(self.by)}"
 
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
+from streamkit.processing.former_fingerprint import former_function_fingerprint
 from streamkit.processing.function_fingerprint import function_fingerprint
 from streamkit.processing.operators.function import check_function, check_join, function_name, serde_of_result
 from streamkit.processing.serde import Serde
@@ -94,6 +95,10 @@ class Subscribe(Messenger):
     @property
     def state_name(self) -> str:
         return f"versions {function_fingerprint(self.on)}"
+
+    @property
+    def former_state_name(self) -> str:
+        return f"versions {former_function_fingerprint(self.on)}"
 
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:

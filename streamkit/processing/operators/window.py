@@ -144,7 +144,15 @@ class Window(Stateful):
 
     @property
     def state_name(self) -> str:
-        return f"{self.window.fingerprint}{' panes' if self.paned else ''} {self.layout.fingerprint}"
+        return f"{self._kept} {self.layout.fingerprint}"
+
+    @property
+    def former_state_name(self) -> str:
+        return f"{self._kept} {self.layout.former_fingerprint}"
+
+    @property
+    def _kept(self) -> str:
+        return f"{self.window.fingerprint}{' panes' if self.paned else ''}"
 
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:

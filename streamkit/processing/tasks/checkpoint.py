@@ -14,7 +14,7 @@ read. All source partitions of a task carry the positions; they are committed to
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -107,10 +107,10 @@ def check_room(changelogs: Iterable[str]) -> None:
         )
 
 
-def check_fingerprints(committed: CommitMetadata, current: Mapping[str, str]) -> None:
-    """Refuse state that was written with other serdes or aggregations."""
-    for store, now in current.items():
-        if committed.stores.get(store, now) != now:
+def check_fingerprints(committed: CommitMetadata, accepted: Mapping[str, Collection[str]]) -> None:
+    """Refuse state that was written with other serdes or aggregations than those `accepted` of each store."""
+    for store, known in accepted.items():
+        if store in committed.stores and committed.stores[store] not in known:
             raise RefusedError(
                 f"the state of {store} was written with other types or aggregations than declared now",
                 hint="give the store another name to begin anew, or take the former declaration back",

@@ -38,7 +38,7 @@ class Commits:
     def resume(self, place: Place, metadata: str | None, offset: int | None) -> CommitMetadata:
         """Take up the clocks of a committed offset; returns what was committed with it."""
         committed = CommitMetadata.decode(metadata)
-        check_fingerprints(committed, self._fingerprints)
+        check_fingerprints(committed, self._accepted)
         for chain in self._assembly.chains[place[0]]:
             chain.stream_time = committed.times.get(chain.entry.name, NEVER)
             chain.position = -1 if offset is None else offset
@@ -158,6 +158,14 @@ class Commits:
         tables = {table.name: fingerprint(*_kinds(table)) for table in sub.tables}
         operators = {node.name: fingerprint(node.key_serde.name, node.state_name) for node in sub.stateful}
         return tables | operators
+
+    @cached_property
+    def _accepted(self) -> dict[str, set[str]]:
+        """By store: its fingerprint, and what former versions of the package made of the same declaration."""
+        accepted = {store: {known} for store, known in self._fingerprints.items()}
+        for node in self._assembly.sub.stateful:
+            accepted[node.name].add(fingerprint(node.key_serde.name, node.former_state_name))
+        return accepted
 
 
 def _kinds(table: Table[Any, Any]) -> list[str]:
