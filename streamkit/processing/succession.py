@@ -9,13 +9,14 @@ is stands in the group's commits: each names the changelogs of its task, and whe
     swapped    it has the name of another store, and would take that one's state for its own
     unread     records that were on their way through a repartition topic
 
-A topic that no longer exists has nothing to lose. A stateless operator more or less changes no name.
+A topic that no longer exists has nothing to lose, nor has a repartition topic that was read to its end. A
+stateless operator more or less changes no name.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Literal, Self
 
@@ -69,13 +70,17 @@ def check_succession(
     commits: Iterable[tuple[str, str]],
     existing: Collection[str],
     abandoned: Collection[str] = (),
+    is_drained: Callable[[str], bool] = lambda _: False,
 ) -> None:
-    """Refuse to leave anything behind but what is `abandoned` by name. `existing`: topics."""
+    """Refuse to leave anything behind but what is `abandoned` by name. `existing`: topics. `is_drained`: has
+    the group read all of a repartition topic?
+    """
     former = Former.of(topology.app_id, commits)
     found = [
         one
         for one in losses(topology, former, existing)
         if one.kind == "swapped" or one.name not in abandoned  # another's state is no loss to accept
+        if one.kind != "unread" or not is_drained(one.topic)
     ]
     if found:
         raise _refusal(topology.app_id, found)

@@ -181,6 +181,26 @@ def test_a_repartition_topic_that_nobody_reads() -> None:
     assert found(grouped("a"), grouped("a")) == []
 
 
+def test_a_repartition_topic_that_was_read_to_its_end_may_go() -> None:
+    former, now, asked = topology(grouped(None)), topology(grouped("by_id")), list[str]()
+
+    def is_drained(topic: str) -> bool:
+        asked.append(topic)
+        return True
+
+    check_succession(now, commits(former), internal(former), is_drained=is_drained)
+    assert asked == ["shop-orders-group-by-repartition"]
+    with pytest.raises(RefusedError, match="nothing reads shop-orders-group-by-repartition any more"):
+        check_succession(now, commits(former), internal(former), is_drained=lambda _: False)
+
+
+def test_a_store_that_is_gone_is_missed_whatever_was_read() -> None:
+    now = topology(lambda app: app.stream("orders").to("copy"))
+    former = topology(two_windows)
+    with pytest.raises(RefusedError, match="has state of orders-window"):
+        check_succession(now, commits(former), internal(former), is_drained=lambda _: True)
+
+
 def test_what_is_abandoned_by_name_is_no_reason() -> None:
     former = topology(two_windows)
     now = topology(lambda app: app.stream("orders").to("copy"))

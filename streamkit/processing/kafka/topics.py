@@ -10,12 +10,15 @@ import logging
 import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from streamkit.errors import StreamkitError, no_broker
 from streamkit.processing.kafka.settings import KafkaSettings, reader_settings, shared_settings
+from streamkit.processing.record import Headers
+from streamkit.processing.tasks.watermark import is_mark
 from streamkit.processing.topology import TopicPlan
 from streamkit.processing.worker.source import Position
 
@@ -149,6 +152,26 @@ class Topics:
                     ]
         finally:
             observer.close()
+
+    def is_drained(self, topic: str, offsets: Mapping[int, int]) -> bool:
+        """Is nothing left behind these offsets of its partitions, but for what tasks say of themselves?"""
+        conf = {**reader_settings(self._bootstrap, self._user), "auto.offset.reset": "earliest"}
+        reader = Consumer(conf, logger=log)
+        deadline, unended = time.monotonic() + REQUEST_S, set(offsets)
+        try:
+            reader.assign([TopicPartition(topic, number, offset) for number, offset in offsets.items()])
+            while unended and time.monotonic() < deadline:
+                event = reader.poll(AGAIN_S)
+                if event is None:
+                    continue
+                error = event.error()
+                if error is None and not is_mark(cast("Headers | None", event.headers())):
+                    return False
+                if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                    unended.discard(event.partition() or 0)
+        finally:
+            reader.close()
+        return not unended
 
     def retention_ms(self, topics: Iterable[str]) -> dict[str, int]:
         """The time retention of those topics that have one. Empty where describing is not allowed."""

@@ -44,6 +44,11 @@ def mark_headers(mark: Mark) -> Headers:
     return [(WATERMARK, _encode(mark))]
 
 
+def is_mark(headers: Headers | None) -> bool:
+    """Does the record only say how far its upstream task has come?"""
+    return any(name == WATERMARK for name, _ in headers or ())
+
+
 def with_stream_time(headers: Headers | None, stream_time: int) -> Headers:
     """The record's headers plus the stream time of its source."""
     return [*(headers or ()), (STREAM_TIME, b"%d" % stream_time)]

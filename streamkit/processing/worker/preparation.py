@@ -36,8 +36,14 @@ def prepare(
     plan = topology.plan(found := topics.partition_counts())
     existing = create_missing([topic for topic in plan.topics if not topic.internal], topics, found)
     plan = topology.plan(existing)
-    commits = [(one.topic, one.metadata) for one in topics.committed(topology.app_id, existing)]
-    check_succession(plan.topology, commits, existing, abandoned)
+    commits = topics.committed(topology.app_id, existing)
+
+    def is_drained(topic: str) -> bool:
+        reached = {one.partition: one.offset or 0 for one in commits if one.topic == topic}
+        return topics.is_drained(topic, dict.fromkeys(range(existing[topic]), 0) | reached)
+
+    remembered = [(one.topic, one.metadata) for one in commits]
+    check_succession(plan.topology, remembered, existing, abandoned, is_drained)
     for sub in plan.subtopologies:
         check_room(map(sub.changelog, sub.stores))
     internal = [_lagging(topic, commit_interval_ms) for topic in plan.topics if topic.internal]

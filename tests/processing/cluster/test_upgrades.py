@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import threading
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
+import streamkit as sk
+from streamkit.errors import RefusedError
+from streamkit.processing.kafka.topics import Topics
+from streamkit.processing.worker.preparation import prepare
+from tests.processing.cluster.members import running
 from tests.support.broker_process import environment, streamkit
 from tests.support.worker_process import Outside, WorkerProcess
 
@@ -129,3 +137,26 @@ def test_a_version_that_would_leave_state_behind_does_not_start(
     assert set(counts(outside, name).values()) == {2}, "counted anew"
     with WorkerProcess(renamed, outside.bootstrap, cwd=tmp_path) as worker:
         worker.said("task started", times=PARTITIONS)
+
+
+async def test_a_repartition_topic_holds_up_a_new_version_until_it_is_read_to_its_end(
+    outside: Outside, name: str
+) -> None:
+    def version(by: str) -> sk.App:
+        app = sk.App(name, commit_interval="100ms")
+        app.stream(app.topic(f"{name}-in", value=int)).group_by(lambda n: n % 3, name=by).to(f"{name}-out")
+        return app
+
+    def prepared(by: str) -> None:
+        prepare(version(by).topology(), Topics(outside.bootstrap, {}), 100)
+
+    former = f"{name}-former-repartition"
+    outside.create(f"{name}-in", 2)
+    outside.send(f"{name}-in", range(20), str)
+    async with running(version("former"), outside.bootstrap):
+        await asyncio.to_thread(outside.caught_up, name, f"{name}-in")
+        await asyncio.to_thread(outside.caught_up, name, former)
+    await asyncio.to_thread(prepared, "later")
+    outside.send(former, [7], str)
+    with pytest.raises(RefusedError, match=f"nothing reads {former} any more"):
+        await asyncio.to_thread(prepared, "later")
