@@ -28,11 +28,11 @@ NO_MEMBERS = ("Empty", "Dead")
 
 
 def committed(cluster: Cluster, name: str) -> dict[tuple[str, int], int]:
-    """Every partition that the group has committed an offset of."""
-    answer = cluster.only_answer(
-        cluster.admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(name)])
-    )
-    return {(one.topic, one.partition): one.offset for one in answer.topic_partitions}
+    """Every partition that the group has committed an offset of.
+
+    Not by librdkafka, which crashes when it is asked for all of them while no coordinator is elected.
+    """
+    return ask(cluster.bootstrap, lambda node: groups.committed(node, name))
 
 
 def positions(cluster: Cluster, group: ListedGroup) -> dict[tuple[str, int], int | None]:

@@ -1,7 +1,12 @@
-"""What an operator asks of groups, whatever kind they are: which there are, and that they go away."""
+"""What an operator asks of groups of any kind: which there are, where they are, and that they go away.
+
+A coordinator may be on its way, elected for the first time or loading what its predecessor kept: it is waited
+for.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 
@@ -12,7 +17,11 @@ from streamkit.client.node import AnsweredError, Node, check
 from streamkit.errors import NotFoundError, RefusedError
 from streamkit.protocol.error_codes import ErrorCode
 from streamkit.protocol.messages.delete_groups import DeleteGroupsRequest
-from streamkit.protocol.messages.find_coordinator import FindCoordinatorRequest
+from streamkit.protocol.messages.find_coordinator import (
+    Coordinator,
+    FindCoordinatorRequest,
+    FindCoordinatorResponse,
+)
 from streamkit.protocol.messages.leave_group import LeaveGroupRequest, MemberIdentity
 from streamkit.protocol.messages.list_groups import ListedGroup as Answered
 from streamkit.protocol.messages.list_groups import ListGroupsRequest
@@ -21,8 +30,21 @@ from streamkit.protocol.messages.offset_delete import (
     OffsetDeleteRequestPartition,
     OffsetDeleteRequestTopic,
 )
+from streamkit.protocol.messages.offset_fetch import (
+    OffsetFetchRequest,
+    OffsetFetchRequestGroup,
+    OffsetFetchResponse,
+)
 
 GROUP_KEY = 0
+BY_NAME = 9  # the last version of OffsetFetch in which topics have their names
+PATIENCE_S = 15.0
+AGAIN_S = 0.1
+ON_ITS_WAY = {
+    ErrorCode.COORDINATOR_NOT_AVAILABLE,
+    ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
+    ErrorCode.NOT_COORDINATOR,
+}
 CLASSIC, CONSUMER, SHARE, STREAMS = TYPES = ("classic", "consumer", "share", "streams")
 
 
@@ -112,16 +134,55 @@ async def delete_offsets(node: Node, name: str, places: Iterable[tuple[str, int]
             check(partition.error_code)
 
 
+async def committed(node: Node, name: str) -> dict[tuple[str, int], int]:
+    """Every partition that the group has committed an offset of, and that; nothing of an unknown group."""
+    deadline = _now() + PATIENCE_S
+    while True:
+        try:
+            return await _committed(node, name)
+        except AnsweredError as error:
+            if error.code not in ON_ITS_WAY or _now() > deadline:
+                raise
+        await asyncio.sleep(AGAIN_S)
+
+
+async def _committed(node: Node, name: str) -> dict[tuple[str, int], int]:
+    group = OffsetFetchRequestGroup(group_id=name, topics=None)
+    request = OffsetFetchRequest(group_id=name, topics=None, groups=[group])
+    async with coordinator(node, name) as one:
+        answer: OffsetFetchResponse = await one.ask(request, newest=BY_NAME)
+    found = answer.groups[0] if answer.groups else answer  # before version 8 it is about one group
+    check(found.error_code)
+    offsets = {}
+    for topic in found.topics:
+        for partition in topic.partitions:
+            check(partition.error_code)
+            if partition.committed_offset >= 0:
+                offsets[topic.name, partition.partition_index] = partition.committed_offset
+    return offsets
+
+
 @asynccontextmanager
 async def coordinator(node: Node, name: str) -> AsyncIterator[Node]:
     """A connection to the broker that coordinates the group; raises AnsweredError."""
-    answer = await node.ask(FindCoordinatorRequest(key=name, key_type=GROUP_KEY, coordinator_keys=[name]))
-    if not answer.coordinators:
-        raise AnsweredError(answer.error_code, answer.error_message)
-    (found,) = answer.coordinators
+    deadline = _now() + PATIENCE_S
+    while (found := await _coordinator(node, name)).error_code in ON_ITS_WAY and _now() < deadline:
+        await asyncio.sleep(AGAIN_S)
     check(found.error_code, found.error_message)
     async with node.other(found.host, found.port) as one:
         yield one
+
+
+async def _coordinator(node: Node, name: str) -> Coordinator | FindCoordinatorResponse:
+    """The answer, with an error where there is none."""
+    answer: FindCoordinatorResponse = await node.ask(
+        FindCoordinatorRequest(key=name, key_type=GROUP_KEY, coordinator_keys=[name])
+    )
+    return answer.coordinators[0] if answer.coordinators else answer  # before version 4 it is about one key
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def refuse_members(name: str, code: int) -> None:

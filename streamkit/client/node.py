@@ -81,13 +81,15 @@ class Node:
         """HOST:PORT of the broker at the other end."""
         return self._peer.address
 
-    async def ask(self, message: Message, timeout_ms: float = REQUEST_MS) -> Any:
-        """The response to `message`, in the newest version that both sides speak.
+    async def ask(
+        self, message: Message, timeout_ms: float = REQUEST_MS, *, newest: int | None = None
+    ) -> Any:
+        """The response to `message`, in the newest version that both sides speak; none above `newest`.
 
         Raises RefusedError if there is none, DeadlineError, BrokerUnreachableError.
         """
         api = APIS[message.KEY]
-        version = self._version(api)
+        version = self._version(api, api.max_version if newest is None else newest)
         try:
             return await self._peer.call(message, version, timeout_ms)
         except PeerTimeoutError as error:
@@ -95,9 +97,9 @@ class Node:
         except PeerError as error:
             raise BrokerUnreachableError(str(error)) from None
 
-    def _version(self, api: Api) -> int:
+    def _version(self, api: Api, newest: int) -> int:
         theirs = self._spoken.get(api.key, range(0))
-        shared = range(max(api.min_version, theirs.start), min(api.max_version + 1, theirs.stop))
+        shared = range(max(api.min_version, theirs.start), min(newest + 1, theirs.stop))
         if not shared:
             raise RefusedError(f"the broker at {self._peer.address} does not serve {api.key.name}")
         return shared[-1]

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, Message
+from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka.admin import NewTopic, OffsetSpec
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamkit.cli.admin import REQUEST_S, Cluster, in_our_words
 from streamkit.cli.consume import Reader
+from streamkit.cli.group_offsets import committed
 from streamkit.cli.offsets import parse
 from streamkit.demo.feed import AIRPORTS, TOPIC, TOPIC_CONFIG
 from streamkit.errors import DeadlineError, StreamkitError, last_words
@@ -83,14 +84,10 @@ class Topics:
             if name == TOPIC or (name.startswith(OWN) and name.endswith("-repartition"))
             for partition in found.partitions
         ]
-        done = self._committed()  # before the ends, which must hold whatever these commits have written
+        # before the ends, which must hold whatever these commits have written
+        done = committed(self._cluster, GROUP)
         ends = self._cluster.offsets(places, OffsetSpec.latest())
         return sum(max(0, end - max(0, done.get(place, 0))) for place, end in ends.items())
-
-    def _committed(self) -> dict[tuple[str, int], int]:
-        request = [ConsumerGroupTopicPartitions(GROUP)]
-        answer = self._cluster.only_answer(self._cluster.admin.list_consumer_group_offsets(request))
-        return {(place.topic, place.partition): place.offset for place in answer.topic_partitions}
 
     def values(self, topic: str) -> Iterator[bytes]:
         """Everything that is in the topic now."""
