@@ -96,6 +96,11 @@ class Cluster:
         }
         self.admin = AdminClient(self._settings)
 
+    @property
+    def is_plain(self) -> bool:
+        """Is it reached without TLS and SASL? Our own client knows neither."""
+        return str(self._settings.get("security.protocol", "plaintext")).lower() == "plaintext"
+
     def producer(self, **settings: Any) -> Producer:
         return Producer({**self._settings, **{name.replace("_", "."): v for name, v in settings.items()}})
 

@@ -6,6 +6,9 @@
 The group goes first: without its commits nothing of a changelog or a store is believed, so a reset that is
 interrupted leaves nothing half valid behind, and is finished by the next. The directories are locked all the
 while, so that no worker starts over them.
+
+Members are removed by a request of our own client, which speaks neither TLS nor SASL; where the app's cluster
+wants those, dead ones are waited for until the group misses them.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ from streamkit.processing.topology import Border, Subtopology, Topology, is_inte
 from streamkit.processing.worker.rocksdb import locked, slots
 from streamkit.processing.worker.worker import bootstrap_of, kafka_of
 
+MISSED_S = 45.0  # a worker's session is shorter, unless the app says otherwise
 REJOIN_S = 3.0  # a member that is removed and lives is back before: it asks every second
 GONE_S = 15.0
 POLL_S = 0.1
@@ -131,8 +135,10 @@ def carry_out(cluster: Cluster, plan: Plan, *, force: bool) -> None:
                 f"{plan.app} has {len(plan.members)} members; stop its workers first",
                 hint=f"streamkit group describe {plan.app}   (--force removes what was killed a moment ago)",
             )
-        if plan.members:
+        if plan.members and cluster.is_plain:
             _remove(cluster, plan)
+        elif plan.members:
+            _outwait(cluster, plan)
         if plan.known:
             cluster.only_answer(cluster.admin.delete_consumer_groups([plan.app], request_timeout=REQUEST_S))
         if plan.offsets:
@@ -192,6 +198,18 @@ def _remove(cluster: Cluster, plan: Plan) -> None:
         if _members(cluster, plan.app):
             raise RefusedError(
                 f"workers of {plan.app} are alive: they were removed and have joined again",
+                hint="stop them, then try again",
+            )
+        time.sleep(POLL_S)
+
+
+def _outwait(cluster: Cluster, plan: Plan) -> None:
+    """Until the group has missed its members. Those that live stay, and then it is refused after all."""
+    deadline = time.monotonic() + MISSED_S
+    while left := _members(cluster, plan.app):
+        if time.monotonic() > deadline:
+            raise RefusedError(
+                f"{plan.app} still has {len(left)} members after {MISSED_S:.0f} s: its workers are alive",
                 hint="stop them, then try again",
             )
         time.sleep(POLL_S)

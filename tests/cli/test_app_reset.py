@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from streamkit.cli import reset
+from streamkit.cli.admin import Cluster
+from streamkit.errors import RefusedError
 from tests.support.broker_process import BrokerProcess
 from tests.support.command_line import Cli, CliHere
 
@@ -53,3 +56,32 @@ def test_the_topics_of_a_pattern_are_input(cli: Cli, name: str, tmp_path: Path) 
         cli.out("topic", "produce", f"{name}-in-{region}", "-v", "1")
     plan = cli.json("app", "reset", str(tmp_path / "job.py"), "--to", "end")
     assert {one["topic"]: one["to"] for one in plan["offsets"]} == {f"{name}-in-eu": 1, f"{name}-in-us": 1}
+
+
+@pytest.fixture
+def members(monkeypatch: pytest.MonkeyPatch) -> list[list[reset.Member]]:
+    """Those of a group, each time that somebody looks; the last ones stay."""
+    answers: list[list[reset.Member]] = []
+    monkeypatch.setattr(reset, "_members", lambda *_: answers.pop(0) if len(answers) > 1 else answers[0])
+    monkeypatch.setattr(reset, "POLL_S", 0.001)
+    monkeypatch.setattr(reset, "MISSED_S", 0.05)
+    return answers
+
+
+@pytest.mark.parametrize("alive", [False, True])
+def test_over_tls_dead_members_are_waited_for(
+    broker: BrokerProcess, members: list[list[reset.Member]], alive: bool
+) -> None:
+    """Where our own client cannot ask for their removal."""
+    cluster = Cluster(broker.bootstrap, {"security.protocol": "SSL"})
+    one = reset.Member("m", None, "c", "h")
+    members += [[one], [one], [one] if alive else []]
+    plan = reset.Plan(
+        app="a", members=[one], known=False, before={}, offsets={}, topics=[], strangers=[], directories=[]
+    )
+    if alive:
+        with pytest.raises(RefusedError, match="a still has 1 members after 0 s: its workers are alive"):
+            reset.carry_out(cluster, plan, force=True)
+    else:
+        reset.carry_out(cluster, plan, force=True)
+        assert members == [[]]
