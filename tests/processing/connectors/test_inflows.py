@@ -187,6 +187,25 @@ async def test_a_row_that_is_refused_is_the_affair_of_the_source(source: Numbers
         assert [str(error) for error in worker.failures] == ["no cluster takes a 3"]
 
 
+class Odd(LeavesOut):
+    """Its 3 is nothing that the topic could write."""
+
+    async def read(self, position: Position) -> AsyncIterator[sk.Portion]:
+        rows = [sk.Row(2), sk.Row(object())]
+        try:
+            yield rows, {"next": 4}
+        except sk.BadRow as bad:
+            yield rows[: bad.index], {"next": 4}
+
+
+async def test_so_is_a_row_that_cannot_be_encoded() -> None:
+    cluster = Cluster()
+    worker = Worker(Odd(), cluster)
+    await worker.given()
+    await worker.finished()
+    assert ([value for value, *_ in cluster.records], worker.failures) == ([b"2"], [])
+
+
 async def test_a_source_that_is_taken_has_ended_before_another_worker_has_it() -> None:
     cluster, source = Cluster(), Numbers(102)
     first, second = Worker(source, cluster), Worker(source, cluster)
