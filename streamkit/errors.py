@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+INTERRUPTED = 130  # the exit code of what Ctrl-C ended
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 

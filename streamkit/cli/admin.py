@@ -6,6 +6,7 @@ refused connection is an answer at once.
 
 from __future__ import annotations
 
+import difflib
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -119,10 +120,13 @@ class Cluster:
 
     def topic(self, name: str) -> TopicMetadata:
         """One topic's metadata, or NotFoundError. Asking does not create it."""
-        found = self.topics().get(name)
+        topics = self.topics()
+        found = topics.get(name)
         if found is None or found.error is not None:
+            meant = difflib.get_close_matches(name, topics, n=1, cutoff=0.8)
             raise NotFoundError(
-                f"there is no topic {name!r} at {self.bootstrap}", hint=f"streamkit topic create {name}"
+                f"there is no topic {name!r} at {self.bootstrap}",
+                hint=f"did you mean {meant[0]}?" if meant else f"streamkit topic create {name}",
             )
         return found
 

@@ -8,23 +8,15 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-import sysconfig
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-import streamkit
 from streamkit.errors import NotFoundError, StreamkitError, UsageError
 from streamkit.processing.app import App
 from streamkit.processing.importing import importing
-
-NOT_THEIRS = (
-    str(Path(streamkit.__file__).parent),
-    *{sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")},
-    "<",  # generated code, and what Python has frozen
-)
+from streamkit.users_code import users_line
 
 
 def load_app(words: str) -> App:
@@ -99,12 +91,12 @@ def _blaming(place: str) -> Iterator[None]:
         with importing(place):
             yield
     except StreamkitError as error:
-        where = _line(error)
+        where = users_line(error)
         error.message += where and f" ({where})"
         error.hint = error.hint or (where and f"mend {where}")
         raise
     except Exception as error:
-        where = _line(error)
+        where = users_line(error)
         raise UsageError(
             f"{place} cannot be imported: {type(error).__name__}: {_words(error)}{where and f' ({where})'}",
             hint=f"python {place}" if place.endswith(".py") else f"python -m {place}",
@@ -113,18 +105,3 @@ def _blaming(place: str) -> Iterator[None]:
 
 def _words(error: Exception) -> str:
     return error.msg if isinstance(error, SyntaxError) else str(error)
-
-
-def _line(error: Exception) -> str:
-    """The innermost line that belongs to the user: not to this package, to Python or to another package."""
-    if isinstance(error, SyntaxError):
-        return f"{_shown(error.filename)}, line {error.lineno}" if error.filename else ""
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.startswith(NOT_THEIRS):
-            return f"{_shown(frame.filename)}, line {frame.lineno}"
-    return ""
-
-
-def _shown(filename: str) -> str:
-    path = Path(filename)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else filename

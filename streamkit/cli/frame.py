@@ -22,10 +22,8 @@ from typing import TextIO
 
 import click
 
-from streamkit.errors import StreamkitError
+from streamkit.errors import INTERRUPTED, StreamkitError
 from streamkit.telemetry.printable import printable
-
-INTERRUPTED = 130
 
 # name -> (where it is, what --help says about it)
 COMMANDS: dict[str, tuple[str, str]] = {

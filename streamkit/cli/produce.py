@@ -36,6 +36,7 @@ class Sender:
         if timestamp is not None:
             self._options["timestamp"] = timestamp
         self._as_json = as_json
+        self._makes_topic = False
         self._acknowledged = 0
         self._failure: StreamkitError | None = None
         self._check()
@@ -47,6 +48,7 @@ class Sender:
         try:
             found = self._cluster.topic(self._topic)
         except NotFoundError:
+            self._makes_topic = True
             return
         if partition is not None and partition not in found.partitions:
             raise UsageError(
@@ -85,6 +87,12 @@ class Sender:
         self._raise_failure()
         if left:
             raise DeadlineError(f"{left} records were not acknowledged within {FLUSH_S:g} s")
+        if self._makes_topic and self._acknowledged:
+            partitions = len(self._cluster.topic(self._topic).partitions)
+            remark(
+                f"made the topic {self._topic}, with {partitions} partition{'s' * (partitions != 1)}; "
+                f"an app that declares more needs: streamkit topic alter {self._topic} -p N"
+            )
         if not self._as_json:
             click.echo(f"{self._acknowledged} acknowledged")
 

@@ -1,4 +1,4 @@
-"""`streamkit topic`: create, list, describe, delete; write and read records.
+"""`streamkit topic`: create, list, describe, alter, delete; write and read records.
 
 Kafka clients are imported by the commands that talk to a cluster, not by this file: help needs none.
 """
@@ -131,6 +131,63 @@ def _settings(cluster: Cluster, name: str) -> dict[str, str]:
     entries = cluster.only_answer(cluster.admin.describe_configs([resource]))
     own = ConfigSource.DYNAMIC_TOPIC_CONFIG.value
     return {key: entry.value for key, entry in sorted(entries.items()) if entry.source == own}
+
+
+@topic.command()
+@click.argument("name")
+@click.option("-p", "--partitions", type=click.IntRange(min=1), help="So many from now on; never fewer.")
+@click.option(
+    "-c",
+    "--config",
+    multiple=True,
+    metavar="KEY[=VALUE]",
+    help="A setting; without a value, its default again.",
+)
+@bootstrap_option
+@json_option
+def alter(*, name: str, partitions: int | None, config: Sequence[str], bootstrap: str, as_json: bool) -> None:
+    """Give the topic NAME more partitions, or other settings.
+
+    Records stay where they are: with more partitions, those of a key are in two places. Empty it first, or
+    make a new topic, where keys matter.
+    """
+    from streamkit.cli.admin import Cluster
+    from streamkit.cli.output import print_json
+
+    if partitions is None and not config:
+        raise UsageError(
+            "nothing to alter", hint=f"streamkit topic alter {name} -p 6 -c retention.ms=86400000"
+        )
+    cluster = Cluster(bootstrap)
+    cluster.topic(name)
+    if config:
+        _set(cluster, name, config)
+    if partitions is not None:
+        _grow(cluster, name, partitions)
+    if as_json:
+        print_json({"name": name, "partitions": len(cluster.topic(name).partitions)})
+    else:
+        click.echo(f"altered {name}")
+
+
+def _grow(cluster: Cluster, name: str, partitions: int) -> None:
+    from confluent_kafka.admin import NewPartitions
+
+    if partitions != len(cluster.topic(name).partitions):
+        cluster.only_answer(cluster.admin.create_partitions([NewPartitions(name, partitions)]))
+
+
+def _set(cluster: Cluster, name: str, config: Sequence[str]) -> None:
+    from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+    entries = [
+        ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
+        if equals
+        else ConfigEntry(key, None, incremental_operation=AlterConfigOpType.DELETE)
+        for key, equals, value in (word.partition("=") for word in config)
+    ]
+    resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
+    cluster.only_answer(cluster.admin.incremental_alter_configs([resource]))
 
 
 @topic.command()

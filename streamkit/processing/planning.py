@@ -127,9 +127,12 @@ def _declared(topology: Topology, found: Mapping[str, int]) -> dict[str, int]:
     for spec in topology.topics:
         actual = found.get(spec.name)
         if actual is not None and spec.partitions is not None and actual != spec.partitions:
+            more = f"streamkit topic alter {spec.name} -p {spec.partitions} (keys move)"
+            way_out = more if spec.partitions > actual else "another topic"
             raise UsageError(
-                f"the topic {spec.name} has {actual} partitions; the app declares {spec.partitions}",
-                hint=f"declare partitions={actual}, or choose another topic name",
+                f"the topic {spec.name} has {actual} partition{'s' * (actual != 1)}; "
+                f"the app declares {spec.partitions}",
+                hint=f"declare partitions={actual}, or {way_out}",
             )
         counts[spec.name] = actual or spec.partitions or 1
     return counts

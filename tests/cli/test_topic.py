@@ -115,6 +115,31 @@ def test_failures_are_short_and_have_their_codes(cli: Cli, code: int, words: lis
     assert cli.fails(code, *words).startswith(says)
 
 
+def test_a_topic_grows_and_its_settings_come_and_go(cli: Cli, name: str) -> None:
+    cli.out("topic", "create", name, "-p", "2", "-c", "retention.ms=-1")
+    settings = ("-c", "retention.ms", "-c", "max.message.bytes=2000")
+    assert cli.json("topic", "alter", name, "-p", "3", *settings) == {"name": name, "partitions": 3}
+    assert cli.json("topic", "describe", name)["settings"] == {"max.message.bytes": "2000"}
+    assert cli.out("topic", "alter", name, "-p", "3") == f"altered {name}\n"
+    assert cli.fails(2, "topic", "alter", name, "-p", "1").startswith("error: ")
+    assert "nothing to alter" in cli.fails(2, "topic", "alter", name)
+    assert "retention.mss" in cli.fails(2, "topic", "alter", name, "-c", "retention.mss=1")
+
+
+def test_a_misspelled_topic_is_answered_with_the_one_that_was_meant(cli: Cli, name: str) -> None:
+    cli.out("topic", "create", f"{name}-of-orders")
+    done = cli.run("topic", "describe", f"{name}-of-ordres")
+    assert done.returncode == 4
+    assert f"next:  did you mean {name}-of-orders?" in done.stderr.decode()
+
+
+def test_a_topic_that_records_make_is_remarked(cli: Cli, name: str) -> None:
+    done = cli.run("topic", "produce", name, "-v", "one")
+    assert done.stdout == b"1 acknowledged\n"
+    assert done.stderr.decode().startswith(f"made the topic {name}, with 1 partition; ")
+    assert cli.out("topic", "produce", name, "-v", "two") == "1 acknowledged\n"
+
+
 def test_what_exists_already_is_refused(cli: Cli, name: str) -> None:
     cli.out("topic", "create", name)
     assert name in cli.fails(5, "topic", "create", name)

@@ -18,6 +18,11 @@ def several(order: Any) -> Any:
     yield order
 
 
+async def as_in_faust(orders: Any) -> None:
+    async for _ in orders:
+        pass
+
+
 def nothing() -> None:
     pass
 
@@ -67,6 +72,10 @@ def nothing() -> None:
             "the agent several yields, and its parameter is not declared as a stream",
         ),
         ("app.agent(orders)(lambda a, b, c: a)", r"the agent <lambda> cannot call|no operator name"),
+        (
+            "app.agent(orders)(as_in_faust)",
+            "as_in_faust iterates over orders, which is not declared as a stream",
+        ),
         ("app.agent(orders, timeout=0)(later)", "the agent later has no time to answer"),
         ("app.timer(nothing)", "<function nothing .*> is not a duration"),
         ("app.timer('5s')(lambda app: None)", r"the timer <lambda> cannot call <lambda>\(app\)"),
@@ -85,6 +94,7 @@ def test_it_is_refused_where_it_is_declared(declaration: str, message: str) -> N
         "t": app.table_from(app.topic("rows", key=str, value=dict)),
         "later": later,
         "several": several,
+        "as_in_faust": as_in_faust,
         "nothing": nothing,
     }
     with pytest.raises(UsageError, match=message) as refused:

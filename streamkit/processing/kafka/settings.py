@@ -6,8 +6,11 @@ one side (consumer or producer) reach only that side. The first kind is refused 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
 
 from streamkit.errors import UsageError
 
@@ -92,6 +95,20 @@ def check_settings(user: KafkaSettings, *, exactly_once: bool = False) -> None:
                 f"App(kafka=...) sets {name!r}, which belongs to the worker: {owned[name]}",
                 hint="remove it; everything else of librdkafka may be set",
             )
+
+
+@contextmanager
+def judged() -> Iterator[None]:
+    """Where a client is made: settings that librdkafka does not take are the user's."""
+    try:
+        yield
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError._INVALID_ARG:
+            raise
+        raise UsageError(
+            f"App(kafka=...): {error.args[0].str()}",
+            hint="names and values are those of librdkafka's CONFIGURATION.md",
+        ) from None
 
 
 def consumer_settings(bootstrap: str, group: str, user: KafkaSettings) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streamkit.errors import StreamkitError
+from streamkit.processing.kafka.settings import judged
 from streamkit.processing.tasks.fuse import SinkRecord
 from streamkit.runtime.contracts.clock import Clock
 
@@ -92,7 +93,8 @@ class KafkaSink:
         self._raise_failure()
 
     def _make_producer(self) -> Producer:
-        return Producer(self._settings, logger=log)
+        with judged():
+            return Producer(self._settings, logger=log)
 
     def _produce_waiting(self) -> None:
         waiting = self._waiting

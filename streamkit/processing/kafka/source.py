@@ -34,7 +34,7 @@ from confluent_kafka import (
 
 from streamkit.errors import BrokerUnreachableError, RefusedError, StreamkitError
 from streamkit.processing.kafka.client_thread import ClientThread
-from streamkit.processing.kafka.settings import KafkaSettings, consumer_settings
+from streamkit.processing.kafka.settings import KafkaSettings, consumer_settings, judged
 from streamkit.processing.worker.roster import client_id
 from streamkit.processing.worker.source import Arrival, Listener, Partition, Position
 
@@ -177,7 +177,8 @@ class KafkaSource:
     # -- on the client thread -------------------------------------------------------------------------
 
     def _join(self) -> None:
-        self._consumer = Consumer(self._conf, logger=log)
+        with judged():
+            self._consumer = Consumer(self._conf, logger=log)
         self._subscribe()
         self._member = True
 

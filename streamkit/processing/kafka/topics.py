@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from streamkit.errors import StreamkitError, no_broker
-from streamkit.processing.kafka.settings import KafkaSettings, reader_settings, shared_settings
+from streamkit.processing.kafka.settings import KafkaSettings, judged, reader_settings, shared_settings
 from streamkit.processing.record import Headers
 from streamkit.processing.tasks.watermark import is_mark
 from streamkit.processing.topology import TopicPlan
@@ -49,7 +49,8 @@ class Topics:
     def __init__(self, bootstrap: str, user: KafkaSettings) -> None:
         self._bootstrap = bootstrap
         self._user = user
-        self._admin = AdminClient(shared_settings(bootstrap, user), logger=log)
+        with judged():
+            self._admin = AdminClient(shared_settings(bootstrap, user), logger=log)
         self._complained: set[str] = set()  # topics whose records cannot be deleted
 
     def partition_counts(self) -> dict[str, int]:
@@ -78,9 +79,12 @@ class Topics:
                 known = {name: value for name, value in plan.config.items() if name != COMPACTION_LAG}
                 error = self._create(plan.name, plan.partitions, known)
             if error is not None and error.code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                declared = error.code() == KafkaError.INVALID_CONFIG and not plan.internal
                 raise StreamkitError(
                     f"cannot create the topic {plan.name}: {error.str()}",
-                    hint=f"streamkit topic create {plan.name}",
+                    hint=f'mend app.topic("{plan.name}", config=...)'
+                    if declared
+                    else f"streamkit topic create {plan.name}",
                 )
         return [plan.name for plan in missing]
 

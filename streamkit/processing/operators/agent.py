@@ -13,6 +13,7 @@ take records from an inbox, since the loop never awaits; see `inflight` for what
 
 from __future__ import annotations
 
+import dis
 import inspect
 import typing
 from collections.abc import Callable
@@ -156,9 +157,24 @@ def shape_of(function: Callable[..., Any], stream_type: type) -> Shape:
         raise UsageError(
             f"the agent {name} takes a stream, and does not await it", hint=f"make it `async def {name}`"
         )
+    if (asynchronous or generator) and _iterates(function, parameters[0].name):
+        raise UsageError(
+            f"the agent {name} iterates over {parameters[0].name}, which is not declared as a stream",
+            hint=f"async def {name}({parameters[0].name}: sk.Stream[...])",
+        )
     if generator or inspect.isgeneratorfunction(function):
         raise UsageError(
             f"the agent {name} yields, and its parameter is not declared as a stream",
             hint=f"`async def {name}(stream: sk.Stream[T])` may; what takes single records returns",
         )
     return "record" if asynchronous else "plain"
+
+
+def _iterates(function: Callable[..., Any], parameter: str) -> bool:
+    """Does the function say `async for ... in parameter`?"""
+    before = None
+    for step in dis.get_instructions(inspect.unwrap(function)):
+        if step.opname == "GET_AITER" and before is not None and before.argval == parameter:
+            return True
+        before = step
+    return False

@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from streamkit.errors import StreamkitError
 from streamkit.processing.record import RawRecord
 from streamkit.processing.state import changelog
 from streamkit.processing.state.operator_state import OperatorState
+from streamkit.processing.state.store import Change
 from streamkit.processing.table import Table, TableState
 from streamkit.processing.tasks.assembly import Assembly
 from streamkit.processing.tasks.checkpoint import Checkpoint, CommitMetadata, check_fingerprints, fingerprint
@@ -82,7 +84,7 @@ class Commits:
         parts, changes = self._assembly, {}
         states: dict[str, TableState | OperatorState] = {**parts.tables, **parts.states}
         for name, state in states.items():
-            changed = state.changes()
+            changed = _changes(name, state)
             changed += changelog.repairs(parts.stores[name], self._orphans[name], changed)
             self._orphans[name].clear()
             changes[parts.sub.changelog(name)] = changelog.to_records(changed, parts.partition, now_ms)
@@ -166,6 +168,18 @@ class Commits:
         for node in self._assembly.sub.stateful:
             accepted[node.name].add(fingerprint(node.key_serde.name, node.former_state_name))
         return accepted
+
+
+def _changes(name: str, state: TableState | OperatorState) -> list[Change]:
+    try:
+        return state.changes()
+    except StreamkitError:
+        raise
+    except Exception as error:  # an encoder's, about a value that user code has put there
+        raise StreamkitError(
+            f"the state {name} holds what cannot be written: {type(error).__name__}: {error}",
+            hint="declare what it holds: app.table(..., value=T), process(..., state=T)",
+        ) from error
 
 
 def _kinds(table: Table[Any, Any]) -> list[str]:

@@ -15,7 +15,7 @@ from subprocess import DEVNULL
 
 import structlog
 
-from streamkit.errors import BrokerUnreachableError, NotFoundError, RefusedError, UsageError
+from streamkit.errors import INTERRUPTED, BrokerUnreachableError, NotFoundError, RefusedError, UsageError
 from streamkit.runtime.os.lifeline import LIFELINE_VARIABLE, Lifeline
 from streamkit.telemetry.instruments import Registry
 
@@ -56,7 +56,7 @@ class Supervisor:
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled)
+            loop.add_signal_handler(number, self._signalled, number)
         try:
             await asyncio.gather(*(self._keep(slot) for slot in range(len(self._commands))))
         finally:
@@ -110,11 +110,13 @@ class Supervisor:
         except TimeoutError:
             return
 
-    def _signalled(self) -> None:
+    def _signalled(self, number: signal.Signals) -> None:
+        code = INTERRUPTED if number == signal.SIGINT else 0
         if self._stopping.is_set():
+            self._code = code or 1  # as of a worker that is told twice
             self._send(signal.SIGKILL)
         else:
-            self._stop_all(0)
+            self._stop_all(code)
 
     def _stop_all(self, code: int) -> None:
         if not self._stopping.is_set():
