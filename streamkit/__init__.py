@@ -60,9 +60,9 @@ if TYPE_CHECKING:
     from streamkit.processing.serde import Serde as Serde
     from streamkit.processing.state.processes import Context as Context
     from streamkit.processing.stream import Stream as Stream
-    from streamkit.processing.stream import Topic as Topic
     from streamkit.processing.table import Table as Table
     from streamkit.processing.table_stream import TableStream as TableStream
+    from streamkit.processing.topic import Topic as Topic
     from streamkit.processing.windows import count_window as count_window
     from streamkit.processing.windows import every as every
     from streamkit.processing.windows import hopping as hopping
@@ -110,9 +110,10 @@ _HOMES = {
     "schemas": ("Avro", "JsonSchema", "Protobuf"),
     "serde": ("Serde",),
     "state.processes": ("Context",),
-    "stream": ("Stream", "Topic"),
+    "stream": ("Stream",),
     "table": ("Table",),
     "table_stream": ("TableStream",),
+    "topic": ("Topic",),
     "windows": ("count_window", "every", "hopping", "session", "sliding", "tumbling"),
 }
 _HOME_OF = {name: f"streamkit.processing.{home}" for home, names in _HOMES.items() for name in names}

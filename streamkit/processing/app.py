@@ -7,31 +7,32 @@ no connection. `app.test()` runs the topology in memory, `app.run()` and `stream
 from __future__ import annotations
 
 import importlib
-import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, tzinfo
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, cast, get_args, overload
 
 from streamkit.errors import RefusedError, UsageError
 from streamkit.processing.agent import Agent, Caller, Declare, Sinks, check_sinks, sorted_sinks, value_type
 from streamkit.processing.batch import BatchFunction
-from streamkit.processing.claims import tables_used
 from streamkit.processing.connectors import sources as connectors
 from streamkit.processing.crontab import Crontab
+from streamkit.processing.draft import Draft, checked_name
 from streamkit.processing.error_policy import ErrorPolicy, Fail, OnError, Retry
 from streamkit.processing.global_table import GlobalTable
-from streamkit.processing.operators.agent import AgentNode, shape_of
+from streamkit.processing.operators.agent import AgentNode, check_shape, shape_of
 from streamkit.processing.operators.source import Source, unchanged_from
 from streamkit.processing.patterns import check_one, declared_name
 from streamkit.processing.record import Headers
-from streamkit.processing.schemas import Schemas, ready
-from streamkit.processing.serde import JSON_KEY, UNDECLARED_KEY, Serde, key_serde, value_serde
+from streamkit.processing.schemas import Schemas
+from streamkit.processing.sending import Producer, encoded
+from streamkit.processing.serde import JSON_KEY, UNDECLARED_KEY, Written, key_serde, value_serde
 from streamkit.processing.state.cache import STATE_MEMORY, checked_state_memory
-from streamkit.processing.stream import Stream, Topic
+from streamkit.processing.stream import Stream
 from streamkit.processing.table import Lease, Table
 from streamkit.processing.tasks.inflight import Order
 from streamkit.processing.timers import Interval, Schedule, Timer
+from streamkit.processing.topic import Topic
 from streamkit.processing.topology import Node, TopicSpec, Topology
 from streamkit.processing.units import Duration, Size, duration_ms
 
@@ -45,24 +46,21 @@ V = TypeVar("V")
 F = TypeVar("F", bound=Callable[..., Any])
 Guarantee = Literal["at_least_once", "exactly_once"]
 OnLostRecords = Literal["fail", "continue"]
-NAME = re.compile(r"[a-zA-Z0-9._-]{1,200}")  # what Kafka allows in topic names
 
 
-class Producer(Protocol):
-    """What `Topic.send` needs of whatever runs the app."""
+class TopicOptions(TypedDict, total=False):
+    """What `App.topic` takes whatever the types are."""
 
-    async def send(
-        self,
-        topic: str,
-        value: bytes | None,
-        key: bytes | None,
-        *,
-        headers: Headers | None,
-        timestamp_ms: int | None,
-        partition: int | None,
-    ) -> None:
-        """Produce one record and return when it is acknowledged."""
-        ...
+    pattern: str | None
+    partitions: int | None
+    config: Mapping[str, str] | None
+
+
+class TableOptions(TypedDict, total=False):
+    """What `App.table` takes whatever the types are."""
+
+    partitions: int | None
+    ttl: Duration | None
 
 
 class App:
@@ -103,7 +101,7 @@ class App:
         schema_registry: str | Mapping[str, Any] | object | None = None,
         abandon: Iterable[str] = (),
     ) -> None:
-        self.id = _checked_name("app", id)
+        self.id = checked_name("app", id)
         self.bootstrap = bootstrap
         self.kafka = dict(kafka or {})
         if auto_offset_reset not in ("earliest", "latest"):
@@ -127,58 +125,29 @@ class App:
         self.caller: Caller | None = None
         self._idle_timeout_ms = None if idle_timeout is None else duration_ms(idle_timeout)
         self._policy = ErrorPolicy.of(on_error or Fail())
-        self._nodes: dict[str, Node] = {}
-        self._roots: dict[str, str] = {}  # node name -> the topic where its records first came from
+        self.draft = Draft()
         self._topics: dict[str, Topic[Any, Any]] = {}
-        self._tables: dict[str, Table[Any, Any]] = {}
         self._timers: list[Timer] = []
         self._inflows: list[connectors.Inflow] = []
         self._globals: list[GlobalTable[Any, Any]] = []
-        self._claims: dict[str, tuple[str, ...]] = {}
         self._connection: Any = None
 
     # -- declaring ----------------------------------------------------------------------------------
 
     @overload
     def topic(
-        self,
-        name: str | None = None,
-        *,
-        pattern: str | None = None,
-        value: type[V] | Serde[V],
-        key: type[K] | Serde[K],
-        partitions: int | None = None,
-        config: Mapping[str, str] | None = None,
+        self, name: str | None = None, *, value: Written[V], key: Written[K], **options: Unpack[TopicOptions]
     ) -> Topic[K, V]: ...
     @overload
     def topic(
-        self,
-        name: str | None = None,
-        *,
-        pattern: str | None = None,
-        value: type[V] | Serde[V],
-        partitions: int | None = None,
-        config: Mapping[str, str] | None = None,
+        self, name: str | None = None, *, value: Written[V], **options: Unpack[TopicOptions]
     ) -> Topic[bytes | None, V]: ...
     @overload
     def topic(
-        self,
-        name: str | None = None,
-        *,
-        pattern: str | None = None,
-        key: type[K] | Serde[K],
-        partitions: int | None = None,
-        config: Mapping[str, str] | None = None,
+        self, name: str | None = None, *, key: Written[K], **options: Unpack[TopicOptions]
     ) -> Topic[K, Any]: ...
     @overload
-    def topic(
-        self,
-        name: str | None = None,
-        *,
-        pattern: str | None = None,
-        partitions: int | None = None,
-        config: Mapping[str, str] | None = None,
-    ) -> Topic[bytes | None, Any]: ...
+    def topic(self, name: str | None = None, **options: Unpack[TopicOptions]) -> Topic[bytes | None, Any]: ...
     def topic(
         self,
         name: str | None = None,
@@ -198,7 +167,7 @@ class App:
         They can be read only, and `name` is what operators are named after.
         """
         name = declared_name(name, pattern, makes=partitions is not None or bool(config))
-        _checked_name("topic", name)
+        checked_name("topic", name)
         if name in self._topics:
             same = self._topics[name].pattern == pattern
             raise UsageError(
@@ -244,10 +213,9 @@ class App:
         name: str,
         *,
         default: Callable[[], V],
-        key: type[K] | Serde[K],
-        value: type[V] | Serde[V] | None = None,
-        partitions: int | None = None,
-        ttl: Duration | None = None,
+        key: Written[K],
+        value: Written[V] | None = None,
+        **options: Unpack[TableOptions],
     ) -> Table[K, V]: ...
     @overload
     def table(
@@ -255,33 +223,17 @@ class App:
         name: str,
         *,
         default: Callable[[], V],
-        value: type[V] | Serde[V] | None = None,
-        partitions: int | None = None,
-        ttl: Duration | None = None,
+        value: Written[V] | None = None,
+        **options: Unpack[TableOptions],
     ) -> Table[Any, V]: ...
     @overload
     def table(
-        self,
-        name: str,
-        *,
-        key: type[K] | Serde[K],
-        value: type[V] | Serde[V],
-        partitions: int | None = None,
-        ttl: Duration | None = None,
+        self, name: str, *, key: Written[K], value: Written[V], **options: Unpack[TableOptions]
     ) -> Table[K, V]: ...
     @overload
-    def table(
-        self,
-        name: str,
-        *,
-        value: type[V] | Serde[V],
-        partitions: int | None = None,
-        ttl: Duration | None = None,
-    ) -> Table[Any, V]: ...
+    def table(self, name: str, *, value: Written[V], **options: Unpack[TableOptions]) -> Table[Any, V]: ...
     @overload
-    def table(
-        self, name: str, *, partitions: int | None = None, ttl: Duration | None = None
-    ) -> Table[Any, Any]: ...
+    def table(self, name: str, **options: Unpack[TableOptions]) -> Table[Any, Any]: ...
     def table(
         self,
         name: str,
@@ -298,9 +250,7 @@ class App:
         a type (`default=float`), or plain JSON. `ttl`: an entry expires when stream time is so far past its
         last write.
         """
-        _checked_name("table", name)
-        if name in self._tables or name in self._nodes:
-            raise UsageError(f"the name {name} is taken", hint="stores and operators need distinct names")
+        self.draft.check_free(name)
         if ttl is not None and duration_ms(ttl) == 0:
             raise UsageError(f"a ttl of {ttl!r} leaves nothing", hint="drop it, or choose a longer one")
         if value is None:
@@ -314,7 +264,7 @@ class App:
             lease=self.lease,
             ttl_ms=None if ttl is None else duration_ms(ttl),
         )
-        self._tables[name] = table
+        self.draft.add_table(table)
         return table
 
     def table_from(
@@ -383,27 +333,14 @@ class App:
 
         def declare(function: Callable[..., Any]) -> Agent[Any, Any]:
             shape = shape_of(function, Stream)
-            if shape == "plain" and concurrency > 1:
-                raise UsageError(
-                    f"concurrency={concurrency} needs an async function; {function.__name__} is a plain one",
-                    hint="make it `async def`, or drop concurrency=",
-                )
-            if order != "key" and shape != "record":
-                raise UsageError(
-                    f"order={order!r} needs an async function of one record; {function.__name__} is not one"
-                )
-            if timeout is not None and shape not in ("record", "batch"):
-                raise UsageError(
-                    f"timeout= needs an async function of records; {function.__name__} is not one",
-                    hint="it limits one call: `async def name(value)`",
-                )
+            check_shape(function, shape, concurrency, order, timeout)
             batch = function if isinstance(function, BatchFunction) else None
             leaving, functions = sorted_sinks(sink)
             check_sinks(function, shape, functions)
             origin = self._own_topic(function, shape, name) if source is None else source
             stream = origin if isinstance(origin, Stream) else self._source(origin, None, policy, None)
             node = AgentNode(
-                name=self._unique(function.__name__, name),
+                name=self.draft.name(function.__name__, name),
                 parents=(stream.node,),
                 function=function if batch is None else batch.function,
                 batch=batch,
@@ -414,8 +351,7 @@ class App:
                 on_error=policy,
                 sinks=tuple(functions),
             )
-            self._claims[node.name] = tuple(table.name for table in tables)
-            self.add(node)
+            self.draft.add(node, uses=tables)
             for where in leaving:
                 Stream[Any, Any].to(Stream(self, node), where)
             return Agent(self, node, unchanged_from(stream.node))
@@ -435,7 +371,7 @@ class App:
         `key`: of a value, for rows that come without one. The position is kept under `name`.
         """
         spec = topic if isinstance(topic, Topic) else self._topic_named(topic)
-        name = _checked_name("source", name or f"{spec.name}-inflow")
+        name = checked_name("source", name or f"{spec.name}-inflow")
         if any(inflow.name == name for inflow in self._inflows):
             raise UsageError(f"the source name {name} is taken", hint="choose another name=")
         self._inflows.append(connectors.Inflow(name=name, app_id=self.id, source=source, topic=spec, key=key))
@@ -470,23 +406,14 @@ class App:
 
     def topology(self) -> Topology:
         """What has been declared so far, checked and frozen."""
-        claims = {node.name: self._tables_of(node) for node in self._nodes.values()}
-        for node in self._nodes.values():
-            self._check_claims(node, claims[node.name])
-        claimed = {table for tables in claims.values() for table in tables}
-        for table in self._tables:
-            if table not in claimed:
-                raise UsageError(
-                    f"the table {table} is used by no agent or stream of this app",
-                    hint=f"name it where it is used: @app.agent(..., tables=[{table}]), or remove it",
-                )
-        if not self._nodes:
+        claims = self.draft.claims()
+        if not self.draft.nodes:
             raise UsageError(f"the app {self.id} declares no stream and no agent", hint="see @app.agent")
         return Topology(
             app_id=self.id,
-            nodes=tuple(self._nodes.values()),
+            nodes=tuple(self.draft.nodes.values()),
             topics=self.topics,
-            tables=tuple(self._tables.values()),
+            tables=tuple(self.draft.tables.values()),
             timers=tuple(self._timers),
             inflows=tuple(self._inflows),
             global_tables=tuple(self._globals),
@@ -549,34 +476,17 @@ class App:
                 f"{topic.name}.send() while the app {self.id} is not running",
                 hint="wrap it in `async with app:`, or send from an agent or a timer",
             )
-        await ready(topic)
-        keys = topic.key or UNDECLARED_KEY
+        data, key_data = await encoded(topic, value, key)
         await self.producer.send(
             topic.name,
-            None if value is None else topic.value.encode(value),
-            None if key is None else keys.encode(key),
+            data,
+            key_data,
             headers=headers,
             timestamp_ms=timestamp_ms,
             partition=partition,
         )
 
-    # -- for streams and operators ------------------------------------------------------------------
-
-    def add(self, node: Node) -> None:
-        """Take an operator into the graph."""
-        if node.name in self._nodes or node.name in self._tables:
-            raise UsageError(f"the operator name {node.name} is taken", hint="choose another name=")
-        self._nodes[node.name] = node
-        self._roots[node.name] = (
-            node.topic.name if isinstance(node, Source) else self._roots[node.parents[0].name]
-        )
-
-    def node_named(self, name: str) -> Node | None:
-        return self._nodes.get(name)
-
-    def operator_name(self, parent: Node, kind: str, given: str | None) -> str:
-        """`{first topic}-{kind}[-{n}]`: adding operators of another kind never renames this one."""
-        return self._unique(f"{self._roots[parent.name]}-{kind}", given)
+    # -- inside ---------------------------------------------------------------------------------------
 
     def sink_topic(self, topic: TopicSpec[Any, Any] | str, stream: Node) -> TopicSpec[Any, Any]:
         """The topic that a sink names; a bare name is declared with the stream's own serdes."""
@@ -618,7 +528,7 @@ class App:
         spec = topic if isinstance(topic, Topic) else self._topic_named(topic)
         if spec.app is not self:
             raise UsageError(f"the topic {spec.name} belongs to the app {spec.app.id}, not to {self.id}")
-        name = self._unique(f"{spec.name}-source", name)
+        name = self.draft.name(f"{spec.name}-source", name)
         node = Source(
             name=name,
             parents=(),
@@ -629,42 +539,8 @@ class App:
             on_error=policy,
             tombstones=tombstones,
         )
-        self.add(node)
+        self.draft.add(node)
         return Stream(self, node)
-
-    def _unique(self, stem: str, given: str | None) -> str:
-        if given is not None:
-            return _checked_name("operator", given)
-        name, number = stem, 1
-        while name in self._nodes or name in self._tables:
-            number += 1
-            name = f"{stem}-{number}"
-        return name
-
-    def _tables_of(self, node: Node) -> tuple[str, ...]:
-        found = dict.fromkeys(self._claims.get(node.name, ()))
-        for function in node.functions:
-            found |= dict.fromkeys(
-                table.name
-                for table in tables_used(function).values()
-                if table is self._tables.get(table.name)
-            )
-        return tuple(found)
-
-    def _check_claims(self, node: Node, tables: tuple[str, ...]) -> None:
-        where = node.parents[0] if node.parents else node
-        if tables and not where.keyed:
-            raise UsageError(
-                f"{node.name} uses the table {tables[0]}, but its stream {where.name} is not partitioned "
-                "by the table's key",
-                hint=f"put a group_by first, as in @app.agent(topic.by(lambda value: <key of {tables[0]}>))",
-            )
-        if tables and isinstance(node, AgentNode) and node.order != "key":
-            raise UsageError(
-                f"{node.name} uses the table {tables[0]}; with order={node.order!r} two records of one key "
-                "would change it at once",
-                hint='take order="key", which is the default',
-            )
 
 
 def _worker() -> Any:
@@ -677,9 +553,3 @@ def checked_guarantee(guarantee: str) -> Guarantee:
     if guarantee not in get_args(Guarantee):
         raise UsageError(f"guarantee is {' or '.join(get_args(Guarantee))}, got {guarantee!r}")
     return cast(Guarantee, guarantee)
-
-
-def _checked_name(what: str, name: str) -> str:
-    if not NAME.fullmatch(name) or name in (".", ".."):
-        raise UsageError(f"{name!r} is no {what} name", hint="use letters, digits, '.', '_' and '-'")
-    return name

@@ -10,6 +10,9 @@ records of the stream may be in that topic and nowhere else.
 
 Counts can be compared; whoever wrote a topic may still have placed its keys in a way of his own. What moves
 is placed as Kafka's own partitioner does (murmur2), which must be the way of the topic that stays.
+
+What no move could mend is refused where it is declared: a stream that is not partitioned by its key
+(`check_keyed`), and keys that are written differently (`check_joinable`).
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from streamkit.processing.operators.merge import Merge
 from streamkit.processing.operators.repartition import Repartition
 from streamkit.processing.operators.stream_join import StreamJoin
 from streamkit.processing.operators.tables import Lookup
+from streamkit.processing.patterns import comes_by_pattern
 from streamkit.processing.rewiring import rewired
 from streamkit.processing.topology import Entry, Node, Subtopology, Topology, ancestors, repartition_topic
 
@@ -123,3 +127,28 @@ def _side(parent: Node, node: Node) -> str:
 def _origin(node: Node) -> str:
     """The name of the operator where its records, or the first of them, came in."""
     return next(_entries(node)).name
+
+
+def check_keyed(node: Node, what: str) -> None:
+    """State by key is where the key's partition is."""
+    if not node.keyed:
+        raise UsageError(
+            f"{what} needs a stream that is partitioned by its key; {node.name} is not",
+            hint="put .group_by(...) before it, or declare the topic's key="
+            if not comes_by_pattern(node)
+            else "put .repartition(...) or .group_by(...) before it: topics of a pattern have partitions "
+            "of their own",
+        )
+
+
+def check_joinable(left: Node, right: Node) -> None:
+    """Equal keys must be equal bytes, so that they are in equal partitions."""
+    check_keyed(left, "a join")
+    check_keyed(right, "a join")
+    if left.key_serde.name != right.key_serde.name:
+        raise UsageError(
+            f"a join of {left.name} (key {left.key_serde.name}) and "
+            f"{right.name} (key {right.key_serde.name}): keys written differently "
+            "are in different partitions",
+            hint="declare the same key= for their topics, or group_by one of them",
+        )

@@ -59,6 +59,9 @@ class Serde(msgspec.Struct, Generic[T], frozen=True):
         return self.inner or self
 
 
+Written = type[T] | Serde[T]  # how a user says how values are written: by their type, or by a serde
+
+
 PLAIN = frozenset((dict, list, tuple, str, int, float, bool, type(None)))
 NOT_NULL = PLAIN - {type(None)}
 _encode_json = msgspec.json.Encoder().encode

@@ -11,15 +11,14 @@ iterated, `Stream[V]` will do.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass, field
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
 from streamkit.errors import UsageError
-from streamkit.processing.aggregations import Aggregation
 from streamkit.processing.connectors import sinks as connectors
+from streamkit.processing.copartition import check_keyed
 from streamkit.processing.error_policy import ErrorPolicy, OnError, Retry
-from streamkit.processing.global_table import GlobalLookup, GlobalTable
+from streamkit.processing.leaving import leave
 from streamkit.processing.operators.branch import Arm, Branch
 from streamkit.processing.operators.deduplicate import Deduplicate
 from streamkit.processing.operators.filter import Filter
@@ -28,28 +27,26 @@ from streamkit.processing.operators.function import returned_type
 from streamkit.processing.operators.group_by import GroupBy
 from streamkit.processing.operators.map import Map
 from streamkit.processing.operators.merge import Merge
-from streamkit.processing.operators.outflow import outflow
 from streamkit.processing.operators.peek import Peek
 from streamkit.processing.operators.process import Process
 from streamkit.processing.operators.repartition import Repartition
-from streamkit.processing.operators.sink import Sink
-from streamkit.processing.operators.stream_join import LateRight, StreamJoin
-from streamkit.processing.operators.tables import Lookup, ToTable
-from streamkit.processing.operators.window import Late, Window
-from streamkit.processing.patterns import comes_by_pattern
+from streamkit.processing.operators.tables import ToTable
 from streamkit.processing.record import Record
-from streamkit.processing.serde import Serde, key_serde, value_serde
+from streamkit.processing.serde import Written, key_serde, value_serde
 from streamkit.processing.state.processes import Context
 from streamkit.processing.state.views import How
 from streamkit.processing.topology import Node, TopicSpec, repartition_topic
 from streamkit.processing.units import Duration, duration_ms
-from streamkit.processing.windows import Emit, Every, WindowKind
+from streamkit.processing.windows import WindowKind
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar as DefaultTypeVar
 
     from streamkit.processing.app import App
+    from streamkit.processing.global_table import GlobalTable
+    from streamkit.processing.results import JoinResults
     from streamkit.processing.table_stream import TableStream
+    from streamkit.processing.windowed import WindowedStream
 
     K = TypeVar("K")
     V = DefaultTypeVar("V", default=K)
@@ -59,7 +56,6 @@ else:
 
 R = TypeVar("R")
 W = TypeVar("W")
-L = TypeVar("L")
 S = TypeVar("S")
 Within = Duration | tuple[Duration, Duration]
 K2 = TypeVar("K2")
@@ -69,7 +65,7 @@ class Stream(Generic[K, V]):
     """An operator's output. Immutable; several operators may read it."""
 
     def __init__(self, app: App, node: Node) -> None:
-        self._app = app
+        self.app = app
         self.node = node
 
     if not TYPE_CHECKING:
@@ -137,7 +133,7 @@ class Stream(Generic[K, V]):
         if not predicates:
             raise UsageError("branch() needs at least one function", hint="each is one output stream")
         branch = Branch(name=self._name("branch", name), parents=(self.node,), predicates=predicates)
-        self._app.add(branch)
+        self.app.draft.add(branch)
         return tuple(
             self._then(Arm(name=f"{branch.name}-{number}", parents=(branch,), port=str(number)))
             for number in range(len(predicates))
@@ -145,7 +141,7 @@ class Stream(Generic[K, V]):
 
     def merge(self, *others: Stream[K, V], name: str | None = None) -> Stream[K, V]:
         """The records of this stream and the others as one stream."""
-        if any(other._app is not self._app for other in others):
+        if any(other.app is not self.app for other in others):
             raise UsageError("merge() of streams that belong to different apps")
         parents = (self.node, *(other.node for other in others))
         if len({node.key_serde.name for node in parents}) > 1:
@@ -162,8 +158,8 @@ class Stream(Generic[K, V]):
         self,
         function: Callable[[V], K2 | None],
         *,
-        key: type[K2] | Serde[K2] | None = None,
-        value: type[V] | Serde[V] | None = None,
+        key: Written[K2] | None = None,
+        value: Written[V] | None = None,
         partitions: int | None = None,
         name: str | None = None,
     ) -> Stream[K2, V]: ...
@@ -172,8 +168,8 @@ class Stream(Generic[K, V]):
         self,
         function: Callable[[V, Record[K]], K2 | None],
         *,
-        key: type[K2] | Serde[K2] | None = None,
-        value: type[V] | Serde[V] | None = None,
+        key: Written[K2] | None = None,
+        value: Written[V] | None = None,
         partitions: int | None = None,
         name: str | None = None,
     ) -> Stream[K2, V]: ...
@@ -181,8 +177,8 @@ class Stream(Generic[K, V]):
         self,
         function: Callable[..., K2 | None],
         *,
-        key: type[K2] | Serde[K2] | None = None,
-        value: type[V] | Serde[V] | None = None,
+        key: Written[K2] | None = None,
+        value: Written[V] | None = None,
         partitions: int | None = None,
         name: str | None = None,
     ) -> Stream[K2, V]:
@@ -196,7 +192,7 @@ class Stream(Generic[K, V]):
             name=name,
             parents=(self.node,),
             function=function,
-            topic=repartition_topic(self._app.id, name),
+            topic=repartition_topic(self.app.id, name),
             key=key_serde(key if key is not None else returned_type(function)),
             value=self.node.value_serde if value is None else value_serde(value),
             declared_partitions=partitions,
@@ -207,7 +203,7 @@ class Stream(Generic[K, V]):
         self,
         partitions: int | None = None,
         *,
-        value: type[V] | Serde[V] | None = None,
+        value: Written[V] | None = None,
         name: str | None = None,
     ) -> Stream[K, V]:
         """Send the stream through the topic `{app}-{name}-repartition`, where each key has its partition;
@@ -222,7 +218,7 @@ class Stream(Generic[K, V]):
         node = Repartition(
             name=name,
             parents=(self.node,),
-            topic=repartition_topic(self._app.id, name),
+            topic=repartition_topic(self.app.id, name),
             key=self.node.key_serde,
             value=self.node.value_serde if value is None else value_serde(value),
             declared_partitions=partitions,
@@ -234,7 +230,8 @@ class Stream(Generic[K, V]):
 
         `sk.tumbling`, `sk.hopping`, `sk.sliding`, `sk.session`, `sk.count_window`.
         """
-        check_keyed(self.node, "a window")
+        from streamkit.processing.windowed import WindowedStream
+
         return WindowedStream(self, window)
 
     def window_all(self, window: WindowKind, *, name: str | None = None) -> WindowedStream[str, V]:
@@ -250,7 +247,7 @@ class Stream(Generic[K, V]):
         self,
         function: Callable[[V, Context[K, S]], Iterable[R] | None],
         *,
-        state: type[S] | Serde[S] = dict,  # type: ignore[assignment]
+        state: Written[S] = dict,  # type: ignore[assignment]
         on_timer: Callable[[Context[K, S]], Iterable[R] | None] | None = None,
         name: str | None = None,
     ) -> Stream[K, R]:
@@ -380,52 +377,9 @@ class Stream(Generic[K, V]):
 
         With a global table: each record with the row that `on(mine)` names; this stream needs no key.
         """
-        from streamkit.processing.table_stream import TableStream
+        from streamkit.processing.joins import join
 
-        if isinstance(other, GlobalTable):
-            return self._join_global(other, function, on, how, name)
-        if on is not None:
-            raise UsageError("on= is for global tables", hint="group_by what the other is keyed by")
-        check_joinable(self.node, other.node)
-        if isinstance(other, TableStream):
-            if within is not None or grace or how == "outer":
-                raise UsageError("a join with a table knows how='inner' and how='left', no within= or grace=")
-            kind, parents = self._name("join", name), (self.node, other.node)
-            return self._then(Lookup(name=kind, parents=parents, function=function, how=how))
-        if within is None:
-            raise UsageError("a join of two streams needs within=: how far apart their times may be")
-        before, after = within if isinstance(within, tuple) else (within, within)
-        node = StreamJoin(
-            name=self._name("join", name),
-            parents=(self.node, other.node),
-            function=function,
-            how=how,
-            before_ms=duration_ms(before),
-            after_ms=duration_ms(after),
-            grace_ms=duration_ms(grace),
-        )
-        self._app.add(node)
-        return JoinResults(self._app, node)
-
-    def _join_global(
-        self,
-        other: GlobalTable[Any, Any],
-        function: Callable[..., Any],
-        on: Callable[[Any], Any] | None,
-        how: How,
-        name: str | None,
-    ) -> Stream[Any, Any]:
-        if on is None or how == "outer":
-            raise UsageError("a join with a global table needs on=, and knows how='inner' and how='left'")
-        node = GlobalLookup(
-            name=self._name("join", name),
-            parents=(self.node,),
-            table=other,
-            on=on,
-            function=function,
-            how=how,
-        )
-        return self._then(node)
+        return join(self, other, function, on=on, within=within, grace=grace, how=how, name=name)
 
     def to_table(self, *, history: Duration = 0, name: str | None = None) -> TableStream[K, V]:
         """The last value of each key as a table; None deletes. With `history`, a join finds the row that was
@@ -435,8 +389,8 @@ class Stream(Generic[K, V]):
 
         check_keyed(self.node, "a table")
         node = ToTable(name=self._name("table", name), parents=(self.node,), history_ms=duration_ms(history))
-        self._app.add(node)
-        return TableStream(self._app, node)
+        self.app.draft.add(node)
+        return TableStream(self.app, node)
 
     # -- the ends -----------------------------------------------------------------------------------
 
@@ -454,7 +408,7 @@ class Stream(Generic[K, V]):
         `on_error`, is what becomes of rows that it cannot write; the stream's policy where neither is given.
         """
         policy = ErrorPolicy.given(on_error, retry)
-        leave(self._app, self.node, target, name=self._name("to", name), policy=policy)
+        leave(self.app, self.node, target, name=self._name("to", name), policy=policy)
 
     def __aiter__(self) -> AsyncIterator[V]:
         """In an agent only: the values of the task's partition, in order."""
@@ -469,156 +423,15 @@ class Stream(Generic[K, V]):
     # -- inside -------------------------------------------------------------------------------------
 
     def _then(self, node: Node) -> Stream[Any, Any]:
-        self._app.add(node)
-        return Stream(self._app, node)
+        self.app.draft.add(node)
+        return Stream(self.app, node)
 
     def _name(self, kind: str, given: str | None) -> str:
-        return self._app.operator_name(self.node, kind, given)
+        return self.app.draft.name_after(self.node, kind, given)
 
     def __repr__(self) -> str:
         return f"Stream({self.node.name!r})"
 
 
-def leave(
-    app: App,
-    node: Node,
-    target: TopicSpec[Any, Any] | str | connectors.Sink,
-    *,
-    name: str,
-    policy: ErrorPolicy | None,
-) -> None:
-    """Where values leave the graph."""
-    if isinstance(target, connectors.Sink):
-        app.add(outflow(node, target, name, policy))
-    elif policy is None:
-        app.add(Sink(name=name, parents=(node,), topic=app.sink_topic(target, node)))
-    else:
-        raise UsageError("retry= and on_error= of to() are for sinks; a topic takes what can be encoded")
-
-
-def check_keyed(node: Node, what: str) -> None:
-    """State by key is where the key's partition is."""
-    if not node.keyed:
-        raise UsageError(
-            f"{what} needs a stream that is partitioned by its key; {node.name} is not",
-            hint="put .group_by(...) before it, or declare the topic's key="
-            if not comes_by_pattern(node)
-            else "put .repartition(...) or .group_by(...) before it: topics of a pattern have partitions "
-            "of their own",
-        )
-
-
-def check_joinable(left: Node, right: Node) -> None:
-    """Equal keys must be equal bytes, so that they are in equal partitions."""
-    check_keyed(left, "a join")
-    check_keyed(right, "a join")
-    if left.key_serde.name != right.key_serde.name:
-        raise UsageError(
-            f"a join of {left.name} (key {left.key_serde.name}) and "
-            f"{right.name} (key {right.key_serde.name}): keys written differently "
-            "are in different partitions",
-            hint="declare the same key= for their topics, or group_by one of them",
-        )
-
-
-class JoinResults(Stream[K, R], Generic[K, L, W, R]):
-    """The results of a join of two streams, and what came too late for it."""
-
-    @property
-    def late(self) -> Stream[K, L]:
-        """Records of the left stream that came too late."""
-        return self._port("late", Late)
-
-    @property
-    def late_right(self) -> Stream[K, W]:
-        """Records of the right stream that came too late."""
-        return self._port("late-right", LateRight)
-
-    def _port(self, port: str, kind: type[Late] | type[LateRight]) -> Stream[Any, Any]:
-        known = self._app.node_named(f"{self.node.name}-{port}")
-        if known is not None:
-            return Stream(self._app, known)
-        return self._then(kind(name=f"{self.node.name}-{port}", parents=(self.node,), port=port))
-
-
-class WindowedStream(Generic[K, V]):
-    """A keyed stream cut by time, on its way to an aggregation."""
-
-    def __init__(self, stream: Stream[K, V], window: WindowKind) -> None:
-        self._stream = stream
-        self._window = window
-
-    def aggregate(
-        self, *, emit: Emit = "on_close", name: str | None = None, **results: Aggregation
-    ) -> WindowResults[K, V]:
-        """One dict for each key and window: `key`, `start_ms`, `end_ms`, and the named aggregations.
-
-        `emit="on_close"`: once, when the window can change no more. `emit="on_update"`: at each record, the
-        result so far; the last one is the window's, and nothing more is said when it closes.
-        `emit=sk.every("5s")`: what changed, when event time passes a multiple of five seconds, and the result
-        on close.
-        """
-        if not results:
-            raise UsageError("aggregate() without an aggregation", hint="for example aggregate(n=sk.Count())")
-        reserved = {"key", "start_ms", "end_ms", "retracted"} & results.keys()
-        if reserved:
-            raise UsageError(f"every window result already has {', '.join(sorted(reserved))}")
-        if emit not in ("on_close", "on_update") and not isinstance(emit, Every):
-            raise UsageError(f'emit is "on_close", "on_update" or sk.every(...), got {emit!r}')
-        stream = self._stream
-        node = Window(
-            name=stream._name("window", name),
-            parents=(stream.node,),
-            window=self._window,
-            aggregations=tuple(results.items()),
-            emit=emit,
-        )
-        stream._app.add(node)
-        return WindowResults(stream._app, node)
-
-
 def _all(value: object) -> str:
     return "all"
-
-
-class WindowResults(Stream[K, dict[str, Any]], Generic[K, V]):
-    """The results of a window, and what came too late for it."""
-
-    @property
-    def late(self) -> Stream[K, V]:
-        """Records that were too late for their window, unchanged."""
-        known = self._app.node_named(f"{self.node.name}-late")
-        if known is not None:
-            return Stream(self._app, known)
-        return self._then(Late(name=f"{self.node.name}-late", parents=(self.node,), port="late"))
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Topic(TopicSpec[K, V]):
-    """A topic of an app: a place to read from, write to, and send to."""
-
-    app: App = field(repr=False)
-
-    def stream(
-        self, *, time: Callable[[V], Any] | None = None, on_error: OnError | None = None
-    ) -> Stream[K, V]:
-        """`app.stream(topic, …)`."""
-        return self.app.stream(self, time=time, on_error=on_error)
-
-    def by(self, function: Callable[[V], K2 | None], *, key: type[K2] | None = None) -> Stream[K2, V]:
-        """The topic's records partitioned by another key: a stream with a `group_by`."""
-        return self.app.stream(self).group_by(function, key=key)
-
-    async def send(
-        self,
-        value: V,
-        *,
-        key: K | None = None,
-        headers: list[tuple[str, bytes | None]] | None = None,
-        timestamp_ms: int | None = None,
-        partition: int | None = None,
-    ) -> None:
-        """Produce one record; returns when the broker has acknowledged it. The app must be running."""
-        await self.app.send(
-            self, value, key=key, headers=headers, timestamp_ms=timestamp_ms, partition=partition
-        )

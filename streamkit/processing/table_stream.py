@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from streamkit.errors import UsageError
 from streamkit.processing.connectors.sinks import Sink
+from streamkit.processing.copartition import check_joinable
 from streamkit.processing.error_policy import ErrorPolicy, OnError, Retry
+from streamkit.processing.leaving import leave
 from streamkit.processing.operators.foreign_key import ForeignKeyTable, Respond, Subscribe
 from streamkit.processing.operators.tables import Change, Changes, TableJoin
 from streamkit.processing.state.views import How
-from streamkit.processing.stream import Stream, check_joinable, leave
+from streamkit.processing.stream import Stream
 from streamkit.processing.topology import TableNode, TopicSpec, repartition_topic
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ class TableStream(Generic[K, V]):
     """A table as the stream of its changes. Immutable; several operators may read it."""
 
     def __init__(self, app: App, node: TableNode) -> None:
-        self._app = app
+        self.app = app
         self.node = node
 
     @property
@@ -108,10 +110,10 @@ class TableStream(Generic[K, V]):
         if on is not None:
             return self._join_on(other, function, on, how, name)
         check_joinable(self.node, other.node)
-        name = self._app.operator_name(self.node, "join", name)
+        name = self.app.draft.name_after(self.node, "join", name)
         node = TableJoin(name=name, parents=(self.node, other.node), function=function, how=how)
-        self._app.add(node)
-        return TableStream(self._app, node)
+        self.app.draft.add(node)
+        return TableStream(self.app, node)
 
     def _join_on(
         self,
@@ -123,11 +125,11 @@ class TableStream(Generic[K, V]):
     ) -> TableStream[Any, Any]:
         if how == "outer":
             raise UsageError("a join on a foreign key knows how='inner' and how='left'")
-        name = self._app.operator_name(self.node, "join", name)
+        name = self.app.draft.name_after(self.node, "join", name)
         subscribe = Subscribe(
             name=f"{name}-subscribe",
             parents=(self.node,),
-            topic=repartition_topic(self._app.id, f"{name}-subscribe"),
+            topic=repartition_topic(self.app.id, f"{name}-subscribe"),
             as_many_as=other.node,
             key=other.node.key_serde,
             on=on,
@@ -135,7 +137,7 @@ class TableStream(Generic[K, V]):
         respond = Respond(
             name=f"{name}-respond",
             parents=(subscribe, other.node),
-            topic=repartition_topic(self._app.id, f"{name}-respond"),
+            topic=repartition_topic(self.app.id, f"{name}-respond"),
             as_many_as=self.node,
             key=self.node.key_serde,
             function=function,
@@ -144,14 +146,14 @@ class TableStream(Generic[K, V]):
         )
         table = ForeignKeyTable(name=name, parents=(respond,))
         for node in (subscribe, respond, table):
-            self._app.add(node)
-        return TableStream(self._app, table)
+            self.app.draft.add(node)
+        return TableStream(self.app, table)
 
     def changes(self, *, name: str | None = None) -> Stream[K, Change[V]]:
         """What happens to the table: `Change(new, old)` for each row that comes, changes or goes."""
-        node = Changes(name=self._app.operator_name(self.node, "changes", name), parents=(self.node,))
-        self._app.add(node)
-        return Stream(self._app, node)
+        node = Changes(name=self.app.draft.name_after(self.node, "changes", name), parents=(self.node,))
+        self.app.draft.add(node)
+        return Stream(self.app, node)
 
     def to(
         self,
@@ -164,8 +166,8 @@ class TableStream(Generic[K, V]):
         """Write each new row to a topic under its key, and a tombstone for each that goes; or to an
         `sk.Sink`, which gets None for a row that goes.
         """
-        name = self._app.operator_name(self.node, "to", name)
-        leave(self._app, self.node, target, name=name, policy=ErrorPolicy.given(on_error, retry))
+        name = self.app.draft.name_after(self.node, "to", name)
+        leave(self.app, self.node, target, name=name, policy=ErrorPolicy.given(on_error, retry))
 
     def __repr__(self) -> str:
         return f"TableStream({self.node.name!r})"

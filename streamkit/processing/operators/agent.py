@@ -37,6 +37,7 @@ from streamkit.processing.replies import without_request
 from streamkit.processing.serde import Serde
 from streamkit.processing.tasks.inflight import Order
 from streamkit.processing.topology import Node
+from streamkit.processing.units import Duration
 
 if TYPE_CHECKING:
     from streamkit.processing.tasks.fuse import At, Code
@@ -178,3 +179,22 @@ def _iterates(function: Callable[..., Any], parameter: str) -> bool:
             return True
         before = step
     return False
+
+
+def check_shape(
+    function: Callable[..., Any], shape: Shape, concurrency: int, order: Order, timeout: Duration | None
+) -> None:
+    """What was asked for must be possible with such a function."""
+    name = function.__name__
+    if shape == "plain" and concurrency > 1:
+        raise UsageError(
+            f"concurrency={concurrency} needs an async function; {name} is a plain one",
+            hint="make it `async def`, or drop concurrency=",
+        )
+    if order != "key" and shape != "record":
+        raise UsageError(f"order={order!r} needs an async function of one record; {name} is not one")
+    if timeout is not None and shape not in ("record", "batch"):
+        raise UsageError(
+            f"timeout= needs an async function of records; {name} is not one",
+            hint="it limits one call: `async def name(value)`",
+        )
