@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 from time import perf_counter
+from typing import Protocol
 
 import msgspec
 
@@ -36,6 +37,28 @@ from streamkit.runtime.contracts.clock import Clock
 REPEAT_MS = 3_600_000
 
 
+class AnyCommitter(Protocol):
+    """What commits look like to whoever wants one, in transactions or not.
+
+    `positions[changelog partition]` is the end up to which a restore may read: what the last commit, ours or
+    a predecessor's, says.
+    """
+
+    positions: dict[Place, int]
+
+    async def commit(self, runners: Collection[TaskRunner]) -> bool:
+        """Commit what these tasks can commit now. False: some of it has to be tried again."""
+        ...
+
+    def commits(self, runner: TaskRunner) -> bool:
+        """Is a commit of this task under way, or waiting to be offered again?"""
+        ...
+
+    def forget(self, runner: TaskRunner) -> None:
+        """The task is gone, or begins anew; a commit of it that is under way is dropped."""
+        ...
+
+
 class Commit(msgspec.Struct):
     """One task's commit on its way. `acknowledged`: step 2 is done."""
 
@@ -44,11 +67,7 @@ class Commit(msgspec.Struct):
 
 
 class Committer:
-    """Commits for the tasks of one worker; one commit at a time.
-
-    `positions[changelog partition]` is the end up to which a restore may read: what the last commit, ours or
-    a predecessor's, says.
-    """
+    """Commits for the tasks of one worker; one commit at a time."""
 
     def __init__(
         self,
@@ -72,16 +91,13 @@ class Committer:
         self._committed: dict[TaskRunner, tuple[dict[Place, int], dict[Place, CommitMetadata], int]] = {}
 
     async def commit(self, runners: Collection[TaskRunner]) -> bool:
-        """Commit what these tasks can commit now. False: some of it has to be tried again."""
         async with self._turn:
             return await self._commit(runners)
 
     def commits(self, runner: TaskRunner) -> bool:
-        """Is a commit of this task under way, or waiting to be offered again?"""
         return runner in self._pending
 
     def forget(self, runner: TaskRunner) -> None:
-        """The task is gone; a commit of it that is under way is dropped."""
         self._pending.pop(runner, None)
         self._committed.pop(runner, None)
         for topic in changelogs_of(runner):

@@ -12,6 +12,7 @@ from time import monotonic
 
 from streamkit.processing.tasks.inflight import Place
 from streamkit.processing.tasks.watermark import NEVER
+from streamkit.processing.worker.source import Arrival
 from streamkit.processing.worker.task_runner import TaskRunner
 from streamkit.runtime.contracts.clock import Clock
 from streamkit.telemetry.instruments import Registry
@@ -117,6 +118,13 @@ class WorkerMetrics:
         self._closed += _tally(runner)
         for topic, partition in runner.task.places:
             self._lag.forget(self._app, topic, str(partition))
+
+    def sample_latency(self, arrivals: Iterable[Arrival]) -> None:
+        """By the last record of each."""
+        now_ms = self._clock.now_ms()
+        for arrival in arrivals:
+            if arrival.records:
+                self.e2e.observe(max(0, now_ms - arrival.records[-1].timestamp()[1]) / 1000)
 
     def collect(self) -> None:
         """Set families from the tasks."""

@@ -43,11 +43,11 @@ class TransactionalCommitter:
         *,
         replies: RepliesAfterCommit,
     ) -> None:
+        self.sink = sink
         self.replies = replies
         self.positions: dict[Place, int] = {}
         self.turn = asyncio.Lock()
         self._source = source
-        self._sink = sink
         self._clock = clock
         self._metrics = metrics
         self._runners = runners
@@ -68,7 +68,6 @@ class TransactionalCommitter:
         return runner in self._pending
 
     def forget(self, runner: TaskRunner) -> None:
-        """The task is gone, or begins anew."""
         self._pending.pop(runner, None)
         self._committed.pop(runner, None)
         for topic in changelogs_of(runner):
@@ -79,7 +78,7 @@ class TransactionalCommitter:
         runners = [runner for runner in self._runners() if runner.ready]
         for runner in runners:
             runner.drain()
-        if self._sink.doomed or not all(runner.task.can_checkpoint() for runner in runners):
+        if self.sink.doomed or not all(runner.task.can_checkpoint() for runner in runners):
             return False
         if not self._freeze(runners):
             return True
@@ -98,16 +97,16 @@ class TransactionalCommitter:
         frozen = {runner: runner.task.checkpoint(now_ms) for runner in runners}
         for runner in runners:
             runner.at_barrier = False
-        if self._sink.began_at_s is None and not any(self._news(r, c) for r, c in frozen.items()):
+        if self.sink.began_at_s is None and not any(self._news(r, c) for r, c in frozen.items()):
             for runner, checkpoint in frozen.items():
                 runner.task.committed(checkpoint, {})
             return False
         self._pending = frozen
         for checkpoint in frozen.values():
             for topic, records in (*checkpoint.sinks.items(), *checkpoint.changelog.items()):
-                self._sink.send(topic, records)
+                self.sink.send(topic, records)
             self._metrics.changelog_records.value += sum(map(len, checkpoint.changelog.values()))
-        self._sink.hold()
+        self.sink.hold()
         self.replies.seal()
         return True
 
@@ -119,19 +118,19 @@ class TransactionalCommitter:
 
     async def _transact(self) -> bool:
         """Steps 3 and 4."""
-        await self._sink.flush()
+        await self.sink.flush()
         wanted = [(topic, r.task.partition) for r, c in self._pending.items() for topic in c.changelog]
-        ends = await self._sink.ends(wanted)
+        ends = await self.sink.ends(wanted)
         while len(ends) < len(wanted):
-            if self._sink.began_at_s is None or monotonic() - self._sink.began_at_s > self._sink.timeout_s:
-                self._sink.doom("the ends of changelogs are not known in time")
+            if self.sink.began_at_s is None or monotonic() - self.sink.began_at_s > self.sink.timeout_s:
+                self.sink.doom("the ends of changelogs are not known in time")
                 return False
             await asyncio.sleep(ENDS_PAUSE_S)
-            ends |= await self._sink.ends([place for place in wanted if place not in ends])
+            ends |= await self.sink.ends([place for place in wanted if place not in ends])
         group = await self._source.group()
         positions = self.positions | ends
         offsets = [p for r, c in self._pending.items() for p in offsets_of(c, _of(r, positions))]
-        if not await self._sink.commit(offsets, group):
+        if not await self.sink.commit(offsets, group):
             return False
         mine = {(t, r.task.partition) for r in self._pending for t in changelogs_of(r)}
         self.positions |= {place: end for place, end in ends.items() if place in mine}

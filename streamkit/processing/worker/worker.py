@@ -173,7 +173,7 @@ async def _member(
         )
         if server is not None:
             server.readiness = member.not_ready
-            queries = TableQueries(plan, list(leaders(plan)), roster, member.runner_of)
+            queries = TableQueries(plan, list(leaders(plan)), roster, member.tasks.named)
             server.rooms["/tables/"] = queries.reply if shown else not_served
         async with inflows_at_work(plan, address, kafka, registry, member.failed):
             yield member

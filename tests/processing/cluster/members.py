@@ -32,7 +32,7 @@ class Running:
     @property
     def tasks(self) -> set[str]:
         """The tasks that it runs."""
-        return {id for id, runner in self.member._runners.items() if runner.ready}
+        return {runner.task.id for runner in self.member.tasks.ready}
 
 
 @asynccontextmanager
@@ -49,7 +49,7 @@ async def running(app: App, bootstrap: str) -> AsyncIterator[Running]:
 
 async def commits_tried(running: Running, times: int = 3) -> None:
     """So many commits later: whatever could move has moved."""
-    committer, tried = running.member._committer, 0
+    committer, tried = running.member.committer, 0
     commit = committer.commit
 
     async def counted(runners: Collection[TaskRunner]) -> bool:

@@ -37,8 +37,8 @@ async def test_partitions_that_leave_end_the_waiting(outside: Outside, name: str
     outside.send(f"{name}-in", range(20), str)
     ends = outside.ends(f"{name}-in")
     async with running(patient_app(name), outside.bootstrap) as first:
-        runners = first.member._runners
-        await until(lambda: sum(r.task.in_flight for r in runners.values()) == 20)
+        tasks = first.member.tasks
+        await until(lambda: sum(r.task.in_flight for r in tasks) == 20)
         async with running(patient_app(name), outside.bootstrap) as second:
             await until(lambda: len(second.tasks) == 1)
             gone = int(next(iter(second.tasks)).partition("_")[2])

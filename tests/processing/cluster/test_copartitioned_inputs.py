@@ -35,7 +35,7 @@ def merging(name: str) -> tuple[sk.App, sk.Table[str, int]]:
 
 
 def places(member: Running) -> set[tuple[str, int]]:
-    return {place for runner in member.member._runners.values() for place in runner.task.places}
+    return {place for runner in member.member.tasks for place in runner.task.places}
 
 
 async def test_every_task_has_one_owner_and_the_table_is_right(outside: Outside, name: str) -> None:

@@ -33,7 +33,7 @@ async def test_no_offset_moves_before_its_outputs_are_acknowledged(
             await flush()
 
         monkeypatch.setattr(one.member._sink, "flush", delayed)
-        await until(lambda: bool(one.member._committer._pending), "a commit is under way")
+        await until(lambda: bool(one.member.committer._pending), "a commit is under way")
         await asyncio.to_thread(outside.send, f"{name}-in", range(10))
         await until(lambda: len(outside.read(f"{name}-out")) == 20, "work goes on meanwhile")
         assert outside.committed(name, f"{name}-in") == [-1001]

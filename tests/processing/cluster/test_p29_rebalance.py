@@ -11,7 +11,7 @@ import pytest
 
 import streamkit as sk
 from streamkit.processing.partitioner import partition_for
-from streamkit.processing.worker import member as member_module
+from streamkit.processing.worker import commit_rounds
 from tests.processing.cluster.members import Running, running, until
 from tests.support.worker_process import Outside
 
@@ -47,7 +47,7 @@ async def test_a_clean_rebalance_neither_loses_nor_repeats(outside: Outside, nam
 async def test_past_the_deadline_the_rest_is_cancelled_and_redelivered(
     outside: Outside, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(member_module, "DRAIN_S", 0.3)
+    monkeypatch.setattr(commit_rounds, "DRAIN_S", 0.3)
     outside.create(f"{name}-in", PARTITIONS)
     outside.send(f"{name}-in", range(40), str)
     gates = {"first": asyncio.Event(), "second": asyncio.Event()}
@@ -78,7 +78,7 @@ async def test_kept_partitions_never_pause(
     outside: Outside, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the tasks that leave drain, the others go on with what was fetched for them."""
-    monkeypatch.setattr(member_module, "DRAIN_S", 2.0)
+    monkeypatch.setattr(commit_rounds, "DRAIN_S", 2.0)
     app = sk.App(name, commit_interval="100ms")
     stuck, held, done = asyncio.Event(), set[int](), list[tuple[int, bool]]()
     leaving: set[int] = set()
@@ -109,4 +109,4 @@ async def test_kept_partitions_never_pause(
 
 def _leaving(running: Running) -> set[int]:
     """Partitions whose tasks drain on their way out."""
-    return {r.task.partition for r in running.member._runners.values() if not r.intake_open}
+    return {r.task.partition for r in running.member.tasks if not r.intake_open}

@@ -15,7 +15,7 @@ KEYS = [f"key-{i}" for i in range(12)]
 
 
 def places(member: Running) -> set[tuple[str, int]]:
-    return {place for runner in member.member._runners.values() for place in runner.task.places}
+    return {place for runner in member.member.tasks for place in runner.task.places}
 
 
 @pytest.mark.parametrize("guarantee", [pytest.param("at_least_once", marks=pytest.mark.slow), "exactly_once"])
@@ -47,11 +47,11 @@ async def test_topics_come_and_go_while_workers_run(outside: Outside, name: str,
         outside.create(f"{name}-in-b", 3)
         await send("b")
         await results("b")
-        before = first.member.runner_of("1_0")
+        before = first.member.tasks.named("1_0")
         outside.create(f"{name}-in-a", 2)
         await send("a")
         await results("b", "a")
-        assert before is not None and first.member.runner_of("1_0") is before, (
+        assert before is not None and first.member.tasks.named("1_0") is before, (
             "nothing of the old one stopped"
         )
 

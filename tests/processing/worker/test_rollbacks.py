@@ -13,7 +13,7 @@ import pytest
 import streamkit as sk
 from streamkit.processing.tasks.fuse import SinkRecord
 from streamkit.processing.testing import StoredRecord
-from streamkit.processing.worker import member
+from streamkit.processing.worker import commit_rounds
 from streamkit.processing.worker.member import Member
 from streamkit.processing.worker.restore import ChangelogReader
 from streamkit.processing.worker.sink import TransactionalSink
@@ -190,7 +190,7 @@ async def test_a_task_that_is_leaving_does_not_begin_anew() -> None:
         worker.sink.doom("a broker is gone")
         await worker.sink.aborted.wait()
         await leaving
-        assert worker.member.runner_of("0_0") is None
+        assert worker.member.tasks.named("0_0") is None
         assert worker.sink.commits == []
 
 
@@ -212,7 +212,7 @@ async def test_results_of_lost_tasks_are_not_committed_without_their_offsets() -
         await worker.listener.lost([PLACE])
         assert closed.is_set()
         assert worker.sink.commits == []
-        assert worker.member.runner_of("0_0") is None
+        assert worker.member.tasks.named("0_0") is None
 
 
 async def test_those_that_stay_go_on_when_a_task_left_with_a_commit() -> None:
@@ -233,7 +233,7 @@ async def test_those_that_stay_go_on_when_a_task_left_with_a_commit() -> None:
         await worker.listener.revoked([("in", 1)])
         assert not worker.sink.aborted.is_set()
         assert {p.partition: p.offset for commit in worker.sink.commits for p in commit}[1] == 1
-        assert worker.member.runner_of("0_1") is None
+        assert worker.member.tasks.named("0_1") is None
         worker.sink.meanwhile = _nothing
 
 
@@ -241,7 +241,7 @@ async def test_results_of_a_task_that_left_without_a_commit_are_never_committed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its agent has not ended by the deadline, and takes its time to be cancelled: a regular commit comes."""
-    monkeypatch.setattr(member, "DRAIN_S", 0.05)
+    monkeypatch.setattr(commit_rounds, "DRAIN_S", 0.05)
     in_hand = asyncio.Event()
 
     async def while_others_go_on() -> None:
