@@ -74,6 +74,7 @@ PURE = (
     "streamkit.processing.connectors.sinks",
     "streamkit.processing.connectors.sources",
     "streamkit.processing.connectors.upsert",
+    "streamkit.processing.connectors.upsert_sink",
     "streamkit.processing.explain",
     "streamkit.processing.global_table",
     "streamkit.processing.succession",

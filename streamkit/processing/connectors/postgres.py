@@ -1,7 +1,7 @@
 """`sk.PostgresSink`: a table of PostgreSQL, by upsert, through psycopg (`pip install
 "streamkit-log[postgres]"`).
 
-One connection for each task, one transaction for each batch. What has lost its connection, or gives way to a
+What has lost its connection, or gives way to a
 deadlock, is offered again over a new one; so is what meets a server that only reads, since another leads now.
 """
 
@@ -11,12 +11,11 @@ import datetime
 import decimal
 import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar, Unpack
 
 from streamkit.errors import UsageError
-from streamkit.processing.connectors.sinks import Row, Sink, Unavailable
-from streamkit.processing.connectors.upsert import upsert
-from streamkit.processing.units import Duration
+from streamkit.processing.connectors.sinks import Row, Unavailable
+from streamkit.processing.connectors.upsert_sink import UpsertOptions, UpsertSink
 
 CONNECT_S = 10
 READ_ONLY = "25006"  # SQLSTATE
@@ -32,39 +31,27 @@ AS_THEY_ARE = (
 )
 
 
-class PostgresSink(Sink):
+class PostgresSink(UpsertSink):
     """Rows of the table are found by `key`: one column, or several, with a unique index on them. See
-    `columns` for where columns come from.
+    `columns` for where columns come from, and `UpsertOptions` for the options.
 
     `url`: a connection string as libpq reads it; without a password in it, libpq's `PGPASSWORD` or
-    `~/.pgpass` hold. `table` may name a schema. `setup`: SQL that is executed when a task begins. Lists and
-    dicts are written as jsonb.
+    `~/.pgpass` hold. `table` may name a schema. Lists and dicts are written as jsonb.
     """
 
-    def __init__(
-        self,
-        url: str,
-        table: str,
-        *,
-        key: str | Sequence[str] = "key",
-        setup: str | None = None,
-        max_rows: int = 1000,
-        max_wait: Duration = "200ms",
-    ) -> None:
-        self.max_rows = max_rows
-        self.max_wait = max_wait
+    mark: ClassVar[str] = "%s"
+    kept: ClassVar[Sequence[type]] = AS_THEY_ARE
+
+    def __init__(self, url: str, table: str, **options: Unpack[UpsertOptions]) -> None:
+        super().__init__(table, **options)
         self._url = url
-        self._upsert = upsert(table, key, "%s")
-        self._setup = setup
-        self._connection: Any = None
 
     @property
-    def detail(self) -> str:
-        return f"PostgreSQL, table {self._upsert.table}, key {', '.join(self._upsert.key)}"
+    def database(self) -> str:
+        return "PostgreSQL"
 
-    async def open(self) -> None:
+    async def _connect(self) -> Any:
         psycopg = _psycopg()
-        await self.close()
         try:
             connection = await psycopg.AsyncConnection.connect(
                 self._url, autocommit=True, connect_timeout=CONNECT_S
@@ -78,33 +65,35 @@ class PostgresSink(Sink):
         try:
             if self._setup:
                 await connection.execute(self._setup)
-            await connection.execute(f"explain {self._upsert.trial}", [None] * len(self._upsert.key))
+            await connection.execute(*self._upsert.trial)
         except psycopg.Error as error:
             await connection.close()
             if passes(error):
                 raise Unavailable(f"PostgreSQL: {error}") from error
             raise UsageError(f"PostgreSQL: {error}", hint=self._upsert.hint) from error
-        self._connection = connection
+        return connection
 
-    async def write(self, rows: Sequence[Row]) -> None:
-        psycopg = _psycopg()
-        changes = list(self._upsert.changes(rows, _adapted, AS_THEY_ARE))
-        if self._connection is None:
-            await self.open()
+    async def _disconnect(self, connection: Any) -> None:
+        await connection.close()
+
+    async def _write(self, rows: Sequence[Row]) -> None:
+        changes = self._changes(rows)
         try:
             async with self._connection.transaction(), self._connection.cursor() as cursor:
                 for statement, values in changes:
                     await cursor.executemany(statement, values)
-        except psycopg.Error as error:
+        except _psycopg().Error as error:
             if not passes(error):
                 raise
             await self.close()
             raise Unavailable(f"PostgreSQL: {error}") from error
 
-    async def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
+    def _adapted(self, value: Any) -> Any:
+        if isinstance(value, dict | list):
+            from psycopg.types.json import Jsonb
+
+            return Jsonb(value)
+        return value
 
 
 def passes(error: Any) -> bool:
@@ -121,11 +110,3 @@ def _psycopg() -> Any:
     except ImportError:
         raise UsageError("PostgresSink needs psycopg", hint='pip install "streamkit-log[postgres]"') from None
     return psycopg
-
-
-def _adapted(value: Any) -> Any:
-    if isinstance(value, dict | list):
-        from psycopg.types.json import Jsonb
-
-        return Jsonb(value)
-    return value

@@ -5,15 +5,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Unpack
 
 import msgspec
 
 from streamkit.errors import UsageError
 from streamkit.processing.connectors.blocking import blocking
-from streamkit.processing.connectors.sinks import Row, Sink, Unavailable
-from streamkit.processing.connectors.upsert import upsert
-from streamkit.processing.units import Duration
+from streamkit.processing.connectors.sinks import Row, Unavailable
+from streamkit.processing.connectors.upsert_sink import UpsertOptions, UpsertSink
 
 PATIENCE_S = 5.0  # other writers of the file are waited for so long in one call
 PASSING = {  # no row is at fault
@@ -29,47 +28,37 @@ PASSING = {  # no row is at fault
 }
 
 
-class SqliteSink(Sink):
+class SqliteSink(UpsertSink):
     """Rows of the table are found by `key`: one column, or several. See `columns` for where columns come
-    from.
+    from, and `UpsertOptions` for the options; a `setup` may be `create table if not exists ...`.
 
-    `setup`: SQL that is executed when a task begins, such as `create table if not exists ...`. Lists and
-    dicts are written as JSON text, times as ISO text.
+    Lists and dicts are written as JSON text, times as ISO text.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        table: str,
-        *,
-        key: str | Sequence[str] = "key",
-        setup: str | None = None,
-        max_rows: int = 1000,
-        max_wait: Duration = "200ms",
-    ) -> None:
+    mark: ClassVar[str] = "?"
+    kept: ClassVar[Sequence[type]] = (bytes,)
+
+    def __init__(self, path: str | Path, table: str, **options: Unpack[UpsertOptions]) -> None:
+        super().__init__(table, **options)
         self.path = path
-        self.max_rows = max_rows
-        self.max_wait = max_wait
-        self._upsert = upsert(table, key, "?")
-        self._setup = setup
-        self._connection: sqlite3.Connection | None = None
 
     @property
-    def detail(self) -> str:
-        return f"SQLite {self.path}, table {self._upsert.table}, key {', '.join(self._upsert.key)}"
+    def database(self) -> str:
+        return f"SQLite {self.path}"
 
-    async def open(self) -> None:
-        await blocking(self._open)
+    async def _connect(self) -> sqlite3.Connection:
+        return await blocking(self._connected)
 
-    async def write(self, rows: Sequence[Row]) -> None:
-        await blocking(self._write, rows)
+    async def _disconnect(self, connection: sqlite3.Connection) -> None:
+        await blocking(connection.close)
 
-    async def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await blocking(connection.close)
+    async def _write(self, rows: Sequence[Row]) -> None:
+        await blocking(self._written, rows)
 
-    def _open(self) -> None:
+    def _adapted(self, value: Any) -> Any:
+        return msgspec.json.encode(value).decode() if isinstance(value, dict | list) else value
+
+    def _connected(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = None
         try:
             connection = sqlite3.connect(
@@ -77,18 +66,17 @@ class SqliteSink(Sink):
             )
             if self._setup:
                 connection.executescript(self._setup)
-            connection.execute(f"explain {self._upsert.trial}", [None] * len(self._upsert.key))
+            connection.execute(*self._upsert.trial)
         except sqlite3.OperationalError as error:
             if connection is not None:
                 connection.close()
             if _passes(error):
                 raise Unavailable(f"{self.path}: {error}") from error
             raise UsageError(f"{self.path}: {error}", hint=self._upsert.hint) from error
-        self._connection = connection
+        return connection
 
-    def _write(self, rows: Sequence[Row]) -> None:
-        assert self._connection is not None
-        changes = list(self._upsert.changes(rows, _adapted, (bytes,)))
+    def _written(self, rows: Sequence[Row]) -> None:
+        changes = self._changes(rows)
         try:
             self._connection.execute("begin immediate")
             try:
@@ -107,7 +95,3 @@ class SqliteSink(Sink):
 
 def _passes(error: sqlite3.DatabaseError) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in PASSING  # the rest is the extended code
-
-
-def _adapted(value: Any) -> Any:
-    return msgspec.json.encode(value).decode() if isinstance(value, dict | list) else value

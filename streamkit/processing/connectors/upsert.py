@@ -18,7 +18,7 @@ from streamkit.processing.connectors.columns import columns_of, key_columns
 from streamkit.processing.connectors.sinks import BadRow, Row
 
 MOST_COLUMNS = 2000  # no table has more; and drivers take no statement of very many for the row's fault
-Change = tuple[str, list[Any]]  # a statement, and what goes into it
+Change = tuple[str, list[list[Any]]]  # a statement, and what goes into it each time
 Adapt = Callable[[Any], Any]
 
 
@@ -29,9 +29,7 @@ class Upsert(msgspec.Struct, frozen=True):
     key: tuple[str, ...]
     mark: str
 
-    def changes(
-        self, rows: Sequence[Row], adapt: Adapt, keep: Sequence[type]
-    ) -> Iterator[tuple[str, list[Any]]]:
+    def changes(self, rows: Sequence[Row], adapt: Adapt, keep: Sequence[type]) -> Iterator[Change]:
         """In the order of the rows: each statement with the values of all rows that follow one another in it.
         Raises BadRow.
         """
@@ -40,9 +38,9 @@ class Upsert(msgspec.Struct, frozen=True):
             yield statement, [values for _, values in same]
 
     @property
-    def trial(self) -> str:
-        """A statement that is refused where the table does not fit; to be explained, not executed."""
-        return self._insert(self.key)
+    def trial(self) -> tuple[str, list[None]]:
+        """A statement that is refused where the table does not fit, and changes nothing."""
+        return f"explain {self._insert(self.key)}", [None] * len(self.key)
 
     @property
     def hint(self) -> str:
@@ -50,7 +48,7 @@ class Upsert(msgspec.Struct, frozen=True):
         columns = ", ".join(map(quoted, self.key))
         return f"create table {qualified(self.table)} ({columns}, ..., primary key ({columns})), as in setup="
 
-    def _change(self, index: int, row: Row, adapt: Adapt, keep: Sequence[type]) -> Change:
+    def _change(self, index: int, row: Row, adapt: Adapt, keep: Sequence[type]) -> tuple[str, list[Any]]:
         try:
             columns = {} if row.value is None else columns_of(row.value, keep)
             key = key_columns(self.key, columns, row.key, lambda name: getattr(row, name))
