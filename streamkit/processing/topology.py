@@ -160,16 +160,27 @@ class Entry(Node):
 class Border(Entry):
     """The end of one subtopology and an entry of others: its records go through a repartition topic.
 
-    That topic carries the watermark of every task that writes it (`watermark`), unless those come and go.
+    That topic is partitioned by `key`, and carries the watermark of every task that writes it (`watermark`),
+    unless those come and go.
     """
+
+    needs_time: ClassVar[bool] = True
+    announced: bool = True
+    topic: str
+    key: Serde[Any]
+    as_many_as: Node | None = None  # the topic has as many partitions as this operator's input
 
     @property
     def reads(self) -> str:
         return self.topic
 
-    announced: bool = True
-    topic: str
-    as_many_as: Node | None = None  # the topic has as many partitions as this operator's input
+    @property
+    def keyed(self) -> bool:
+        return True
+
+    @property
+    def key_serde(self) -> Serde[Any]:
+        return self.key
 
     @property
     def delay_ms(self) -> int:

@@ -84,7 +84,7 @@ class UpsertSink(Sink):
 
     @abstractmethod
     async def _write(self, rows: Sequence[Row]) -> None:
-        """All or none of them. Raises Unavailable; or BadRow, or the driver's error, where a row is at fault."""
+        """All or none. Raises Unavailable, and BadRow or the driver's error where a row is at fault."""
 
     @abstractmethod
     def _adapted(self, value: Any) -> Any:

@@ -19,6 +19,7 @@ import msgspec
 from streamkit.processing.former_fingerprint import former_function_fingerprint
 from streamkit.processing.function_fingerprint import function_fingerprint
 from streamkit.processing.operators.function import check_function, check_join, function_name, serde_of_result
+from streamkit.processing.operators.repartition import time_of_source
 from streamkit.processing.serde import Serde
 from streamkit.processing.state.foreign_keys import (
     Results,
@@ -32,7 +33,7 @@ from streamkit.processing.state.store import Index, Store
 from streamkit.processing.state.stored_results import GoneIndex, StoredResults
 from streamkit.processing.state.views import How, TableView, joined
 from streamkit.processing.tasks.fuse import At
-from streamkit.processing.tasks.watermark import with_stream_time, without_ours
+from streamkit.processing.tasks.watermark import with_stream_time
 from streamkit.processing.topology import Border, Node, Stateful, TableNode
 
 if TYPE_CHECKING:
@@ -43,17 +44,7 @@ if TYPE_CHECKING:
 class Messenger(Border, Stateful):
     """Writes messages of its state to its topic; they come in again as `decode` makes them."""
 
-    needs_time: ClassVar[bool] = True
     decode: ClassVar[Callable[[bytes], Any]]
-    key: Serde[Any]
-
-    @property
-    def keyed(self) -> bool:
-        return True
-
-    @property
-    def key_serde(self) -> Serde[Any]:
-        return self.key
 
     def _send(self, code: Code, at: At, messages: str) -> None:
         put = code.outlet(code.runtime.outlet(self.topic))
@@ -65,16 +56,10 @@ class Messenger(Border, Stateful):
             code.line(f"{put}(({data}, {key}, {at.time}, {headers}, None))")
 
     def generate_entry(self, code: Code) -> None:
-        v, ts, s, headers = (code.variable(hint) for hint in ("v", "ts", "s", "headers"))
-        code.line(f"{ts} = {s} = m.timestamp()[1]")
-        code.line(f"{headers} = m.headers()")
-        with code.block(f"if {headers} is not None:"):
-            code.line(f"{headers}, {s}, mark = {code.bind(without_ours, 'without_ours')}({headers}, {s})")
-            with code.block("if mark is not None:"):
-                code.line("chain.heard(mark)")
-                code.line("continue")
-        code.line(f"{v} = {code.bind(type(self).decode, 'decode')}(m.value())")
-        code.follow(self, At(value=v, key_serde=self.key, time=ts, stream_time=s, headers="None"))
+        at = At(value=code.variable("v"), key_serde=self.key, time=code.variable("ts"))
+        at = time_of_source(code, at)
+        code.line(f"{at.value} = {code.bind(type(self).decode, 'decode')}(m.value())")
+        code.follow(self, msgspec.structs.replace(at, headers="None"))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

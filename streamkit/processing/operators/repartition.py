@@ -30,23 +30,13 @@ class Repartition(Border):
     """A record without a key goes to any partition; a value of None travels as a null value."""
 
     kind: ClassVar[str] = "repartition"
-    needs_time: ClassVar[bool] = True
     nulls: ClassVar[bool] = True
-    key: Serde[Any]
     value: Serde[Any]
     declared_partitions: int | None = None
 
     @property
     def partitions(self) -> int | None:
         return self.declared_partitions
-
-    @property
-    def keyed(self) -> bool:
-        return True
-
-    @property
-    def key_serde(self) -> Serde[Any]:
-        return self.key
 
     @property
     def value_serde(self) -> Serde[Any]:
@@ -74,25 +64,27 @@ class Repartition(Border):
 
     def generate_entry(self, code: Code) -> None:
         at = At(value=code.variable("v"), key_serde=self.key, time=code.variable("ts"))
-        at = self._time_of_sources(code, at) if self.announced else self._time_of_topic(code, at)
+        at = time_of_source(code, at) if self.announced else _time_of_topic(code, at)
         decode_value(code, at, self.value, nulls=self.nulls)
         code.follow(self, at)
 
-    def _time_of_sources(self, code: Code, at: At) -> At:
-        """Stream time is that of the record's source; watermark records go no further."""
-        s, headers = code.variable("s"), code.variable("headers")
-        code.line(f"{at.time} = {s} = m.timestamp()[1]")
-        code.line(f"{headers} = m.headers()")
-        with code.block(f"if {headers} is not None:"):
-            code.line(f"{headers}, {s}, mark = {code.bind(without_ours, 'without_ours')}({headers}, {s})")
-            with code.block("if mark is not None:"):
-                code.line("chain.heard(mark)")
-                code.line("continue")
-        return msgspec.structs.replace(at, stream_time=s, headers=headers)
 
-    def _time_of_topic(self, code: Code, at: At) -> At:
-        """Stream time is that of this partition, as in a source topic."""
-        code.line(f"{at.time} = m.timestamp()[1]")
-        with code.block(f"if {at.time} > s:"):
-            code.line(f"s = {at.time}")
-        return msgspec.structs.replace(at, stream_time="s")
+def time_of_source(code: Code, at: At) -> At:
+    """Stream time is that of the record's source; watermark records go no further."""
+    s, headers = code.variable("s"), code.variable("headers")
+    code.line(f"{at.time} = {s} = m.timestamp()[1]")
+    code.line(f"{headers} = m.headers()")
+    with code.block(f"if {headers} is not None:"):
+        code.line(f"{headers}, {s}, mark = {code.bind(without_ours, 'without_ours')}({headers}, {s})")
+        with code.block("if mark is not None:"):
+            code.line("chain.heard(mark)")
+            code.line("continue")
+    return msgspec.structs.replace(at, stream_time=s, headers=headers)
+
+
+def _time_of_topic(code: Code, at: At) -> At:
+    """Stream time is that of this partition, as in a source topic."""
+    code.line(f"{at.time} = m.timestamp()[1]")
+    with code.block(f"if {at.time} > s:"):
+        code.line(f"s = {at.time}")
+    return msgspec.structs.replace(at, stream_time="s")
