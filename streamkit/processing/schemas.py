@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypedDict, TypeVar, Unpack, overload
 
 import msgspec
 
@@ -34,6 +34,7 @@ T = TypeVar("T")
 Kind = Literal["Avro", "Protobuf", "JsonSchema"]
 Part = Literal["key", "value"]
 Subject = Literal["topic", "record", "topic-record"] | Callable[[Any, str | None], str | None]
+SchemaGiven = str | Mapping[str, Any] | object | None  # its text, its JSON, or confluent's own `Schema`
 SUBJECTS = ("topic", "record", "topic-record")
 
 
@@ -147,130 +148,87 @@ def written(topology: Topology) -> frozenset[str]:
     return frozenset(spec.name for spec in topology.topics if spec.name in sinks or spec.name not in read)
 
 
-@overload
-def Avro(
-    type: type[T],
-    *,
-    schema: str | Mapping[str, Any] | object | None = None,
-    namespace: str = "",
-    auto_register: bool | None = None,
-    use_latest: bool = False,
-    subject: Subject = "topic",
-    config: Mapping[str, Any] | None = None,
-) -> Serde[T]: ...
-@overload
-def Avro(
-    *,
-    schema: str | Mapping[str, Any] | object | None = None,
-    auto_register: bool | None = None,
-    use_latest: bool = False,
-    subject: Subject = "topic",
-    config: Mapping[str, Any] | None = None,
-) -> Serde[Any]: ...
-def Avro(
-    type: Any = None,
-    *,
-    schema: str | Mapping[str, Any] | object | None = None,
-    namespace: str = "",
-    auto_register: bool | None = None,
-    use_latest: bool = False,
-    subject: Subject = "topic",
-    config: Mapping[str, Any] | None = None,
-) -> Serde[Any]:
-    """Avro. `type`: a Struct, dataclass, TypedDict or pydantic model; without it values are dicts.
-
-    Without `schema` that of the type is written, and records are read by their writer's schema and then
-    fitted into the type: what the writer did not have gets the class's default. With `schema` it is the
-    reader's too. `sk.Avro()` reads any record as a dict; with `use_latest` it writes as well.
-
-    `auto_register`: the schema is registered before anything is written by it (the default, unless
+class FormatOptions(TypedDict, total=False):
+    """`auto_register`: the schema is registered before anything is written by it (the default, unless
     `use_latest`); False: it must be registered already. `use_latest`: write by the subject's latest schema.
     `subject`: the name strategy, or a function of confluent's SerializationContext and the record's name.
     `config`: more settings of confluent's serializer and deserializer, by their names.
     """
-    derived = avro_schema(type, namespace) if schema is None and type is not None else None
-    options = _Options(auto_register, use_latest, subject, config)
-    return _declared("Avro", type, schema, derived, options)
 
-
-def Protobuf(
-    message: type[T],
-    *,
-    auto_register: bool | None = None,
-    use_latest: bool = False,
-    subject: Subject = "topic",
-    config: Mapping[str, Any] | None = None,
-) -> Serde[T]:
-    """Protobuf: `message` is a class that protoc generated. The options are those of `Avro`."""
-    if not hasattr(message, "DESCRIPTOR"):
-        raise UsageError(f"{message!r} is no Protobuf message", hint="take a class of a *_pb2 module")
-    options = _Options(auto_register, use_latest, subject, config)
-    return _declared("Protobuf", message, None, None, options)
-
-
-@overload
-def JsonSchema(
-    type: type[T],
-    *,
-    schema: str | Mapping[str, Any] | object | None = None,
-    auto_register: bool | None = None,
-    use_latest: bool = False,
-    subject: Subject = "topic",
-    config: Mapping[str, Any] | None = None,
-) -> Serde[T]: ...
-@overload
-def JsonSchema(
-    *,
-    schema: str | Mapping[str, Any] | object | None = None,
-    auto_register: bool | None = None,
-    use_latest: bool = False,
-    subject: Subject = "topic",
-    config: Mapping[str, Any] | None = None,
-) -> Serde[Any]: ...
-def JsonSchema(
-    type: Any = None,
-    *,
-    schema: str | Mapping[str, Any] | object | None = None,
-    auto_register: bool | None = None,
-    use_latest: bool = False,
-    subject: Subject = "topic",
-    config: Mapping[str, Any] | None = None,
-) -> Serde[Any]:
-    """JSON with a schema. Values of a `type` are checked by the type; dicts, both ways, by the `schema`.
-
-    The options are those of `Avro`.
-    """
-    derived = _json_schema(type) if schema is None and type is not None else None
-    options = _Options(auto_register, use_latest, subject, config)
-    return _declared("JsonSchema", type, schema, derived, options)
-
-
-class _Options(NamedTuple):
     auto_register: bool | None
     use_latest: bool
     subject: Subject
     config: Mapping[str, Any] | None
 
 
-def _declared(kind: Kind, type: Any, schema: Any, derived: Any, options: _Options) -> Serde[Any]:
-    subject = options.subject
-    if options.auto_register and options.use_latest:
+@overload
+def Avro(
+    type: type[T], *, schema: SchemaGiven = None, namespace: str = "", **options: Unpack[FormatOptions]
+) -> Serde[T]: ...
+@overload
+def Avro(*, schema: SchemaGiven = None, **options: Unpack[FormatOptions]) -> Serde[Any]: ...
+def Avro(
+    type: Any = None, *, schema: SchemaGiven = None, namespace: str = "", **options: Unpack[FormatOptions]
+) -> Serde[Any]:
+    """Avro. `type`: a Struct, dataclass, TypedDict or pydantic model; without it values are dicts.
+
+    Without `schema` that of the type is written, and records are read by their writer's schema and then
+    fitted into the type: what the writer did not have gets the class's default. With `schema` it is the
+    reader's too. `sk.Avro()` reads any record as a dict; with `use_latest` it writes as well. What the others
+    mean stands at `FormatOptions`.
+    """
+    derived = avro_schema(type, namespace) if schema is None and type is not None else None
+    return _declared("Avro", type, schema, derived, **options)
+
+
+def Protobuf(message: type[T], **options: Unpack[FormatOptions]) -> Serde[T]:
+    """Protobuf: `message` is a class that protoc generated."""
+    if not hasattr(message, "DESCRIPTOR"):
+        raise UsageError(f"{message!r} is no Protobuf message", hint="take a class of a *_pb2 module")
+    return _declared("Protobuf", message, None, None, **options)
+
+
+@overload
+def JsonSchema(
+    type: type[T], *, schema: SchemaGiven = None, **options: Unpack[FormatOptions]
+) -> Serde[T]: ...
+@overload
+def JsonSchema(*, schema: SchemaGiven = None, **options: Unpack[FormatOptions]) -> Serde[Any]: ...
+def JsonSchema(
+    type: Any = None, *, schema: SchemaGiven = None, **options: Unpack[FormatOptions]
+) -> Serde[Any]:
+    """JSON with a schema. Values of a `type` are checked by the type; dicts, both ways, by the `schema`."""
+    derived = _json_schema(type) if schema is None and type is not None else None
+    return _declared("JsonSchema", type, schema, derived, **options)
+
+
+def _declared(
+    kind: Kind,
+    type: Any,
+    schema: Any,
+    derived: Any,
+    *,
+    auto_register: bool | None = None,
+    use_latest: bool = False,
+    subject: Subject = "topic",
+    config: Mapping[str, Any] | None = None,
+) -> Serde[Any]:
+    if auto_register and use_latest:
         raise UsageError(
             "use_latest writes by a schema that others registered; auto_register registers one",
             hint="take one of the two",
         )
     if not callable(subject) and subject not in SUBJECTS:
         raise UsageError(f"{subject!r} is no subject name strategy", hint=f"one of {', '.join(SUBJECTS)}")
-    registers = not options.use_latest if options.auto_register is None else options.auto_register
     format = Format(
         kind=kind,
         type=type,
         schema=_text(schema if derived is None else derived),
         derived=derived is not None,
-        auto_register=registers,
-        use_latest=options.use_latest,
+        auto_register=not use_latest if auto_register is None else auto_register,
+        use_latest=use_latest,
         subject=subject,
-        config=dict(options.config or {}),
+        config=dict(config or {}),
     )
     return _serde(Codec(format))
 
