@@ -18,8 +18,9 @@ import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 _Call = tuple[Callable[[], Any], "asyncio.Future[Any]", bool]  # what to run, its answer, outermost only
 
@@ -37,6 +38,7 @@ class ClientThread:
         self._on_failure = on_failure
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._stopping = False
+        self._caught: Exception | None = None
         self._ended = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="kafka-client", daemon=True)
 
@@ -84,6 +86,24 @@ class ClientThread:
         for call in postponed:
             self._calls.put(call)
         return outcome.result()
+
+    def guarded(self, callback: Callable[P, None]) -> Callable[P, None]:
+        """The callback for librdkafka. An error must not travel through the C code that calls back, which
+        garbles it: `raise_caught` raises it, once that code has returned.
+        """
+
+        def call(*args: P.args, **kwargs: P.kwargs) -> None:
+            try:
+                callback(*args, **kwargs)
+            except Exception as error:
+                self._caught = error
+
+        return call
+
+    def raise_caught(self) -> None:
+        """What a callback raised, if one did."""
+        if self._caught is not None:
+            raise self._caught
 
     def post(self, fn: Callable[..., object], *args: object) -> None:
         """`fn(*args)` on the loop, soon, without waiting; nothing once the loop is closed."""

@@ -8,8 +8,7 @@ other.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 
@@ -30,7 +29,6 @@ class KafkaInflowGroup:
         self._conf = consumer_settings(bootstrap, f"{app_id}-sources", user)
         self._topics = list(topics)
         self._consumer: Consumer | None = None
-        self._callback_error: Exception | None = None
 
     async def start(self, listener: InflowListener) -> None:
         self._listener = listener
@@ -47,7 +45,7 @@ class KafkaInflowGroup:
 
     def _join(self) -> None:
         self._consumer = Consumer(self._conf, logger=log)
-        given, taken = self._guarded(self._given), self._guarded(self._taken)
+        given, taken = self._thread.guarded(self._given), self._thread.guarded(self._taken)
         self._consumer.subscribe(self._topics, on_assign=given, on_revoke=taken, on_lost=taken)
 
     def _leave(self) -> None:
@@ -60,8 +58,7 @@ class KafkaInflowGroup:
             self._thread.rest(POLL_S)
             return
         message = self._consumer.poll(POLL_S)
-        if self._callback_error is not None:
-            raise self._callback_error
+        self._thread.raise_caught()
         if message is not None:
             by_partition([message])  # raises for what does not pass by itself
 
@@ -74,14 +71,3 @@ class KafkaInflowGroup:
     def _taken(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._thread.wait_for(self._listener.taken([p.topic for p in partitions]))
         consumer.incremental_unassign(partitions)
-
-    def _guarded(self, callback: Callable[[Consumer, list[TopicPartition]], None]) -> Callable[..., Any]:
-        """An error must not travel through the C code that calls back, which garbles it."""
-
-        def call(consumer: Consumer, partitions: list[TopicPartition]) -> None:
-            try:
-                callback(consumer, partitions)
-            except Exception as error:
-                self._callback_error = error
-
-        return call

@@ -79,8 +79,6 @@ PASSING = {
 
 LATEST = {"latest", "end", "largest"}  # librdkafka's words for it
 
-_OnRebalance = Callable[[Consumer, list[TopicPartition]], None]
-
 log = logging.getLogger("worker.source")
 
 
@@ -119,7 +117,6 @@ class KafkaSource:
         self._sent = 0  # written by the client thread only
         self._taken = 0  # written by the loop only
         self._member = False
-        self._callback_error: Exception | None = None
         self._full_since: float | None = None
         self._paused = False
         self._assigned: set[Partition] = set()
@@ -194,9 +191,9 @@ class KafkaSource:
             return
         self._consumer.subscribe(
             topics,
-            on_assign=self._guarded(self._on_assign),
-            on_revoke=self._guarded(self._on_revoke),
-            on_lost=self._guarded(self._on_lost),
+            on_assign=self._thread.guarded(self._on_assign),
+            on_revoke=self._thread.guarded(self._on_revoke),
+            on_lost=self._thread.guarded(self._on_lost),
         )
 
     def _leave(self) -> None:
@@ -228,8 +225,7 @@ class KafkaSource:
         messages = [] if first is None else [first]
         if first is not None and limit > 1:
             messages += self._consumer.consume(limit - 1, 0)
-        if self._callback_error is not None:
-            raise self._callback_error
+        self._thread.raise_caught()
         arrivals = by_partition(messages, self._judge, self._only_topic)
         if arrivals:
             self._sent += 1
@@ -263,17 +259,6 @@ class KafkaSource:
         self._paused = paused
         partitions = [TopicPartition(*place) for place in self._reading]
         (self._consumer.pause if paused else self._consumer.resume)(partitions)
-
-    def _guarded(self, callback: _OnRebalance) -> _OnRebalance:
-        """An error must not travel through the C code that calls back, which garbles it."""
-
-        def call(consumer: Consumer, partitions: list[TopicPartition]) -> None:
-            try:
-                callback(consumer, partitions)
-            except Exception as error:
-                self._callback_error = error
-
-        return call
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         consumer.incremental_assign([])
