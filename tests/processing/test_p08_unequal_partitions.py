@@ -262,9 +262,10 @@ def test_tables_are_not_moved() -> None:
         app.test()
 
 
-def test_agents_that_share_a_table_name_both_topics() -> None:
-    app = sk.App("agents")
-    a, b = topics(app, a=4, b=3)
+def sum_both(
+    app: sk.App, a: sk.Topic[str, int], b: sk.Topic[str, int] | sk.Stream[str, int]
+) -> sk.Table[str, int]:
+    """Two agents and one table."""
     sums = app.table("sums", key=str, default=int)
 
     def add(n: int, record: sk.Record[str]) -> None:
@@ -272,6 +273,13 @@ def test_agents_that_share_a_table_name_both_topics() -> None:
 
     app.agent(a, name="from_a")(add)
     app.agent(b, name="from_b")(add)
+    return sums
+
+
+def test_agents_that_share_a_table_name_both_topics() -> None:
+    app = sk.App("agents")
+    a, b = topics(app, a=4, b=3)
+    sum_both(app, a, b)
     with pytest.raises(UsageError, match=r"a \(4 partitions\), b \(3 partitions\)") as refused:
         app.test()
     assert "repartition(partitions=...)" in refused.value.hint
@@ -280,13 +288,7 @@ def test_agents_that_share_a_table_name_both_topics() -> None:
 def test_agents_may_share_a_table_once_a_stream_is_moved_by_hand() -> None:
     app = sk.App("agents")
     a, b = topics(app, a=4, b=3)
-    sums = app.table("sums", key=str, default=int)
-
-    def add(n: int, record: sk.Record[str]) -> None:
-        sums[record.key] += n
-
-    app.agent(a, name="from_a")(add)
-    app.agent(app.stream(b).repartition(name="moved"), name="from_b")(add)
+    sums = sum_both(app, a, app.stream(b).repartition(name="moved"))
     assert planned(app) == {"agents-moved-repartition": 4, "agents-sums-changelog": 4}
     with app.test() as t:
         for topic in (a, b):

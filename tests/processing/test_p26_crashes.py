@@ -11,39 +11,20 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import streamkit as sk
 from streamkit.processing.tasks.checkpoint import Checkpoint
 from streamkit.processing.tasks.inflight import Place
 from streamkit.processing.tasks.task import Batch, Task
 from streamkit.processing.testing import Log, StoredRecord
-from streamkit.processing.topology import Plan
+from tests.processing.both_states import PLACE, plan_of_both_states
 
-PLACE = ("in", 0)
 TABLE = "crashes-counts-changelog"
-
-
-def plan_of_both_states() -> tuple[Plan, sk.Table[str, int]]:
-    """Counts per key in a table, and per key and window."""
-    app = sk.App("crashes")
-    topic = app.topic("in", key=str, value=int)
-    counts = app.table("counts", default=int, key=str)
-
-    @app.agent(topic)
-    def count(n: int, record: sk.Record[str]) -> None:
-        if n >= 0:
-            counts[record.key] += 1
-        elif record.key in counts:
-            del counts[record.key]
-
-    app.stream(topic).window(sk.tumbling("1s")).aggregate(n=sk.Count()).to(app.topic("out", value=dict))
-    return app.topology().plan({}), counts
 
 
 class Cluster:
     """The log and the commits: what outlives a worker."""
 
     def __init__(self, records: list[tuple[str, int]]) -> None:
-        self.plan, self.counts = plan_of_both_states()
+        self.plan, self.counts = plan_of_both_states("crashes")
         self.log = Log({})
         self.commits: dict[Place, tuple[int, str]] = {}
         self.input = [

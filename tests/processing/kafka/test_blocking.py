@@ -6,10 +6,37 @@ import asyncio
 import gc
 import logging
 import threading
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
 from streamkit.processing.kafka.blocking import in_thread, in_thread_for
+
+
+class Call:
+    """`block` does so until `end` is set, and fails."""
+
+    def __init__(self) -> None:
+        self.began, self.end, self.ended = threading.Event(), threading.Event(), threading.Event()
+
+    def block(self) -> None:
+        self.began.set()
+        self.end.wait()
+        self.ended.set()
+        raise OSError("nobody wants to know")
+
+
+async def check_giving_up_waits(call: Call, waiting: Coroutine[Any, Any, None]) -> None:
+    caller = asyncio.create_task(waiting)
+    await asyncio.to_thread(call.began.wait)
+    caller.cancel()
+    done, _ = await asyncio.wait([caller], timeout=0.05)
+    assert not done
+    call.end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert call.ended.is_set()
 
 
 async def test_what_it_says_comes_back() -> None:
@@ -19,40 +46,19 @@ async def test_what_it_says_comes_back() -> None:
 
 
 async def test_who_gives_up_waits_until_it_has_returned(caplog: pytest.LogCaptureFixture) -> None:
-    began, end, ended = threading.Event(), threading.Event(), threading.Event()
-
-    def call() -> None:
-        began.set()
-        end.wait()
-        ended.set()
-        raise OSError("nobody wants to know")
-
-    caller = asyncio.create_task(in_thread(call))
-    await asyncio.to_thread(began.wait)
-    caller.cancel()
-    done, _ = await asyncio.wait([caller], timeout=0.05)
-    assert not done
-    end.set()
-    with pytest.raises(asyncio.CancelledError):
-        await caller
-    assert ended.is_set()
+    call = Call()
+    await check_giving_up_waits(call, in_thread(call.block))
     with caplog.at_level(logging.ERROR, "asyncio"):
         gc.collect()
     assert not caplog.records
 
 
 async def test_a_call_that_does_not_return_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
-    end, ended = threading.Event(), threading.Event()
-
-    def call() -> None:
-        end.wait()
-        ended.set()
-        raise OSError("nobody wants to know")
-
+    call = Call()
     with pytest.raises(TimeoutError):
-        await in_thread_for(0.01, call)
-    end.set()
-    await asyncio.to_thread(ended.wait)
+        await in_thread_for(0.01, call.block)
+    call.end.set()
+    await asyncio.to_thread(call.ended.wait)
     with caplog.at_level(logging.ERROR, "asyncio"):
         await asyncio.sleep(0)
         gc.collect()
@@ -66,17 +72,5 @@ async def test_a_call_that_returns_in_time_says_what_it_has_to() -> None:
 
 
 async def test_who_gives_up_a_call_with_a_limit_waits_for_it_as_well() -> None:
-    began, end = threading.Event(), threading.Event()
-
-    def call() -> None:
-        began.set()
-        end.wait()
-
-    caller = asyncio.create_task(in_thread_for(60, call))
-    await asyncio.to_thread(began.wait)
-    caller.cancel()
-    done, _ = await asyncio.wait([caller], timeout=0.05)
-    assert not done
-    end.set()
-    with pytest.raises(asyncio.CancelledError):
-        await caller
+    call = Call()
+    await check_giving_up_waits(call, in_thread_for(60, call.block))

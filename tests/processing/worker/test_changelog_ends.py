@@ -15,14 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import streamkit as sk
 from streamkit.errors import StreamkitError
 from streamkit.processing.record import RawRecord
 from streamkit.processing.tasks.fuse import SinkRecord
 from streamkit.processing.tasks.inflight import Place
 from streamkit.processing.tasks.task import Task
 from streamkit.processing.testing import Log, StoredRecord
-from streamkit.processing.topology import Plan
 from streamkit.processing.worker import changelog_ends
 from streamkit.processing.worker.committer import Committer
 from streamkit.processing.worker.metrics import CommitMetrics
@@ -32,8 +30,8 @@ from streamkit.processing.worker.source import Arrival, Partition, Position, Sou
 from streamkit.processing.worker.task_runner import TaskRunner
 from streamkit.runtime.os.clock import SystemClock
 from streamkit.telemetry.instruments import Registry
+from tests.processing.both_states import PLACE, plan_of_both_states
 
-PLACE = ("in", 0)
 TABLE = "former-counts-changelog"
 KEYS = "abc"
 
@@ -48,7 +46,7 @@ class Cluster:
             StoredRecord((*PLACE, offset), (key.encode(), b"%d" % n), offset * 300)
             for offset, (key, n) in enumerate(records)
         ]
-        self.plan, self.counts = plan_of_both_states()
+        self.plan, self.counts = plan_of_both_states("former")
         self.hidden = 0  # rows at the ends that leaders do not show
         self.reads = 0
         self.meanwhile: Callable[[], None] = lambda: None
@@ -72,23 +70,6 @@ class Cluster:
         await self.answer()
         for place, (start, end) in spans.items():
             apply(place, self.rows(place[0])[start:end])
-
-
-def plan_of_both_states() -> tuple[Plan, sk.Table[str, int]]:
-    """Counts per key in a table, and per key and window."""
-    app = sk.App("former")
-    topic = app.topic("in", key=str, value=int)
-    counts = app.table("counts", default=int, key=str)
-
-    @app.agent(topic)
-    def count(n: int, record: sk.Record[str]) -> None:
-        if n >= 0:
-            counts[record.key] += 1
-        elif record.key in counts:
-            del counts[record.key]
-
-    app.stream(topic).window(sk.tumbling("1s")).aggregate(n=sk.Count()).to(app.topic("out", value=dict))
-    return app.topology().plan({}), counts
 
 
 class Queue:
