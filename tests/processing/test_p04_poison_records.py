@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import streamkit as sk
@@ -159,3 +161,34 @@ def test_of_two_chains_one_is_held_up_in_the_middle_of_a_slice(failing: str, pos
         t.restart()
         assert [dict(table) for table in counts.values()] == [{"k": 5}, {"k": 5}]
         assert seen["first"] == list(range(5)), "everything was committed"
+
+
+def test_partial_outputs_of_a_windows_result_are_withdrawn_before_each_retry() -> None:
+    app, tries = sk.App("w", on_error=sk.Retry(2)), list[int]()
+
+    def second_time(result: dict[str, Any]) -> dict[str, Any]:
+        tries.append(result["n"])
+        if len(tries) == 1:
+            raise OSError("not yet")
+        return result
+
+    counts = app.stream(app.topic("in", key=str)).window(sk.tumbling("1s")).aggregate(n=sk.Count())
+    counts.to("first")
+    counts.map(second_time).to("second")
+    with app.test() as t:
+        t.send("in", 1, key="k", ts=0)
+        t.advance_to(10)
+        assert [[r["n"] for r in t.read(topic)] for topic in ("first", "second")] == [[1], [1]]
+
+
+def test_partial_outputs_of_an_agents_result_are_withdrawn() -> None:
+    app = sk.App("a", on_error=sk.DeadLetter("dead"))
+
+    @app.agent(app.topic("in", value=int), sink=["first", app.topic("second", value=str)])
+    async def odd(n: int) -> Any:
+        return "odd" if n % 2 else n
+
+    with app.test() as t:
+        for n in (1, 2):
+            t.send("in", n)
+        assert (t.read("first"), t.read("second"), t.read("dead")) == (["odd"], ["odd"], [b"2"])

@@ -276,8 +276,7 @@ def compile_loop(code: Code, name: str) -> Compiled:
     """`run(records, chain)` around the record's body in `code`; returns the error that stopped it, or
     None.
     """
-    marks = [f"mark_{outlet} = len({outlet})" for outlet in code.outlets] if code.forks else []
-    undo = [f"del {outlet}[mark_{outlet}:]" for outlet in code.outlets] if code.forks else []
+    marks, undo = _withdrawal(code)
     head = ["def run(records, chain):", "    s = chain.stream_time", "    m = None"]
     head += [INDENT + line for line in (*code.prologue, *marks)]
     head += ["    try:", "        for m in records:"]
@@ -291,9 +290,21 @@ def compile_loop(code: Code, name: str) -> Compiled:
 
 def compile_push(code: Code, name: str) -> Compiled:
     """`push(v, key, ts, s, headers, m)`: one computed value enters; errors are the caller's."""
-    head = ["def push(v, key, ts, s, headers, m):", *(INDENT + line for line in code.prologue)]
+    marks, undo = _withdrawal(code)
+    head = ["def push(v, key, ts, s, headers, m):"]
+    head += [INDENT + line for line in (*code.prologue, *marks)]
     tail = [INDENT + line for line in code.epilogue]
-    return _compile(code, name, head, tail, depth=1)
+    if undo:
+        head.append("    try:")
+        tail = ["    except Exception:", *(INDENT * 2 + line for line in (*undo, "raise")), *tail]
+    return _compile(code, name, head, tail, depth=2 if undo else 1)
+
+
+def _withdrawal(code: Code) -> tuple[list[str], list[str]]:
+    """Lines before a value and after its failure: what it has left in outlets so far is taken back."""
+    outlets = code.outlets if code.forks else []
+    marks = [f"mark_{outlet} = len({outlet})" for outlet in outlets]
+    return marks, [f"del {outlet}[mark_{outlet}:]" for outlet in outlets]
 
 
 def _compile(code: Code, name: str, head: list[str], tail: list[str], depth: int) -> Compiled:
