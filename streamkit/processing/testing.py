@@ -52,7 +52,7 @@ T = TypeVar("T")
 SLICE = 256  # records offered to a task at once
 
 
-class StoredRecord(msgspec.Struct, frozen=True):
+class StoredRecord(msgspec.Struct, frozen=True, gc=False):
     """A record in the driver's log: `RawRecord` for the engine."""
 
     at: tuple[str, int, int]
@@ -98,15 +98,18 @@ class Log:
         return found
 
     def append(self, topic: str, record: SinkRecord) -> None:
-        value, key, timestamp_ms, headers, partition = record
-        partitions = self.partitions(topic)
-        if partition is None:
-            partition = self._partition(topic, key, len(partitions))
-        if not 0 <= partition < len(partitions):
-            raise UsageError(f"{topic} has {len(partitions)} partitions, no number {partition}")
-        log = partitions[partition]
-        log.append(StoredRecord((topic, partition, len(log)), (key, value), timestamp_ms, headers))
-        self._history[topic].append(log[-1])
+        self.extend(topic, (record,))
+
+    def extend(self, topic: str, records: Iterable[SinkRecord]) -> None:
+        partitions, history = self.partitions(topic), self._history[topic]
+        for value, key, timestamp_ms, headers, partition in records:
+            number = self._partition(topic, key, len(partitions)) if partition is None else partition
+            if not 0 <= number < len(partitions):
+                raise UsageError(f"{topic} has {len(partitions)} partitions, no number {number}")
+            log = partitions[number]
+            stored = StoredRecord((topic, number, len(log)), (key, value), timestamp_ms, headers)
+            log.append(stored)
+            history.append(stored)
 
     def in_order(self, topic: str) -> list[StoredRecord]:
         """All records of a topic as they were appended."""
@@ -224,9 +227,8 @@ class TopologyDriver:
         """Append many records, then process them: `(value, key)` or `(value, key, ts)` each."""
         spec = self._spec(topic)
         self._appear(spec.name)
-        for value, key, *ts in records:
-            encoded = self._encoded(spec, value, key, ts[0] if ts else None)
-            self._log.append(spec.name, (*encoded, None, partition))
+        encoded = (self._encoded(spec, value, key, ts[0] if ts else None) for value, key, *ts in records)
+        self._log.extend(spec.name, ((*data, None, partition) for data in encoded))
         self._run()
 
     def advance_to(self, seconds: float) -> None:
@@ -429,8 +431,7 @@ class TopologyDriver:
             checkpoint = task.checkpoint(self.now_ms)
             for outputs in (checkpoint.sinks, checkpoint.changelog):
                 for topic, records in outputs.items():
-                    for record in records:
-                        self._log.append(topic, record)
+                    self._log.extend(topic, records)
             changelogs = map(task.sub.changelog, task.stores)
             positions = {name: len(self._log.partitions(name)[task.partition]) for name in changelogs}
             for place, offset in checkpoint.offsets.items():
@@ -457,8 +458,7 @@ class TopologyDriver:
 
     def _route(self, output: TaskOutput) -> None:
         for topic, records in output.sinks.items():
-            for record in records:
-                self._log.append(topic, record)
+            self._log.extend(topic, records)
         for reply in output.replies:
             self._log.append(reply.topic, reply.record)
             value, _, _, headers, _ = reply.record
