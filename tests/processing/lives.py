@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -60,8 +60,8 @@ class Lives:
         self.now_ms = 0
         self.born()
 
-    def born(self, *, anew: bool = False) -> None:
-        """`anew`: what is on disk is lost, too."""
+    def born(self, *, anew: bool = False, in_bulk: bool = False) -> None:
+        """`anew`: what is on disk is lost, too. `in_bulk`: its stores are loaded."""
         for name, store in self.stores.items():
             if anew or not store.spills:
                 store.close()
@@ -74,7 +74,8 @@ class Lives:
             changelogs = self.task.resume(place, metadata, offset).changelogs or changelogs
         for name in self.task.stores:
             topic = self.sub.changelog(name)
-            self.task.restore(name, self.log.partitions(topic)[0], changelogs.get(topic, 0))
+            with self.stores[name].loading() if in_bulk else nullcontext():
+                self.task.restore(name, self.log.partitions(topic)[0], changelogs.get(topic, 0))
         self.task.start()
         self.uncommitted: dict[str, list[Any]] = defaultdict(list)
         reached = {place[0]: offset for place, (offset, _) in self.commits.items()}

@@ -38,6 +38,9 @@ WINDOWS: dict[str, tuple[Any, Any]] = {
 }
 
 
+SPELLED = [sk.tumbling("10s"), sk.hopping("10s", "5s"), sk.count_window(3), sk.session("10s")]
+
+
 class Workers:
     """One task after another over one log; each step of theirs can be the last. Stores that do not spill are
     lost with their worker.
@@ -232,7 +235,7 @@ def test_one_reading_for_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("spilling")
-@pytest.mark.parametrize("window", [sk.tumbling("10s"), sk.hopping("10s", "5s"), sk.count_window(3)])
+@pytest.mark.parametrize("window", SPELLED)
 def test_keys_that_others_write_in_other_words(window: Any) -> None:
     """JSON has many spellings of a key, the store has one."""
     app = sk.App("spelled")

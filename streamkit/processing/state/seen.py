@@ -17,20 +17,27 @@ _json = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode
 
 
-class Seen:
-    """Name → event time of the record let through last; forgotten `within_ms` behind the watermark."""
+class Named:
+    """How what is remembered is named."""
 
-    def __init__(self, within_ms: int, key: Serde[Any], store: Store) -> None:
-        self.store = store
-        self._within_ms = within_ms
+    def __init__(self, key: Serde[Any]) -> None:
         self._key = key
-        self._times: dict[bytes, int] = {}
-        self._leaving: list[tuple[int, bytes]] = []  # heap
-        self._touched: dict[bytes, None] = {}
 
     def name(self, key: Any, identity: Any) -> bytes:
         """What is equal for equal keys and identities."""
-        return name_of(self._key.encode(key), identity)
+        return _pack((self._key.encode(key), _json(plain(identity))))
+
+
+class Seen(Named):
+    """Name → event time of the record let through last; forgotten `within_ms` behind the watermark."""
+
+    def __init__(self, within_ms: int, key: Serde[Any], store: Store) -> None:
+        super().__init__(key)
+        self.store = store
+        self._within_ms = within_ms
+        self._times: dict[bytes, int] = {}
+        self._leaving: list[tuple[int, bytes]] = []  # heap
+        self._touched: dict[bytes, None] = {}
 
     def is_new(self, name: bytes, time_ms: int) -> bool:
         known = self._times.get(name)
@@ -71,8 +78,3 @@ class Seen:
 
     def __len__(self) -> int:
         return len(self._times)
-
-
-def name_of(key: bytes, identity: Any) -> bytes:
-    """The stored key."""
-    return _pack((key, _json(plain(identity))))

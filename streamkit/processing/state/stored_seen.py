@@ -16,7 +16,7 @@ from streamkit.processing.record import RawRecord
 from streamkit.processing.serde import Serde
 from streamkit.processing.state.buckets import PORTION
 from streamkit.processing.state.cache import CACHED, KEEPS_ONE_IN, typical_bytes
-from streamkit.processing.state.seen import name_of
+from streamkit.processing.state.seen import Named
 from streamkit.processing.state.store import Change, Store, Stored
 from streamkit.processing.state.timeline import BIAS_BYTES, Timeline, number_in, ordered
 
@@ -45,19 +45,19 @@ class SeenIndex:
                 yield ordered(int(after)) + name, b""
 
 
-class StoredSeen:
+class StoredSeen(Named):
     """See `Seen`. Invariant: what is in `_times` is right, and so is the store for every other name."""
 
     spills = True
 
     def __init__(self, within_ms: int, key: Serde[Any], store: Store, *, by_key: bool) -> None:
         """`by_key`: names follow from keys alone."""
+        super().__init__(key)
         self.store = store
         self.cached_most = CACHED
         self.entry_bytes = 0
         self.by_key = by_key
         self._within_ms = within_ms
-        self._key = key
         self._times: dict[bytes, int | None] = {}
         self._leaving: list[tuple[int, bytes]] = []  # heap: those in `_times`, and some that were
         self._touched: dict[bytes, None] = {}
@@ -73,10 +73,6 @@ class StoredSeen:
         return len(self._times)
 
     # -- records --------------------------------------------------------------------------------------
-
-    def name(self, key: Any, identity: Any) -> bytes:
-        """What is equal for equal keys and identities."""
-        return name_of(self._key.encode(key), identity)
 
     def foresee(self, records: Sequence[RawRecord]) -> None:
         """Fetch what these records need."""

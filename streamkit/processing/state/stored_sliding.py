@@ -87,6 +87,7 @@ class StoredSliding:
         self._key = key
         self._held: dict[Any, KeyPanes] = {}
         self._panes = 0  # that are held
+        self._worked = 0  # panes read and windows told since the last pause
         self._closing: list[tuple[int, bytes, Any]] = []  # heap: pane of the last record, stored key, key
         self._ending: list[tuple[int, int, int, Any]] = []  # heap: pane, first window, a number, key
         self._numbers = count()
@@ -150,6 +151,7 @@ class StoredSliding:
             for row, value in self.store.find(prefix + ordered(self._over + 1), prefix + b"\xff", maxsize):
                 name = number_in(row[-2 * BIAS_BYTES :]), number_in(row[-BIAS_BYTES:])
                 self._add(key, held, name, self._layout.thaw(orjson.loads(value)))
+                self._worked += 1
 
     def _add(self, key: Any, held: KeyPanes, name: PaneName, accumulator: Accumulator) -> None:
         held.panes[name] = accumulator
@@ -182,14 +184,16 @@ class StoredSliding:
         if watermark_ms <= self.watermark_ms:
             return
         self.watermark_ms = watermark_ms
-        limit = watermark_ms - self._span_ms
+        limit, self._worked = watermark_ms - self._span_ms, 0
         while self._is_due(limit):
             pane, name, key = heappop(self._closing)
             window = self._window_of(pane)
             if not self._is_told(window, name):
                 self._told = Told(window, name)
                 yield self._close(window, key)
-                if self.closed % PORTION == 0:
+                self._worked += 1
+                if self._worked >= PORTION:
+                    self._worked = 0
                     yield None
         yield from self._end(limit)
         self._closed, self._over, self._told = max(self._closed, limit), max(self._over, limit), None
@@ -207,17 +211,16 @@ class StoredSliding:
 
     def _take(self, limit: int) -> None:
         """A portion of what closes according to the store, into memory."""
-        keys = dict[Any, None]()
+        most = self._panes + PORTION
         for _ in range(PORTION):
             entry = self._windows.first()
-            if entry is None or self._window_of(number_in(entry[0])) > limit:
+            if entry is None or self._window_of(number_in(entry[0])) > limit or self._panes >= most:
                 break
             self._windows.pop()
             pane, first = pane_in(_stored(entry[0]))
             key = entry[0][KEY_AT:]
             if first == self._window_of(pane) and not self._is_told(first, key):
-                keys[self._key.decode(key)] = None
-        self._hold(keys)
+                self._hold((self._key.decode(key),))
 
     def _close(self, window: int, key: Any) -> Computed:
         held, merge = self._held[key], self._layout.merge
