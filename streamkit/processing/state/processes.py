@@ -61,8 +61,9 @@ Due = tuple[int, bytes, str, Any]  # when, encoded key, timer, key
 
 
 class Kept(msgspec.Struct):
-    """A key's state and timers."""
+    """A key's state and timers. `name`: the key as it is stored."""
 
+    name: bytes
     state: Any
     timers: Timers
 
@@ -90,16 +91,14 @@ class ProcessState:
         if kept is None:
             if context.state is None and not context._timers:
                 return
-            kept = self._keys[key] = Kept(None, {})
+            kept = self._keys[key] = Kept(self._key.encode(key), None, {})
         self._touched[key] = None
         kept.state = context.state
         for name in context._cancelled:
             kept.timers.pop(name, None)
-        if context._timers:
-            data = self._key.encode(key)
-            for name, (clock, at_ms) in context._timers.items():
-                kept.timers[name] = (clock, at_ms)
-                heappush(self._due[clock], (at_ms, data, name, key))
+        for name, (clock, at_ms) in context._timers.items():
+            kept.timers[name] = (clock, at_ms)
+            heappush(self._due[clock], (at_ms, kept.name, name, key))
         if kept.state is None and not kept.timers:
             self._forget(key)
 
@@ -158,13 +157,13 @@ class ProcessState:
             due.clear()
         for name, data in self.store.items():
             key = self._key.decode(name)
-            kept = self._keys[key] = self._thawed(data)
+            kept = self._keys[key] = self._thawed(name, data)
             for timer, (clock, at_ms) in kept.timers.items():
                 heappush(self._due[clock], (at_ms, name, timer, key))
 
-    def _thawed(self, data: bytes) -> Kept:
+    def _thawed(self, name: bytes, data: bytes) -> Kept:
         state, timers = unpack(data)
-        return Kept(None if state is None else self._value.decode(state), timers)
+        return Kept(name, None if state is None else self._value.decode(state), timers)
 
     def __len__(self) -> int:
         return len(self._keys)

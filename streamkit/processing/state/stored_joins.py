@@ -51,17 +51,24 @@ class JoinIndex:
         self.greatest = next((integer(value) for _, value in store.find(GREATEST, None, 1)), 0)
 
     def changes(self, entries: Mapping[bytes, bytes | None], stored: Stored | None) -> Iterable[Change]:
-        before = self.greatest
+        greatest = before = self.greatest.to_bytes(8, "big")
         for name, value in entries.items():
-            self.greatest = max(self.greatest, integer(name[9:KEY_AT]))
-            yield _by_key(name[0], name[KEY_AT:], integer(name[1:9])) + name[9:KEY_AT], value and b""
-        if self.greatest > before:
-            yield GREATEST, self.greatest.to_bytes(8, "big")
+            place = name[1:KEY_AT]
+            greatest = max(greatest, place[8:])
+            yield _of_key(name[0], name[KEY_AT:]) + _turned(place), value and b""
+        if greatest > before:
+            self.greatest = integer(greatest)
+            yield GREATEST, greatest
 
 
-def _by_key(side: int, key: bytes, time_ms: int) -> bytes:
-    """How the names of a key's records begin; those of earlier ones come before."""
-    return bytes((side,)) + len(key).to_bytes(4, "big") + key + (time_ms - EARLIEST).to_bytes(8, "big")
+def _of_key(side: int, key: bytes) -> bytes:
+    """How the names of a key's records begin. Their places come behind it."""
+    return bytes((side,)) + len(key).to_bytes(4, "big") + key
+
+
+def _turned(place: bytes) -> bytes:
+    """A time, and what follows, in two's complement made bytes that are in the order of time; or back."""
+    return bytes((place[0] ^ 128,)) + place[1:]
 
 
 class Waiting(Buffered):
@@ -238,11 +245,11 @@ class StoredJoinBuffers:
 
     def _names(self, side: int, key: bytes, spans: Iterable[tuple[int, int]]) -> Iterator[bytes]:
         """The stored keys of a key's records in these spans of time."""
+        prefix, stored_prefix = _of_key(side, key), bytes((side,))
         for first, last in spans:
-            start, end = (_by_key(side, key, time_ms) for time_ms in (first, last + 1))
+            start, end = (prefix + (time_ms - EARLIEST).to_bytes(8, "big") for time_ms in (first, last + 1))
             for name, _ in self.store.find(start, end, maxsize):
-                time_ms = int.from_bytes(name[-16:-8], "big") + EARLIEST
-                yield name_of(side, time_ms, integer(name[-8:]), key)
+                yield stored_prefix + _turned(name[-16:]) + key
 
     def _take(self, stretch: Stretch, key: Any, entries: Iterable[tuple[bytes, bytes | None]]) -> None:
         before, known = len(stretch.records), {record.number for record in stretch.records}

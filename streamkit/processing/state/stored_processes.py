@@ -72,7 +72,7 @@ def _references(kept: Kept) -> int:
     return sys.getrefcount(kept.state)
 
 
-UNHELD = _references(Kept([], {}))
+UNHELD = _references(Kept(b"", [], {}))
 
 
 class StoredProcessState(ProcessState):
@@ -112,9 +112,9 @@ class StoredProcessState(ProcessState):
         return super().context(key, time_ms)
 
     def _read(self, keys: Collection[Any]) -> None:
-        stored = self.store.get_many([self._key.encode(key) for key in keys])
-        for key, data in zip(keys, stored, strict=True):
-            self._keys[key] = None if data is None else self._thawed(data)
+        names = [self._key.encode(key) for key in keys]
+        for key, name, data in zip(keys, names, self.store.get_many(names), strict=True):
+            self._keys[key] = None if data is None else self._thawed(name, data)
 
     def _forget(self, key: Any) -> None:
         self._keys[key] = None
