@@ -15,15 +15,13 @@ import msgspec
 
 from streamkit.processing.operators.function import (
     VALUE_AND_RECORD,
+    JoinNode,
     check_function,
-    check_join,
     function_name,
-    serde_of_result,
 )
 from streamkit.processing.record import RawRecord
 from streamkit.processing.serde import UNDECLARED_KEY, Serde
-from streamkit.processing.state.views import How
-from streamkit.processing.topology import Node, TopicSpec
+from streamkit.processing.topology import TopicSpec
 
 if TYPE_CHECKING:
     from streamkit.processing.tasks.fuse import At, Code
@@ -74,22 +72,16 @@ class GlobalTable(Mapping[K, V], Generic[K, V]):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class GlobalLookup(Node):
+class GlobalLookup(JoinNode):
     """`stream.join(global_table, function, on=…)`: each record with the row that `on` names."""
 
     kind: ClassVar[str] = "global-lookup"
     table: GlobalTable[Any, Any]
     on: Callable[[Any], Any]
-    function: Callable[[Any, Any], Any]
-    how: How
 
     def __post_init__(self) -> None:
         check_function(self.on, "join(on=)", *VALUE_AND_RECORD, optional=1)
-        check_join(self.function, self.how)
-
-    @property
-    def value_serde(self) -> Serde[Any]:
-        return serde_of_result(self.function)
+        super().__post_init__()
 
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:

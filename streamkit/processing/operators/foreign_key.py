@@ -18,9 +18,8 @@ import msgspec
 
 from streamkit.processing.former_fingerprint import former_function_fingerprint
 from streamkit.processing.function_fingerprint import function_fingerprint
-from streamkit.processing.operators.function import check_function, check_join, function_name, serde_of_result
+from streamkit.processing.operators.function import JoinNode, check_function, function_name
 from streamkit.processing.operators.repartition import time_of_source
-from streamkit.processing.serde import Serde
 from streamkit.processing.state.foreign_keys import (
     Results,
     Subscriptions,
@@ -31,7 +30,7 @@ from streamkit.processing.state.foreign_keys import (
 from streamkit.processing.state.operator_state import OperatorState
 from streamkit.processing.state.store import Index, Store
 from streamkit.processing.state.stored_results import GoneIndex, StoredResults
-from streamkit.processing.state.views import How, TableView, joined
+from streamkit.processing.state.views import TableView, joined
 from streamkit.processing.tasks.fuse import At
 from streamkit.processing.tasks.watermark import with_stream_time
 from streamkit.processing.topology import Border, Node, Stateful, TableNode
@@ -100,17 +99,12 @@ class Subscribe(Messenger):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Respond(Messenger):
+class Respond(Messenger, JoinNode):
     """Answers left rows: parents are `Subscribe` and the right table. `key` is the left table's."""
 
     kind: ClassVar[str] = "respond"
     decode: ClassVar[Callable[[bytes], Any]] = decode_answer
-    function: Callable[[Any, Any], Any]
-    how: How
     left: Node
-
-    def __post_init__(self) -> None:
-        check_join(self.function, self.how)
 
     def make_state(self, store: Store) -> OperatorState:
         join = joined(self.function, self.how)
@@ -121,14 +115,6 @@ class Respond(Messenger):
     @property
     def state_name(self) -> str:
         return f"subscriptions {self.left.value_serde.name}"
-
-    @property
-    def value_serde(self) -> Serde[Any]:
-        return serde_of_result(self.function)
-
-    @property
-    def functions(self) -> tuple[Callable[..., Any], ...]:
-        return (self.function,)
 
     @property
     def detail(self) -> str:

@@ -36,6 +36,27 @@ class FunctionNode(Node):
         return function_name(self.function)
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class JoinNode(Node):
+    """An operator that makes one value of two. `how`: what becomes of those that have no partner."""
+
+    function: Callable[[Any, Any], Any]
+    how: How
+
+    def __post_init__(self) -> None:
+        check_function(self.function, "join()", "mine", "theirs")
+        if self.how not in get_args(How):
+            raise UsageError(f"how is {' or '.join(map(repr, get_args(How)))}, got {self.how!r}")
+
+    @property
+    def value_serde(self) -> Serde[Any]:
+        return serde_of_result(self.function)
+
+    @property
+    def functions(self) -> tuple[Callable[..., Any], ...]:
+        return (self.function,)
+
+
 def function_name(function: Callable[..., Any]) -> str:
     return getattr(function, "__qualname__", repr(function)).replace("<locals>.", "")
 
@@ -75,13 +96,6 @@ def check_function(
             f"{caller} cannot call {name}{signature}",
             hint=f"it is called with {words}" + (f", or with {given[0]} alone" if optional else ""),
         )
-
-
-def check_join(function: Any, how: str) -> None:
-    """The same for what makes a result of two, and for how a join treats those that have no partner."""
-    check_function(function, "join()", "mine", "theirs")
-    if how not in get_args(How):
-        raise UsageError(f"how is {' or '.join(map(repr, get_args(How)))}, got {how!r}")
 
 
 def _takes(signature: inspect.Signature, given: tuple[str, ...]) -> bool:

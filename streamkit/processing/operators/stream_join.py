@@ -6,19 +6,17 @@ that completed it. What came too late to join goes to the ports `late` (left) an
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
-from streamkit.processing.operators.function import check_join, function_name, serde_of_result
+from streamkit.processing.operators.function import JoinNode, function_name
 from streamkit.processing.serde import Serde
 from streamkit.processing.state.join_buffers import LEFT, RIGHT, JoinBuffers
 from streamkit.processing.state.operator_state import OperatorState
 from streamkit.processing.state.store import Index, Store
 from streamkit.processing.state.stored_joins import JoinIndex, StoredJoinBuffers
-from streamkit.processing.state.views import How
 from streamkit.processing.topology import Node, Stateful
 
 if TYPE_CHECKING:
@@ -29,19 +27,14 @@ LATE_PORTS = ("late", "late-right")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class StreamJoin(Stateful):
+class StreamJoin(JoinNode, Stateful):
     """A left record at t meets right ones in [t − before_ms, t + after_ms]."""
 
     kind: ClassVar[str] = "join"
     needs_time: ClassVar[bool] = True
-    function: Callable[[Any, Any], Any]
-    how: How
     before_ms: int
     after_ms: int
     grace_ms: int
-
-    def __post_init__(self) -> None:
-        check_join(self.function, self.how)
 
     def make_state(self, store: Store) -> OperatorState:
         left, right = self.parents
@@ -72,14 +65,6 @@ class StreamJoin(Stateful):
     def delay_ms(self) -> int:
         waits = self.before_ms + self.after_ms + self.grace_ms
         return self.input_delay_ms + (waits if self.computes else 0)
-
-    @property
-    def value_serde(self) -> Serde[Any]:
-        return serde_of_result(self.function)
-
-    @property
-    def functions(self) -> tuple[Callable[..., Any], ...]:
-        return (self.function,)
 
     @property
     def detail(self) -> str:

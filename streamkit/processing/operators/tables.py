@@ -6,18 +6,17 @@ where there is none. Lookups read the rows of the other side as they are when th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
-from streamkit.processing.operators.function import check_join, function_name, serde_of_result
+from streamkit.processing.operators.function import JoinNode, function_name
 from streamkit.processing.serde import Serde, value_serde
 from streamkit.processing.state.operator_state import OperatorState
 from streamkit.processing.state.rows import Rows, VersionedRows
 from streamkit.processing.state.store import Store
-from streamkit.processing.state.views import How, JoinedView, TableView, joined
+from streamkit.processing.state.views import JoinedView, TableView, joined
 from streamkit.processing.topology import Node, Stateful, TableNode
 
 if TYPE_CHECKING:
@@ -69,27 +68,14 @@ class ToTable(Stateful, TableNode):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class TableJoin(TableNode):
+class TableJoin(JoinNode, TableNode):
     """Rows of two tables with equal keys as rows of one."""
 
     kind: ClassVar[str] = "table-join"
-    function: Callable[[Any, Any], Any]
-    how: How
-
-    def __post_init__(self) -> None:
-        check_join(self.function, self.how)
 
     def make_view(self, runtime: Runtime) -> TableView:
         left, right = (runtime.view(parent) for parent in self.parents)
         return JoinedView(left, right, self.function, self.how)
-
-    @property
-    def value_serde(self) -> Serde[Any]:
-        return serde_of_result(self.function)
-
-    @property
-    def functions(self) -> tuple[Callable[..., Any], ...]:
-        return (self.function,)
 
     @property
     def detail(self) -> str:
@@ -111,16 +97,11 @@ class TableJoin(TableNode):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Lookup(Node):
+class Lookup(JoinNode):
     """`stream.join(table, function)`: each record with its key's row; changes of the table say nothing."""
 
     kind: ClassVar[str] = "lookup"
     needs_time: ClassVar[bool] = False
-    function: Callable[[Any, Any], Any]
-    how: How
-
-    def __post_init__(self) -> None:
-        check_join(self.function, self.how)
 
     def passes_on(self, parent: Node) -> bool:
         return parent is self.parents[0]
@@ -128,14 +109,6 @@ class Lookup(Node):
     @property
     def delay_ms(self) -> int:
         return self.parents[0].delay_ms
-
-    @property
-    def value_serde(self) -> Serde[Any]:
-        return serde_of_result(self.function)
-
-    @property
-    def functions(self) -> tuple[Callable[..., Any], ...]:
-        return (self.function,)
 
     @property
     def detail(self) -> str:
