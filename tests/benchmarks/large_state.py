@@ -10,14 +10,10 @@ from __future__ import annotations
 
 import random
 import re
-import signal
-import subprocess
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,9 +23,10 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from streamkit.processing.partitioner import partition_for
 from streamkit.processing.worker.rocksdb import StateDirectory
 from tests.benchmarks import worker
-from tests.benchmarks.memory_limit import Bound, bound
+from tests.benchmarks.memory_limit import bound
 from tests.benchmarks.pages import PAGE_BYTES, page, text
 from tests.benchmarks.processes import Rate, cpu_seconds, own_bytes
+from tests.benchmarks.worker import Observed
 from tests.support.broker_process import BrokerProcess
 
 TOPIC = "visits"
@@ -90,59 +87,44 @@ def fill(bootstrap: str, keys: int, start_ms: int) -> None:
 def run(broker: BrokerProcess, job: str, keys: int, start_ms: int, memory_bytes: int) -> Measured:
     with tempfile.TemporaryDirectory() as directory, bound(memory_bytes) as memory:
         options = ("--state-dir", directory, "--state-memory", f"{memory_bytes // 4 >> 20}MiB")
-        with _worker(broker, job, memory, *options) as observed:
-            taken = observed.until(worker.READ, keys + keys // 5)
+        with worker.running(
+            broker, job, *options, began=memory.hold
+        ) as running:  # before it has any to speak of
+            look = Look(running)
+            taken = look.until(worker.READ, keys + keys // 5)
             kept = sum(file.stat().st_size for file in Path(directory).rglob("*") if file.is_file())
             closed = None
             if job == "large-windows":
                 _end_the_hour(broker.bootstrap, start_ms)
-                closed = observed.until(worker.CLOSED, keys)
+                closed = look.until(worker.CLOSED, keys)
         right = _rows(Path(directory), keys) if closed is None else _results(broker.bootstrap, keys)
-        return Measured(kept, observed.most_bytes, taken, closed, right, memory.kept)
+        return Measured(kept, look.most_bytes, taken, closed, right, memory.kept)
 
 
-class Observed:
-    """A worker that runs, looked at from outside."""
+class Look:
+    """At what a worker has counted, and at its memory meanwhile."""
 
-    def __init__(self, process: subprocess.Popen[str], address: str, log: list[str]) -> None:
-        self.process = process
+    def __init__(self, worker: Observed) -> None:
         self.most_bytes = 0
-        self._address = address
-        self._log = log
+        self._worker = worker
 
     def until(self, metric: re.Pattern[str], wanted: int) -> Rate:
         """How fast it comes so far, beginning with the first."""
         began, cpu_began, first, seen = 0.0, 0.0, 0, 0
         moved = time.monotonic()
-        while seen < wanted:
-            assert self.process.poll() is None, "the worker ended:\n" + "".join(self._log[-20:])
-            assert time.monotonic() < moved + STALLED_S, f"it stays at {seen}:\n" + "".join(self._log[-20:])
-            self.most_bytes = max(self.most_bytes, own_bytes(self.process.pid))
-            now = worker.total(self._address, metric)
+        for now in self._worker.counts(metric, look_s=LOOK_S, stalled_s=STALLED_S):
+            self.most_bytes = max(self.most_bytes, own_bytes(self._worker.pid))
             if now > seen:
                 moved = time.monotonic()
                 if not seen:
-                    began, cpu_began, first = moved, cpu_seconds(self.process.pid), now
+                    began, cpu_began, first = moved, cpu_seconds(self._worker.pid), now
                 seen = now
-            time.sleep(LOOK_S)
+            if seen >= wanted:
+                break
         return Rate(
             (seen - first) / max(moved - began, LOOK_S),
-            (seen - first) / max(cpu_seconds(self.process.pid) - cpu_began, 0.01),
+            (seen - first) / max(cpu_seconds(self._worker.pid) - cpu_began, 0.01),
         )
-
-
-@contextmanager
-def _worker(broker: BrokerProcess, job: str, memory: Bound, *options: str) -> Iterator[Observed]:
-    process = worker.start(broker, job, *options)
-    memory.hold(process.pid)  # before it has any to speak of
-    log: list[str] = []
-    try:
-        address = worker.address_of(process, log)
-        threading.Thread(target=worker.collect, args=(process, log), daemon=True).start()
-        yield Observed(process, address, log)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
 
 
 def _end_the_hour(bootstrap: str, start_ms: int) -> None:

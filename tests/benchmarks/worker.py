@@ -14,7 +14,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import count
 
 import orjson
@@ -66,21 +67,69 @@ def run(
     broker: BrokerProcess, job: str, records: int, *options: str, look: Callable[[int], None] = lambda _: None
 ) -> Rate:
     """Input records/s. `look` is called with the worker's pid again and again."""
-    process = start(broker, job, *options)
-    log: list[str] = []
-    address = address_of(process, log)
-    threading.Thread(target=collect, args=(process, log), daemon=True).start()
-    try:
-        marks = _observe(process, address, records, log, look)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
+    marks: list[tuple[int, float, float]] = []  # records read, wall time, processor time
+    with running(broker, job, *options) as worker:
+        for seen in worker.counts(READ):
+            look(worker.pid)
+            if seen >= records * 0.1:
+                marks.append((seen, time.perf_counter(), cpu_seconds(worker.pid)))
+            if seen >= records * 0.9:
+                break
+    assert len(marks) > 1, "too few records to measure"
     (first, began, cpu_began), (last, ended, cpu_ended) = marks[0], marks[-1]
     return Rate((last - first) / (ended - began), (last - first) / max(cpu_ended - cpu_began, 0.01))
 
 
-def start(broker: BrokerProcess, job: str, *options: str) -> subprocess.Popen[str]:
-    """A worker on one of the `jobs`."""
+class Observed:
+    """A worker that runs, looked at from outside, by its own metrics."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        assert process.stderr is not None
+        self.pid = process.pid
+        self._process = process
+        self._log: list[str] = []
+        self._address = self._named_address(process.stderr)
+        threading.Thread(target=self._log.extend, args=(process.stderr,), daemon=True).start()
+
+    def counts(
+        self, metric: re.Pattern[str], *, look_s: float = LOOK_S, stalled_s: float = STALLED_S
+    ) -> Iterator[int]:
+        """What it has counted so far, over all labels, again and again. It must neither end nor rest."""
+        most, moved = -1, time.monotonic()
+        while True:
+            assert self._process.poll() is None, "the worker ended:\n" + self._last_words
+            seen = self._total(metric)
+            if seen > most:
+                most, moved = seen, time.monotonic()
+            assert time.monotonic() < moved + stalled_s, f"it stays at {seen}:\n" + self._last_words
+            yield seen
+            time.sleep(look_s)
+
+    def _total(self, metric: re.Pattern[str]) -> int:
+        try:
+            with urllib.request.urlopen(f"{self._address}/metrics", timeout=10) as answer:
+                text = answer.read().decode()
+        except urllib.error.HTTPError:  # its loop has no time to answer
+            return 0
+        return sum(int(float(value)) for value in metric.findall(text))
+
+    def _named_address(self, lines: Iterable[str]) -> str:
+        for line in lines:
+            self._log.append(line)
+            if found := URL.search(line):
+                return found[0]
+        raise AssertionError("the worker named no address for its metrics:\n" + self._last_words)
+
+    @property
+    def _last_words(self) -> str:
+        return "".join(self._log[-20:])
+
+
+@contextmanager
+def running(
+    broker: BrokerProcess, job: str, *options: str, began: Callable[[int], None] = lambda _: None
+) -> Iterator[Observed]:
+    """A worker on one of the `jobs`. `began` is called with its pid before it does anything."""
     command = streamkit(
         "worker",
         "tests.benchmarks.jobs:app",
@@ -91,52 +140,10 @@ def start(broker: BrokerProcess, job: str, *options: str) -> subprocess.Popen[st
         *options,
     )
     env = environment(BENCH_JOB=job, BENCH_RUN=f"{os.getpid()}-{next(RUNS)}")
-    return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
-
-
-def address_of(process: subprocess.Popen[str], log: list[str]) -> str:
-    assert process.stderr is not None
-    for line in process.stderr:
-        log.append(line)
-        if found := URL.search(line):
-            return found[0]
-    raise AssertionError("the worker named no address for its metrics:\n" + "".join(log[-20:]))
-
-
-def collect(process: subprocess.Popen[str], log: list[str]) -> None:
-    assert process.stderr is not None
-    log.extend(process.stderr)
-
-
-def _observe(
-    process: subprocess.Popen[str],
-    address: str,
-    records: int,
-    log: list[str],
-    look: Callable[[int], None],
-) -> list[tuple[int, float, float]]:
-    """(records read, wall time, processor time) from a tenth to nine tenths of the input."""
-    marks: list[tuple[int, float, float]] = []
-    most, moved = -1, time.monotonic()
-    while not marks or marks[-1][0] < records * 0.9:
-        assert process.poll() is None, "the worker ended:\n" + "".join(log[-20:])
-        seen = total(address, READ)
-        if seen > most:
-            most, moved = seen, time.monotonic()
-        assert time.monotonic() < moved + STALLED_S, "the worker is not getting on:\n" + "".join(log[-20:])
-        look(process.pid)
-        if seen >= records * 0.1:
-            marks.append((seen, time.perf_counter(), cpu_seconds(process.pid)))
-        time.sleep(LOOK_S)
-    assert len(marks) > 1, "too few records to measure"
-    return marks
-
-
-def total(address: str, metric: re.Pattern[str]) -> int:
-    """What a worker has counted so far, over all labels."""
+    process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
     try:
-        with urllib.request.urlopen(f"{address}/metrics", timeout=10) as answer:
-            text = answer.read().decode()
-    except urllib.error.HTTPError:  # its loop has no time to answer
-        return 0
-    return sum(int(float(value)) for value in metric.findall(text))
+        began(process.pid)
+        yield Observed(process)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
