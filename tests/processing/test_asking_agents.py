@@ -97,6 +97,31 @@ def test_an_error_reaches_the_asker(function: Callable[..., Any], on_error: OnEr
             assert names and not any(name.startswith("streamkit.ask") for name in names)
 
 
+async def answer_and_fail(numbers: sk.Stream[int]) -> AsyncIterator[Price]:
+    async for n in numbers:
+        yield Price(n)
+        raise ValueError(n)
+
+
+@pytest.mark.parametrize("on_error", [sk.Skip(), sk.DeadLetter("dead")])
+def test_an_error_behind_the_reply_is_no_second_reply(on_error: OnError) -> None:
+    app, numbers, price = asked(answer_and_fail, on_error)
+    with app.test() as t:
+        assert t.run(price.ask(4)) == Price(4)
+        assert len(t.records(REPLIES)) == 1
+        assert sum(t.committed(numbers, p) or 0 for p in range(2)) == 1
+
+
+def test_an_error_behind_the_reply_is_nobodys_but_the_policys() -> None:
+    """Whoever asked does not hear of it, so it ends the worker as it would without a request."""
+    app, _, price = asked(answer_and_fail)
+    with app.test() as t:
+        with pytest.raises(ValueError, match="4"):
+            t.run(price.ask(4))
+        (told,) = t.records(REPLIES)
+        assert "streamkit.ask.error" not in dict(told.headers)
+
+
 def test_a_request_that_cannot_be_read_is_answered() -> None:
     app, numbers, price = asked(record)
     with app.test() as t:

@@ -152,21 +152,28 @@ class InFlight:
 
 
 class Lane:
-    """The queue of one loop. The head is the record in hand while `in_hand`. `answered`: who asked knows."""
+    """The queue of one loop. The head is the record in hand while `in_hand`. `answered`: the record of which
+    whoever asked has heard.
+    """
 
     __slots__ = ("answered", "in_hand", "queue")
 
     def __init__(self) -> None:
         self.queue: deque[Item] = deque()
         self.in_hand = False
-        self.answered = False
+        self.answered: Item | None = None
 
     def next(self) -> Item | None:
         """The loop asks for another record: the one in hand is finished."""
         if self.in_hand:
             self.queue.popleft()
-        self.in_hand, self.answered = bool(self.queue), False
+        self.in_hand = bool(self.queue)
         return self.queue[0] if self.in_hand else None
+
+    @property
+    def is_answered(self) -> bool:
+        """Has whoever asked for the head heard of it? Its next try tells nobody again."""
+        return bool(self.queue) and self.answered is self.queue[0]
 
     def first(self, count: int) -> list[Item]:
         """For a batch: the records at the head, which stay until they are dropped."""

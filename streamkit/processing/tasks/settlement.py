@@ -72,10 +72,18 @@ class Settlement:
         self._assembly.counts(operator).retries += 1
         return retry.pause_ms(attempt)
 
-    def last_resort(self, operator: Node, error: Exception, record: RawRecord | None, letter: Letter) -> None:
-        """What follows the last try. Who asked is told in any case."""
+    def last_resort(
+        self,
+        operator: Node,
+        error: Exception,
+        record: RawRecord | None,
+        letter: Letter,
+        *,
+        answers: bool = True,
+    ) -> None:
+        """What follows the last try. Who asked is told in any case, unless they have their answer."""
         counts = self._assembly.counts(operator)
-        answered = record is not None and self._answered(operator, error, record)
+        answered = answers and record is not None and self._answered(operator, error, record)
         match self.policy(operator).then:
             case DeadLetter(topic):
                 counts.dead_letters += 1

@@ -52,7 +52,7 @@ from streamkit.processing.tasks.checkpoint import Checkpoint, CommitMetadata
 from streamkit.processing.tasks.commits import Commits
 from streamkit.processing.tasks.fuse import Compiled, Counts, SinkRecord
 from streamkit.processing.tasks.inflight import HEADERS, KEY, RAW, STREAM_TIME, TIME, VALUE, Item, Place
-from streamkit.processing.tasks.settlement import Settlement, TaskFailure
+from streamkit.processing.tasks.settlement import Letter, Settlement, TaskFailure
 from streamkit.processing.tasks.watermark import NEVER
 from streamkit.processing.topology import Node, Plan, Subtopology, ancestors
 
@@ -236,27 +236,30 @@ class Task:
         if asked is not None and answers:
             port.answer(asked, value, item[TIME])
 
-    def fail(self, port: AgentPort, item: Item, error: Exception, attempt: int) -> int | None:
+    def fail(
+        self, port: AgentPort, item: Item, error: Exception, attempt: int, *, answers: bool = True
+    ) -> int | None:
         """An agent raised at its `attempt`-th try (from 1). Returns the pause before the next try in ms;
-        None: the record is settled (skipped, dead-lettered, or the task has failed).
+        None: the record is settled (skipped, dead-lettered, or the task has failed). `answers` as in `emit`.
         """
         pause_ms = self.pause_ms(port, attempt)
         if pause_ms is None:
-            self.settle(port, item, error)
+            self.settle(port, item, error, answers=answers)
         return pause_ms
 
     def pause_ms(self, port: AgentPort, attempt: int) -> int | None:
         """The pause before the next try after the `attempt`-th (from 1); None: no more tries."""
         return self._errors.pause_ms(port.node, attempt)
 
-    def settle(self, port: AgentPort, item: Item, error: Exception) -> None:
+    def settle(self, port: AgentPort, item: Item, error: Exception, *, answers: bool = True) -> None:
         """An agent's record failed for good: what the policy says of it."""
         raw = item[RAW]
+        letter: Letter
         if raw is None:
             letter = port.node.value_serde.encode(item[VALUE]), UNDECLARED_KEY.encode(item[KEY]), item[TIME]
-            self._errors.last_resort(port.node, error, None, letter)
         else:
-            self._errors.last_resort(port.node, error, raw, (raw.value(), raw.key(), item[TIME]))
+            letter = raw.value(), raw.key(), item[TIME]
+        self._errors.last_resort(port.node, error, raw, letter, answers=answers)
         if self.failure is None:
             port.unwell += 1
 

@@ -102,7 +102,7 @@ class Feed:
         event = self._runner.event(self._port)
         while True:
             finishing = lane.in_hand
-            if finishing and not lane.answered:
+            if finishing and not lane.is_answered:
                 self._runner.task.emit(self._port, lane.queue[0], None)
             item = lane.next()
             if finishing:  # it may be committed from here on, so its results must leave before
@@ -300,12 +300,12 @@ class AgentRunner:
                 if value is not None:
                     for sink in port.node.sinks:
                         await _called(sink, lane.queue[0], value)
-                self.task.emit(port, lane.queue[0], value, answers=not lane.answered)
-                lane.answered = True
+                self.task.emit(port, lane.queue[0], value, answers=not lane.is_answered)
+                lane.answered = lane.queue[0]
         raise RuntimeError(f"the agent {port.node.name} returned: its loop over the stream must not end")
 
     async def _settle(self, port: AgentPort, lane: Lane, item: Item, error: Exception, attempt: int) -> None:
-        pause_ms = self.task.fail(port, item, error, attempt)
+        pause_ms = self.task.fail(port, item, error, attempt, answers=not lane.is_answered)
         if pause_ms is not None:
             lane.in_hand = False  # the new loop gets it again
             await asyncio.sleep(pause_ms / 1000)
