@@ -217,7 +217,11 @@ def sorted_sinks(sinks: Sinks) -> tuple[list[Leaving], list[Callable[..., Any]]]
     functions."""
     leaving: list[Leaving] = []
     functions: list[Callable[..., Any]] = []
-    one = sinks is None or isinstance(sinks, str | TopicSpec | connectors.Sink) or callable(sinks)
+    one = (
+        sinks is None
+        or isinstance(sinks, str | TopicSpec | connectors.Sink)
+        or not isinstance(sinks, Iterable)
+    )
     for sink in [sinks] if one else sinks:  # type: ignore[union-attr]
         if isinstance(sink, Agent):
             leaving.append(sink.source("a sink is"))

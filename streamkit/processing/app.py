@@ -23,6 +23,7 @@ from streamkit.processing.global_table import GlobalTable
 from streamkit.processing.operators.agent import AgentNode, check_shape, shape_of
 from streamkit.processing.operators.source import Source, unchanged_from
 from streamkit.processing.patterns import check_one, declared_name
+from streamkit.processing.reading import check_source
 from streamkit.processing.record import Headers
 from streamkit.processing.schemas import Schemas
 from streamkit.processing.sending import Producer, encoded
@@ -113,11 +114,11 @@ class App:
         if on_lost_records not in get_args(OnLostRecords):
             raise UsageError(f'on_lost_records is "fail" or "continue", got {on_lost_records!r}')
         self.on_lost_records = on_lost_records
-        if standby_replicas < 0:
-            raise UsageError(f"standby_replicas is at least 0, got {standby_replicas}")
+        if not isinstance(standby_replicas, int) or standby_replicas < 0:
+            raise UsageError(f"standby_replicas is at least 0, got {standby_replicas!r}")
         self.standby_replicas = standby_replicas
         self.serve_tables = serve_tables
-        self.abandon = frozenset(abandon)
+        self.abandon = frozenset([abandon] if isinstance(abandon, str) else abandon)
         self.guarantee = checked_guarantee(guarantee)
         self.lease = Lease()
         self.schemas = Schemas(schema_registry)
@@ -176,8 +177,8 @@ class App:
                 if same
                 else "give it a name of its own: app.topic(name, pattern=...)",
             )
-        if partitions is not None and partitions < 1:
-            raise UsageError(f"the topic {name} cannot have {partitions} partitions")
+        if partitions is not None and (not isinstance(partitions, int) or partitions < 1):
+            raise UsageError(f"the topic {name} cannot have {partitions!r} partitions")
         topic = Topic(
             app=self,
             name=name,
@@ -327,8 +328,9 @@ class App:
         """
         if order not in get_args(Order):
             raise UsageError(f'order is "key", "input" or "none", got {order!r}')
-        if concurrency < 1:
-            raise UsageError(f"concurrency is at least 1, got {concurrency}")
+        check_source(source)
+        if not isinstance(concurrency, int) or concurrency < 1:
+            raise UsageError(f"concurrency is at least 1, got {concurrency!r}")
         policy = ErrorPolicy.given(on_error, retry)
 
         def declare(function: Callable[..., Any]) -> Agent[Any, Any]:

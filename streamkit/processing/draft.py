@@ -107,6 +107,6 @@ def _check_tables(node: Node, tables: tuple[str, ...]) -> None:
 
 def checked_name(what: str, name: str) -> str:
     """The name, if Kafka takes it in the names of topics and groups."""
-    if not NAME.fullmatch(name) or name in (".", ".."):
+    if not isinstance(name, str) or not NAME.fullmatch(name) or name in (".", ".."):
         raise UsageError(f"{name!r} is no {what} name", hint="use letters, digits, '.', '_' and '-'")
     return name

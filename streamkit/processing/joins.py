@@ -38,6 +38,11 @@ def join(
         if on is None or how == "outer":
             raise UsageError("a join with a global table needs on=, and knows how='inner' and how='left'")
         return _with_global_table(mine, other, function, on=on, how=how, name=name)
+    if not isinstance(other, Stream | TableStream):
+        raise UsageError(
+            f"join() takes a stream or a table that follows a topic, got {other!r}",
+            hint="app.stream(topic), app.table_from(topic), app.global_table(topic), stream.to_table()",
+        )
     if on is not None:
         raise UsageError("on= is for global tables", hint="group_by what the other is keyed by")
     check_joinable(mine.node, other.node)

@@ -24,6 +24,10 @@ def leave(
     policy: ErrorPolicy | None,
 ) -> None:
     """Have the values of an operator written to a topic or a connector."""
+    if not isinstance(target, str | TopicSpec | connectors.Sink):
+        raise UsageError(
+            f"to() takes a topic, its name or an sk.Sink, got {target!r}", hint='for example .to("results")'
+        )
     if isinstance(target, connectors.Sink):
         app.draft.add(outflow(node, target, name, policy))
     elif policy is None:

@@ -44,6 +44,12 @@ def configure(*, debug: bool = False, stream: TextIO | None = None) -> None:
     logging.basicConfig(handlers=[_ToStructlog()], level=logging.WARNING, force=True)
 
 
+def to_stderr() -> None:
+    """In somebody else's program: structlog as it is by default, but not into that program's output."""
+    if not structlog.is_configured():
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+
+
 def _for_people(stream: TextIO) -> list[structlog.typing.Processor]:
     return [
         structlog.processors.format_exc_info,

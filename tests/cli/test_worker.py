@@ -92,6 +92,37 @@ def test_workers_end_with_their_supervisor(broker: BrokerProcess, name: str, tmp
     eventually(lambda: not any(_alive(pid) for pid in pids), lambda: f"{pids} live on")
 
 
+def test_ctrl_c_ends_several_workers_as_it_ends_one(broker: BrokerProcess, name: str, tmp_path: Path) -> None:
+    write_app(tmp_path, name)
+    with WorkerProcess("shop", broker.bootstrap, "-w", "2", cwd=tmp_path) as workers:
+        workers.said('"worker started"', '"app"', times=2)
+        assert workers.stop(signal.SIGINT) == 130
+
+
+def test_an_agent_that_fails_ends_its_worker_at_once_and_names_the_line(
+    broker: BrokerProcess, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "shop.py").write_text(
+        f"import streamkit as sk\napp = sk.App('{name}')\n"
+        f"@app.agent(app.topic('{name}-in', value=dict))\n"
+        "async def double(order):\n    return order['count'] * 2\n"
+    )
+    Outside(broker.bootstrap).send(f"{name}-in", [{"name": "ann"}])
+    with WorkerProcess("shop.py", broker.bootstrap, cwd=tmp_path) as worker:
+        assert worker.wait() == 1
+        worker.said(f"error: double failed at {name}-in-0, offset 0: KeyError: 'count' (shop.py, line 5)")
+        assert not worker.lines("past the deadline")
+
+
+def test_a_setting_that_librdkafka_does_not_know_is_the_users(broker: BrokerProcess, tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(
+        "import streamkit as sk\napp = sk.App('x', kafka={'fetch.min.byte': 5})\napp.stream('i').to('o')\n"
+    )
+    done = run("worker", "shop.py", "--bootstrap", broker.bootstrap, cwd=tmp_path)
+    assert done.returncode == 2
+    assert 'App(kafka=...): No such configuration property: "fetch.min.byte"' in done.stderr
+
+
 def test_dev_brings_a_broker_and_reloads(name: str, tmp_path: Path) -> None:
     path = write_app(tmp_path, name)
     dev = WorkerProcess(path, "", cwd=tmp_path)

@@ -77,6 +77,18 @@ def nothing() -> None:
             "as_in_faust iterates over orders, which is not declared as a stream",
         ),
         ("app.agent(orders, timeout=0)(later)", "the agent later has no time to answer"),
+        ("app.agent(later)", "@app.agent stands above later without its parentheses"),
+        ("app.agent(app.agent(orders)(later))", "an agent reads a topic or a stream, and later is an agent"),
+        ("app.agent([orders])", "an agent reads a topic or a stream, got "),
+        ("app.agent(orders, sink=5)(later)", "5 is no sink"),
+        ("app.agent(orders, concurrency='4')", "concurrency is at least 1, got '4'"),
+        ("app.topic('other', partitions='3')", "the topic other cannot have '3' partitions"),
+        ("sk.App(5)", "5 is no app name"),
+        ("sk.App('b', standby_replicas='1')", "standby_replicas is at least 0, got '1'"),
+        ("s.to(5)", r"to\(\) takes a topic, its name or an sk.Sink, got 5"),
+        ("s.join(orders, lambda a, b: a, within='1s')", r"join\(\) takes a stream or a table that follows"),
+        ("s.join(app.table('own', value=dict), lambda a, b: a)", r"join\(\) takes .*, got Table\('own'\)"),
+        ("s.group_by(str, partitions=0)", "group-by to 0 partitions"),
         ("app.timer(nothing)", "<function nothing .*> is not a duration"),
         ("app.timer('5s')(lambda app: None)", r"the timer <lambda> cannot call <lambda>\(app\)"),
         ("app.crontab(nothing)", "<function nothing .*> is no crontab"),
@@ -113,3 +125,7 @@ def test_a_misspelled_name_is_answered_with_the_one_that_was_meant() -> None:
         sk.Tumbling  # noqa: B018
     with pytest.raises(AttributeError, match=r"no attribute 'xyzzy'$"):
         sk.xyzzy  # noqa: B018
+
+
+def test_one_name_to_abandon_is_one_name() -> None:
+    assert sk.App("shop", abandon="totals").abandon == {"totals"}

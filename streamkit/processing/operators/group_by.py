@@ -23,6 +23,7 @@ class GroupBy(Repartition):
     function: Callable[..., Any]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_function(self.function, "group_by()", *VALUE_AND_RECORD, optional=1)
 
     @property

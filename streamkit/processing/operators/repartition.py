@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
+from streamkit.errors import UsageError
 from streamkit.processing.operators.source import decode_value
 from streamkit.processing.serde import Serde
 from streamkit.processing.tasks.fuse import At
@@ -33,6 +34,11 @@ class Repartition(Border):
     nulls: ClassVar[bool] = True
     value: Serde[Any]
     declared_partitions: int | None = None
+
+    def __post_init__(self) -> None:
+        count = self.declared_partitions
+        if count is not None and (not isinstance(count, int) or count < 1):
+            raise UsageError(f"{self.kind} to {count!r} partitions", hint="at least 1")
 
     @property
     def partitions(self) -> int | None:

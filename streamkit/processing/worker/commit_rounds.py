@@ -66,7 +66,7 @@ class CommitRounds:
     async def drain(self, leaving: Sequence[TaskRunner]) -> None:
         """Let agents finish what they have in hand, until the deadline."""
         deadline = perf_counter() + DRAIN_S
-        while any(runner.ready and runner.task.in_flight for runner in leaving):
+        while any(_may_finish(runner) for runner in leaving):
             if perf_counter() > deadline:
                 log.warning("in flight past the deadline: cancelled and left uncommitted")
                 break
@@ -107,3 +107,8 @@ class CommitRounds:
             await asyncio.sleep(DRAIN_POLL_S)
             for runner in waiting if together else ():
                 runner.drain()
+
+
+def _may_finish(runner: TaskRunner) -> bool:
+    """A task that failed keeps the record at which it did: waiting for that helps nobody."""
+    return runner.ready and runner.task.in_flight > 0 and runner.task.failure is None

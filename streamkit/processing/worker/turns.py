@@ -7,10 +7,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from time import perf_counter
 
-from streamkit.errors import StreamkitError
-from streamkit.processing.tasks.settlement import TaskFailure
 from streamkit.processing.worker.active_tasks import ActiveTasks
 from streamkit.processing.worker.commit_rounds import CommitRounds
+from streamkit.processing.worker.failures import explained
 from streamkit.processing.worker.metrics import WorkerMetrics
 from streamkit.processing.worker.rollbacks import Rollbacks
 from streamkit.processing.worker.sink import Sink
@@ -123,16 +122,6 @@ class Turns:
 
     def _heed_failure(self, runner: TaskRunner) -> None:
         if runner.task.failure is not None:
-            self._failed(_explained(runner.task.failure))
+            self._failed(explained(runner.task.failure))
         elif runner.failure is not None:
             self._failed(runner.failure)
-
-
-def _explained(failure: TaskFailure) -> StreamkitError:
-    at = f" at {failure.place[0]}-{failure.place[1]}, offset {failure.offset}" if failure.place else ""
-    explained = StreamkitError(
-        f"{failure.operator} failed{at}: {type(failure.error).__name__}: {failure.error}",
-        hint="fix it and start again: nothing past that record is committed (or declare on_error=)",
-    )
-    explained.__cause__ = failure.error
-    return explained

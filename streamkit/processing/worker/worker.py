@@ -215,6 +215,7 @@ def connect(app: App) -> AbstractAsyncContextManager[None]:
 
 @asynccontextmanager
 async def _connected(app: App) -> AsyncIterator[None]:
+    logs.to_stderr()
     address, kafka = bootstrap_of(app, None), kafka_of(app)
     await asyncio.to_thread(create_declared, app.topics, Topics(address, kafka))
     before, sender = (app.producer, app.caller), KafkaSender(address, kafka)
