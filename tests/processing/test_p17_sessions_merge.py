@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 import streamkit as sk
+
+pytestmark = pytest.mark.usefixtures("each_store")
 
 
 def build(emit: Any, grace: str = "60s") -> tuple[sk.App, sk.Topic[str, int], str]:

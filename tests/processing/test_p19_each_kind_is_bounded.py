@@ -6,6 +6,8 @@ import pytest
 
 from tests.processing.windowed import KINDS, build
 
+pytestmark = pytest.mark.usefixtures("each_store")
+
 MOST = {"tumbling": 3, "hopping": 11, "sliding": 17, "session": 6}
 
 
