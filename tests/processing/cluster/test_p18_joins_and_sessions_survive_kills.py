@@ -18,15 +18,20 @@ JOB = Path(__file__).with_name("jobs") / "windowing.py"
 KEYS = [f"key-{i}" for i in range(8)]
 
 
+@pytest.mark.parametrize("where", [(), ("--state-dir", "state")], ids=["in memory", "on disk"])
 @pytest.mark.parametrize("right_partitions", [2, pytest.param(1, marks=pytest.mark.slow)])
 def test_open_joins_and_sessions_come_back(
-    new_broker: Callable[..., BrokerProcess], name: str, tmp_path: Path, right_partitions: int
+    new_broker: Callable[..., BrokerProcess],
+    name: str,
+    tmp_path: Path,
+    right_partitions: int,
+    where: tuple[str, ...],
 ) -> None:
     broker = new_broker("--set", "group.min.session.timeout.ms=1000").start()
     outside = Outside(broker.bootstrap)
     moved = [f"{name}-pairs-right-repartition"] if right_partitions < 2 else []
     tasks = 2 + right_partitions * len(moved)
-    worker = WorkerProcess(JOB, broker.bootstrap, cwd=tmp_path, JOB=name, RIGHT=str(right_partitions))
+    worker = WorkerProcess(JOB, broker.bootstrap, *where, cwd=tmp_path, JOB=name, RIGHT=str(right_partitions))
 
     def send(side: str, n: int, ts: float) -> None:
         values = [{"n": n, "ts": ts, "key": key} for key in KEYS]
