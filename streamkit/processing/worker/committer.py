@@ -152,18 +152,13 @@ class Committer:
                 self.positions |= {place: end for place, end in ends.items() if _owns(runner, place)}
 
     def _offsets(self, runner: TaskRunner) -> list[Position]:
-        return offsets_of(self._pending[runner].checkpoint, self._positions(runner))
+        return offsets_of(self._pending[runner].checkpoint, positions_of(runner, self.positions))
 
     def _finish(self, runner: TaskRunner) -> None:
         """Step 4."""
         checkpoint = self._pending.pop(runner).checkpoint
-        runner.task.committed(checkpoint, self._positions(runner))
+        runner.task.committed(checkpoint, positions_of(runner, self.positions))
         self._committed[runner] = checkpoint.offsets, checkpoint.clocks, self._clock.monotonic_ms()
-
-    def _positions(self, runner: TaskRunner) -> dict[str, int]:
-        """The committed ends of the task's changelogs, by topic."""
-        places = ((topic, runner.task.partition) for topic in changelogs_of(runner))
-        return {place[0]: self.positions[place] for place in places if place in self.positions}
 
 
 def _owns(runner: TaskRunner, place: Place) -> bool:
@@ -176,6 +171,12 @@ def offsets_of(checkpoint: Checkpoint, positions: Mapping[str, int]) -> list[Pos
         Position(topic, partition, offset, checkpoint.metadata((topic, partition), positions))
         for (topic, partition), offset in checkpoint.offsets.items()
     ]
+
+
+def positions_of(runner: TaskRunner, positions: Mapping[Place, int]) -> dict[str, int]:
+    """The committed ends of the task's changelogs, by topic."""
+    places = ((topic, runner.task.partition) for topic in changelogs_of(runner))
+    return {place[0]: positions[place] for place in places if place in positions}
 
 
 def changelogs_of(runner: TaskRunner) -> list[str]:

@@ -19,7 +19,7 @@ from time import monotonic, perf_counter
 from streamkit.processing.tasks.checkpoint import Checkpoint, CommitMetadata
 from streamkit.processing.tasks.inflight import Place
 from streamkit.processing.worker.changelog_ends import ENDS_PAUSE_S
-from streamkit.processing.worker.committer import REPEAT_MS, changelogs_of, offsets_of
+from streamkit.processing.worker.committer import REPEAT_MS, changelogs_of, offsets_of, positions_of
 from streamkit.processing.worker.metrics import CommitMetrics
 from streamkit.processing.worker.replies import RepliesAfterCommit
 from streamkit.processing.worker.sink import TransactionalSink
@@ -129,7 +129,7 @@ class TransactionalCommitter:
             ends |= await self.sink.ends([place for place in wanted if place not in ends])
         group = await self._source.group()
         positions = self.positions | ends
-        offsets = [p for r, c in self._pending.items() for p in offsets_of(c, _of(r, positions))]
+        offsets = [p for r, c in self._pending.items() for p in offsets_of(c, positions_of(r, positions))]
         if not await self.sink.commit(offsets, group):
             return False
         mine = {(t, r.task.partition) for r in self._pending for t in changelogs_of(r)}
@@ -139,11 +139,5 @@ class TransactionalCommitter:
     def _finish(self, runner: TaskRunner) -> None:
         """Step 5."""
         checkpoint = self._pending[runner]
-        runner.task.committed(checkpoint, _of(runner, self.positions))
+        runner.task.committed(checkpoint, positions_of(runner, self.positions))
         self._committed[runner] = (checkpoint.offsets, checkpoint.clocks), self._clock.monotonic_ms()
-
-
-def _of(runner: TaskRunner, positions: dict[Place, int]) -> dict[str, int]:
-    """The committed ends of the task's changelogs, by topic."""
-    places = ((topic, runner.task.partition) for topic in changelogs_of(runner))
-    return {place[0]: positions[place] for place in places if place in positions}
