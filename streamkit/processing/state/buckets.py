@@ -25,7 +25,7 @@ import orjson
 from streamkit.processing.accumulators import Accumulator, Layout
 from streamkit.processing.record import RawRecord
 from streamkit.processing.serde import Serde
-from streamkit.processing.state.cache import CACHED, KEEPS_ONE_IN, typical_bytes
+from streamkit.processing.state.cache import CACHED, KEEPS_ONE_IN, typical_bytes, with_keys
 from streamkit.processing.state.store import Change, Store
 from streamkit.processing.tasks.watermark import NEVER
 
@@ -77,16 +77,9 @@ class Buckets(ABC, Generic[BucketName]):
         """Fetch what these records are likely to need."""
         if not self._partial:
             return
-        decode, encode_key = self._key.decode, self._key.encode
+        encode_key = self._key.encode
         wanted = dict[bytes, tuple[BucketName, Any]]()
-        for record in records:
-            data = record.key()
-            if data is None:
-                continue
-            try:
-                key = decode(data)
-            except Exception:  # the record's own affair, when its turn comes
-                continue
+        for key, record in with_keys(records, self._key.decode):
             for name in self._names(record.timestamp()[1]):
                 if name in self._partial and key not in self.open[name]:
                     wanted[self._prefix(name) + encode_key(key)] = name, key  # others may spell it otherwise

@@ -48,8 +48,8 @@ class Cache(Protocol):
 def with_keys(
     records: Sequence[RawRecord], decode: Callable[[bytes], Any]
 ) -> Iterator[tuple[Any, RawRecord]]:
-    """Records that are announced, by key; without those whose keys are missing or cannot be read, which is
-    their own affair when their turn comes.
+    """Records that are announced, by key; without those whose keys are missing, cannot be read, or cannot be
+    a key (a JSON object), which is their own affair when their turn comes.
     """
     for record in records:
         data = record.key()
@@ -57,6 +57,7 @@ def with_keys(
             continue
         try:
             key = decode(data)
+            hash(key)
         except Exception:
             continue
         yield key, record

@@ -15,7 +15,7 @@ from typing import Any
 from streamkit.processing.record import RawRecord
 from streamkit.processing.serde import Serde
 from streamkit.processing.state.buckets import PORTION
-from streamkit.processing.state.cache import CACHED, KEEPS_ONE_IN, typical_bytes
+from streamkit.processing.state.cache import CACHED, KEEPS_ONE_IN, typical_bytes, with_keys
 from streamkit.processing.state.seen import Named
 from streamkit.processing.state.store import Change, Store, Stored
 from streamkit.processing.state.timeline import BIAS_BYTES, Timeline, number_in, ordered
@@ -76,17 +76,8 @@ class StoredSeen(Named):
 
     def foresee(self, records: Sequence[RawRecord]) -> None:
         """Fetch what these records need."""
-        wanted = dict[bytes, None]()
-        for record in records:
-            data = record.key()
-            if data is None:
-                continue
-            try:
-                name = self.name(self._key.decode(data), None)
-            except Exception:  # the record's own affair, when its turn comes
-                continue
-            if name not in self._times:
-                wanted[name] = None
+        names = with_keys(records, lambda data: self.name(self._key.decode(data), None))
+        wanted = dict.fromkeys(name for name, _ in names if name not in self._times)
         if wanted:
             for name, value in zip(wanted, self.store.get_many(list(wanted)), strict=True):
                 self._hold(name, value)

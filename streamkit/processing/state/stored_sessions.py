@@ -20,7 +20,7 @@ from streamkit.processing.accumulators import Accumulator, Layout
 from streamkit.processing.record import RawRecord
 from streamkit.processing.serde import Serde
 from streamkit.processing.state.buckets import PORTION
-from streamkit.processing.state.cache import CACHED, KEEPS_ONE_IN, typical_bytes
+from streamkit.processing.state.cache import CACHED, KEEPS_ONE_IN, typical_bytes, with_keys
 from streamkit.processing.state.operator_state import Computed
 from streamkit.processing.state.sessions import OpenSession, Plan, SessionState, first_in, name_of
 from streamkit.processing.state.store import Change, Store, Stored
@@ -103,17 +103,7 @@ class StoredSessions(SessionState):
 
     def foresee(self, records: Sequence[RawRecord]) -> None:
         """Fetch what these records need."""
-        wanted = dict[Any, None]()
-        for record in records:
-            data = record.key()
-            if data is None:
-                continue
-            try:
-                key = self._key.decode(data)
-            except Exception:  # the record's own affair, when its turn comes
-                continue
-            wanted[key] = None
-        self._hold(wanted)
+        self._hold(dict.fromkeys(key for key, _ in with_keys(records, self._key.decode)))
 
     def _hold(self, keys: Iterable[Any]) -> None:
         """Take what is stored of these keys into memory."""

@@ -26,7 +26,7 @@ from streamkit.processing.accumulators import Accumulator, Layout
 from streamkit.processing.record import RawRecord
 from streamkit.processing.serde import Serde
 from streamkit.processing.state.buckets import PORTION, encode
-from streamkit.processing.state.cache import CACHED, KEEPS_ONE_IN, typical_bytes
+from streamkit.processing.state.cache import CACHED, KEEPS_ONE_IN, typical_bytes, with_keys
 from streamkit.processing.state.operator_state import Computed
 from streamkit.processing.state.panes import TOLD, PaneName, Run, Told, pane_in, pane_prefix
 from streamkit.processing.state.store import Change, Store, Stored
@@ -129,16 +129,7 @@ class StoredSliding:
 
     def foresee(self, records: Sequence[RawRecord]) -> None:
         """Fetch what these records need."""
-        wanted = dict[Any, None]()
-        for record in records:
-            data = record.key()
-            if data is None:
-                continue
-            try:
-                wanted[self._key.decode(data)] = None
-            except Exception:  # the record's own affair, when its turn comes
-                continue
-        self._hold(wanted)
+        self._hold(dict.fromkeys(key for key, _ in with_keys(records, self._key.decode)))
 
     def _hold(self, keys: Iterable[Any]) -> None:
         """Take what is stored of these keys into memory."""

@@ -20,7 +20,7 @@ from streamkit.processing.accumulators import Accumulator, Layout
 from streamkit.processing.record import RawRecord
 from streamkit.processing.serde import Serde
 from streamkit.processing.state.buckets import PORTION, Buckets, encode
-from streamkit.processing.state.cache import CACHED, typical_bytes
+from streamkit.processing.state.cache import CACHED, typical_bytes, with_keys
 from streamkit.processing.state.operator_state import Computed
 from streamkit.processing.state.store import Change, Store
 from streamkit.processing.tasks.watermark import NEVER
@@ -157,14 +157,7 @@ class CountState:
     def foresee(self, records: Sequence[RawRecord]) -> None:
         """Fetch what these records need."""
         wanted = dict[bytes, Any]()
-        for record in records:
-            data = record.key()
-            if data is None:
-                continue
-            try:
-                key = self._key.decode(data)
-            except Exception:  # the record's own affair, when its turn comes
-                continue
+        for key, _ in with_keys(records, self._key.decode):
             if key not in self.open:
                 wanted[self._key.encode(key)] = key  # others may spell it otherwise
         if not wanted:
