@@ -23,6 +23,7 @@ from streamkit.processing.tasks.inflight import Place
 from streamkit.processing.tasks.task import Batch, Task
 from streamkit.processing.testing import Log, StoredRecord
 from streamkit.processing.worker.rocksdb import StateDirectory
+from tests.processing.conftest import SpillingStore
 
 Slice = tuple[str, Sequence[tuple[bytes, bytes | None, int]]]  # topic, (key, value, event time in ms)
 MakeStore = Callable[[str], Store]
@@ -30,6 +31,11 @@ MakeStore = Callable[[str], Store]
 
 def in_memory(name: str) -> Store:
     return MemoryStore()
+
+
+def spilling(name: str) -> Store:
+    """As if on disk."""
+    return SpillingStore()
 
 
 @contextmanager

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 import streamkit as sk
 from streamkit.processing.state.stored_joins import StoredJoinBuffers
-from tests.processing.conftest import SpillingStore
-from tests.processing.lives import Lives, Slice, in_memory, on_disk, undisturbed
+from tests.processing.lives import Lives, MakeStore, Slice, in_memory, on_disk, spilling, undisturbed
 
 How = Literal["inner", "left", "outer"]
 
@@ -49,7 +48,7 @@ def test_the_same_results_in_the_same_order(how: How) -> None:
     for seed in range(3):
         slices = disordered(seed)
         answer = undisturbed(joined(how), slices)
-        lives = Lives(joined(how), slices, lambda _: SpillingStore())
+        lives = Lives(joined(how), slices, spilling)
         assert lives.run(random.Random(seed)) == answer
         assert answer["out"] and answer["late"]
         assert [len(store) for store in lives.stores.values()] == [0]
@@ -71,7 +70,7 @@ def test_p19_next_to_nothing_is_in_memory() -> None:
     """A thousand keys wait; what a commit leaves in memory is what was touched since it began."""
     slices: list[Slice] = [("left", [(b"k%d" % n, b"1", n * 10)]) for n in range(1_000)]
     slices.append(("right", [(b"k%d" % n, b"2", 9_990) for n in (999, 700, 0, 995)]))
-    lives = Lives(joined("left"), slices, lambda _: SpillingStore())
+    lives = Lives(joined("left"), slices, spilling)
     while lives.step():
         lives.commit()
         assert lives.task.cached == 0
@@ -81,15 +80,17 @@ def test_p19_next_to_nothing_is_in_memory() -> None:
 
 
 @pytest.mark.usefixtures("spilling")
-@pytest.mark.parametrize("lost", [False, True])
-def test_a_state_directory_is_given_up(lost: bool) -> None:
-    """Half of the input on disk, the other half in memory; the changelog is the same."""
+@pytest.mark.parametrize(
+    ("first", "then"), [(spilling, in_memory), (in_memory, spilling), (spilling, spilling)]
+)
+def test_the_changelog_is_the_same(first: MakeStore, then: MakeStore) -> None:
+    """Half of the input in one kind of store, the other half in another."""
     slices = disordered(7)
-    lives = Lives(joined("outer"), slices, lambda _: SpillingStore())
+    lives = Lives(joined("outer"), slices, first)
     for _ in range(30):
         lives.step()
     lives.commit()
-    lives.make_store = (lambda _: SpillingStore()) if lost else in_memory
+    lives.make_store = then
     lives.born(anew=True)
     assert lives.run(random.Random(7)) == undisturbed(joined("outer"), slices)
 
@@ -97,7 +98,7 @@ def test_a_state_directory_is_given_up(lost: bool) -> None:
 @pytest.mark.usefixtures("spilling")
 def test_what_left_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     slices: list[Slice] = [("left", [(b"k", b"1", n * 1_000)]) for n in range(50)]
-    lives = Lives(joined("left"), slices, lambda _: SpillingStore())
+    lives = Lives(joined("left"), slices, spilling)
     [store] = lives.stores.values()
     found: list[int] = []
     reading = store.range

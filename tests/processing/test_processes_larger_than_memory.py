@@ -13,8 +13,7 @@ from msgspec import msgpack
 
 import streamkit as sk
 from streamkit.processing.state.stored_processes import StoredProcessState
-from tests.processing.conftest import SpillingStore
-from tests.processing.lives import Lives, Slice, on_disk, undisturbed
+from tests.processing.lives import Lives, MakeStore, Slice, in_memory, on_disk, spilling, undisturbed
 
 
 def reminded() -> sk.App:
@@ -68,7 +67,7 @@ def test_the_same_calls_in_the_same_order() -> None:
         answer = undisturbed(reminded(), slices)
         assert len(answer["out"]) > 100
         assert Lives(reminded(), slices).run(random.Random(seed)) == answer
-        assert Lives(reminded(), slices, lambda _: SpillingStore()).run(random.Random(seed)) == answer
+        assert Lives(reminded(), slices, spilling).run(random.Random(seed)) == answer
 
 
 @settings(max_examples=8, deadline=None)
@@ -83,12 +82,26 @@ def test_p26_as_in_memory_through_restarts_and_rollbacks(seed: int, keys: int) -
 
 
 @pytest.mark.usefixtures("spilling")
+@pytest.mark.parametrize(("first", "then"), [(spilling, in_memory), (in_memory, spilling)])
+def test_the_changelog_is_the_same(first: MakeStore, then: MakeStore) -> None:
+    """Half of the input in one kind of store, the other half in another."""
+    slices = orders(7)
+    lives = Lives(reminded(), slices, first)
+    for _ in range(30):
+        lives.step()
+    lives.commit()
+    lives.make_store = then
+    lives.born(anew=True)
+    assert lives.run(random.Random(7)) == undisturbed(reminded(), slices)
+
+
+@pytest.mark.usefixtures("spilling")
 def test_next_to_nothing_is_in_memory() -> None:
     """A thousand keys with a timer each; what a commit leaves is what was touched since it began."""
     slices: list[Slice] = [
         ("in", [(b"k%04d" % n, orjson.dumps([n, 2_000_000 + n, "a", "event"]), n * 10)]) for n in range(1_000)
     ]
-    lives = Lives(reminded(), slices, lambda _: SpillingStore())
+    lives = Lives(reminded(), slices, spilling)
     while lives.step():
         lives.commit()
         assert lives.task.cached <= 2
@@ -105,7 +118,7 @@ def test_timers_that_are_not_due_are_not_looked_for(monkeypatch: pytest.MonkeyPa
         for n in range(20)
         for clock in ("event", "wall")
     ]
-    lives = Lives(reminded(), slices, lambda _: SpillingStore())
+    lives = Lives(reminded(), slices, spilling)
     [store] = lives.stores.values()
     found: list[int] = []
     finding = store.find
@@ -157,7 +170,7 @@ def test_p06_a_state_that_somebody_holds_stays() -> None:
     app = sk.App("holding")
     app.stream(app.topic("in", key=str, value=int, partitions=1)).process(add, state=list[int])
     slices: list[Slice] = [("in", [(key, b"1", n)]) for n, key in enumerate([b"held", b"a", b"b", b"held"])]
-    lives = Lives(app, slices, lambda _: SpillingStore())
+    lives = Lives(app, slices, spilling)
     while lives.step():
         lives.commit()
         if lives.at == 2:

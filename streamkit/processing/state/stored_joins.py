@@ -372,7 +372,8 @@ class StoredJoinBuffers:
     def written(self) -> None:
         stored = [entry[0] for entry in self._fresh if entry[2].stored]
         if stored:
-            self._earliest_ms = min(self._earliest_ms, *stored)
+            stored.append(self._earliest_ms)
+            self._earliest_ms = min(stored)
             self._fresh = [entry for entry in self._fresh if not entry[2].stored]
             heapify(self._fresh)
         if self.cached > self.cached_most:

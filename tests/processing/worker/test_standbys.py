@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
@@ -10,6 +11,7 @@ import pytest
 
 import streamkit as sk
 from streamkit.processing.record import RawRecord
+from streamkit.processing.state import changelog
 from streamkit.processing.tasks.inflight import Place
 from streamkit.processing.worker import standby
 from streamkit.processing.worker.restore import ChangelogReader, Span
@@ -17,6 +19,8 @@ from streamkit.processing.worker.roster import Peer, Roster
 from streamkit.processing.worker.source import Partition, Position
 from streamkit.processing.worker.standby import Standbys
 from streamkit.telemetry.instruments import Registry
+from tests.processing.lives import Lives, on_disk, undisturbed
+from tests.processing.test_joins_larger_than_memory import disordered, joined
 
 
 class Peers:
@@ -83,3 +87,30 @@ async def test_who_is_cancelled_ends(monkeypatch: pytest.MonkeyPatch) -> None:
         await asyncio.wait([running], timeout=2)
         assert running.cancelled()
         await copies.close()
+
+
+@pytest.mark.usefixtures("spilling")
+def test_a_copy_has_what_its_task_looks_for() -> None:
+    """A task goes on in a copy, which knows the changelog: what is due is found, and who meets whom."""
+    slices = disordered(3)
+    with on_disk() as make_store:
+        lives = Lives(joined("outer"), slices, make_store)
+        copies = Standbys(lives.plan, 1, cast(Roster, Peers()), cast(ChangelogReader, Slow()), None)
+        stores = {name: make_store(name) for name in lives.sub.stores}
+        assert copies.adopt((0, 0), stores)
+        for at in range(30):
+            lives.step()
+            if at % 3 == 2:
+                lives.commit()
+                for name, store in stores.items():
+                    records = lives.log.partitions(lives.sub.changelog(name))[0]
+                    changelog.apply(store, records, len(records))
+        lives.close()
+        taken = copies.take((0, 0))
+        assert taken is not None
+        positions = [store.position for store in taken.values()]
+        lives.stores = dict(taken)
+        lives.born()
+        assert [store.position for store in taken.values()] == positions > [0], "nothing was begun anew"
+        assert lives.run(random.Random(3), deaths=0) == undisturbed(joined("outer"), slices)
+        lives.close()
