@@ -32,10 +32,11 @@ from streamkit.processing.state.join_buffers import (
 )
 from streamkit.processing.state.operator_state import Computed
 from streamkit.processing.state.store import Change, Store, Stored
+from streamkit.processing.state.timeline import BIAS, ordered, prefixed
 from streamkit.processing.tasks.watermark import NEVER
 
 KEY_AT = 17  # in a stored key: side, time, number, key
-EARLIEST, LATEST = -(1 << 63), (1 << 63) - 1  # ms
+EARLIEST, LATEST = -BIAS, BIAS - 1  # ms
 GREATEST = b"\xff"  # the index's name for the greatest number
 
 
@@ -63,7 +64,7 @@ class JoinIndex:
 
 def _of_key(side: int, key: bytes) -> bytes:
     """How the names of a key's records begin. Their places come behind it."""
-    return bytes((side,)) + len(key).to_bytes(4, "big") + key
+    return bytes((side,)) + prefixed(key)
 
 
 def _turned(place: bytes) -> bytes:
@@ -247,7 +248,7 @@ class StoredJoinBuffers:
         """The stored keys of a key's records in these spans of time."""
         prefix, stored_prefix = _of_key(side, key), bytes((side,))
         for first, last in spans:
-            start, end = (prefix + (time_ms - EARLIEST).to_bytes(8, "big") for time_ms in (first, last + 1))
+            start, end = (prefix + ordered(time_ms) for time_ms in (first, last + 1))
             for name, _ in self.store.find(start, end, maxsize):
                 yield stored_prefix + _turned(name[-16:]) + key
 

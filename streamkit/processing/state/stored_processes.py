@@ -21,11 +21,12 @@ from streamkit.processing.state.buckets import PORTION
 from streamkit.processing.state.cache import CACHED, typical_bytes, with_keys
 from streamkit.processing.state.processes import Clock, Due, Kept, ProcessState, Timers, unpack
 from streamkit.processing.state.store import Change, Store, Stored
+from streamkit.processing.state.timeline import BIAS, BIAS_BYTES, escaped, number_in, ordered
 from streamkit.processing.table import IMMUTABLE
 
-EARLIEST, LATEST = -(1 << 63), (1 << 63) - 1  # ms
+EARLIEST, LATEST = -BIAS, BIAS - 1  # ms
 CLOCKS: dict[Clock, bytes] = {"event": b"e", "wall": b"w"}
-KEY_AT = 9  # in a name: clock, time, key, timer
+KEY_AT = 1 + BIAS_BYTES  # in a name: clock, time, key, timer
 
 
 class TimerIndex:
@@ -59,13 +60,13 @@ def _timers(data: bytes | None) -> Timers:
 
 
 def _name(clock: Clock, at_ms: int, key: bytes, timer: str) -> bytes:
-    """Names are in the order of their parts: a zero byte in a key is followed by 0xff, its end by another."""
-    return _from(clock, at_ms) + key.replace(b"\0", b"\0\xff") + b"\0\0" + timer.encode()
+    """Names are in the order of their parts; no text in UTF-8 begins with 255."""
+    return _from(clock, at_ms) + escaped(key) + timer.encode()
 
 
 def _from(clock: Clock, at_ms: int) -> bytes:
     """Before all names of this time."""
-    return CLOCKS[clock] + (min(max(at_ms, EARLIEST), LATEST) - EARLIEST).to_bytes(8, "big")
+    return CLOCKS[clock] + ordered(min(max(at_ms, EARLIEST), LATEST))
 
 
 def _references(kept: Kept) -> int:
@@ -148,8 +149,7 @@ class StoredProcessState(ProcessState):
             self._read(missing)
         found: list[Due] = []
         for name, data in names:
-            at_ms = int.from_bytes(name[1:KEY_AT], "big") + EARLIEST
-            timer = name[KEY_AT + len(data) + data.count(b"\0") + 2 :].decode()
+            at_ms, timer = number_in(name[1:]), name[KEY_AT + len(escaped(data)) :].decode()
             if self._stands(keys[data], clock, at_ms, timer):
                 found.append((at_ms, data, timer, keys[data]))
             elif keys[data] not in self._touched and keys[data] not in self._committing:
@@ -159,7 +159,7 @@ class StoredProcessState(ProcessState):
     def _first_from(self, clock: Clock, start: bytes) -> int:
         """When the first timer stored from here on is due."""
         for name, _ in self.store.find(start, bytes((CLOCKS[clock][0] + 1,)), 1):
-            return int.from_bytes(name[1:KEY_AT], "big") + EARLIEST
+            return number_in(name[1:])
         return LATEST
 
     def _stands(self, key: Any, clock: Clock, at_ms: int, timer: str) -> bool:

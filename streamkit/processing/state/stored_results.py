@@ -19,11 +19,11 @@ from streamkit.processing.state.cache import with_keys
 from streamkit.processing.state.foreign_keys import Answer, decode_answer, encode
 from streamkit.processing.state.rows import CachedRows
 from streamkit.processing.state.store import Change, Store, Stored
+from streamkit.processing.state.timeline import BIAS, BIAS_BYTES, number_in, ordered
 from streamkit.processing.tasks.watermark import NEVER
 
 Known = tuple[int, Any]  # version, result
-TIME = slice(8)
-EARLIEST, LATEST = -(1 << 63), (1 << 63) - 1  # ms; the earliest stands for a time that is not known
+EARLIEST, LATEST = -BIAS, BIAS - 1  # ms; the earliest stands for a time that is not known
 NIL = b"\xc0"  # with what an answer without a result ends; others may
 
 
@@ -53,7 +53,7 @@ class GoneIndex:
 
 
 def _name(time_ms: int, key: bytes) -> bytes:
-    return (time_ms - EARLIEST).to_bytes(8, "big") + key
+    return ordered(time_ms) + key
 
 
 class StoredResults(CachedRows):
@@ -128,7 +128,7 @@ class StoredResults(CachedRows):
                 self._over.append(_name(time_ms, data))
         while self._loaded_ms < watermark_ms and self._earliest_ms < watermark_ms:
             names = self.store.find(self._cursor, _name(watermark_ms, b""), PORTION)
-            found = [(self._key.decode(name[8:]), int(version)) for name, version in names]
+            found = [(self._key.decode(name[BIAS_BYTES:]), int(version)) for name, version in names]
             self._read(key for key, _ in found if key not in self._cache)
             for key, version in found:
                 self._forget(key, version)
@@ -149,7 +149,7 @@ class StoredResults(CachedRows):
         """The earliest time that the index has from here on."""
         self._cursor = start
         for name, _ in self.store.find(start, None, 1):
-            return int.from_bytes(name[TIME], "big") + EARLIEST
+            return number_in(name)
         return LATEST
 
     # -- commits --------------------------------------------------------------------------------------
