@@ -42,11 +42,14 @@ def list_(*, topics: Sequence[str], bootstrap: str, as_json: bool) -> None:
     """
     from streamkit.cli.admin import Cluster
     from streamkit.cli.dead_letters import summaries, topics_with_letters
-    from streamkit.cli.output import print_rows
+    from streamkit.cli.output import print_rows, remark
 
     cluster = Cluster(bootstrap)
     found = [one for topic in topics or topics_with_letters(cluster) for one in summaries(cluster, topic)]
     columns = ("topic", "operator", "letters", "oldest", "newest", "errors")
+    if not found and not as_json:
+        remark("no dead letters that were not redriven")
+        return
     print_rows(columns, [one.row(as_json=as_json) for one in found], as_json=as_json)
 
 

@@ -108,7 +108,7 @@ class TelemetryServer:
         except OSError as error:
             raise RefusedError(
                 f"cannot serve metrics at {host}:{port}: {error.strerror or error}",
-                hint="choose another address with --http HOST:PORT",
+                hint="choose another address with --http HOST:PORT (or --sd)",
             ) from error
         self.host = host
         self.port: int = self._http.server_address[1]

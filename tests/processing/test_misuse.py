@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -129,3 +130,20 @@ def test_a_misspelled_name_is_answered_with_the_one_that_was_meant() -> None:
 
 def test_one_name_to_abandon_is_one_name() -> None:
     assert sk.App("shop", abandon="totals").abandon == {"totals"}
+
+
+def test_what_has_no_code_of_its_own_may_be_an_agent_still() -> None:
+    app = sk.App("shop")
+
+    async def priced(factor: int, amount: int) -> int:
+        return factor * amount
+
+    app.agent(app.topic("in", value=int), sink="out", name="double")(named(partial(priced, 2)))
+    with app.test() as t:
+        t.send("in", 3)
+        assert t.read("out") == [6]
+
+
+def named(function: Any) -> Any:
+    function.__name__ = "double"
+    return function

@@ -144,7 +144,7 @@ def shape_of(function: Callable[..., Any], stream_type: type) -> Shape:
         )
     try:
         declared = typing.get_type_hints(function).get(parameters[0].name)
-    except NameError:  # a type that exists for the type checker only
+    except (NameError, TypeError):  # a type that exists for the type checker only; a `partial`
         declared = parameters[0].annotation
     is_stream = (typing.get_origin(declared) or declared) is stream_type
     if isinstance(declared, str):
@@ -173,8 +173,8 @@ def shape_of(function: Callable[..., Any], stream_type: type) -> Shape:
 
 def _iterates(function: Callable[..., Any], parameter: str) -> bool:
     """Does the function say `async for ... in parameter`?"""
-    before = None
-    for step in dis.get_instructions(inspect.unwrap(function)):
+    code, before = getattr(inspect.unwrap(function), "__code__", None), None
+    for step in () if code is None else dis.get_instructions(code):
         if step.opname == "GET_AITER" and before is not None and before.argval == parameter:
             return True
         before = step
