@@ -66,7 +66,9 @@ def no_broker(bootstrap: str, reason: str = "") -> BrokerUnreachableError:
     """Nothing answers at `bootstrap` (HOST:PORT, by commas)."""
     first = bootstrap.partition(",")[0].strip()
     host, _, port = first.rpartition(":")
-    if not host or not port.isdecimal():
+    if "://" in first:
+        hint = f"an address is HOST:PORT, without {first.partition('://')[0]}://"
+    elif not host or not port.isdecimal():
         hint = f"an address is HOST:PORT, for example {first.rstrip(':') or 'localhost'}:9092"
     elif host in LOOPBACK:
         hint = f"streamkit broker start --listen {first}"

@@ -103,7 +103,7 @@ class App:
         abandon: Iterable[str] = (),
     ) -> None:
         self.id = checked_name("app", id)
-        self.bootstrap = bootstrap
+        self.bootstrap = checked_bootstrap(bootstrap)
         self.kafka = dict(kafka or {})
         if auto_offset_reset not in ("earliest", "latest"):
             raise UsageError(f'auto_offset_reset is "earliest" or "latest", got {auto_offset_reset!r}')
@@ -548,6 +548,13 @@ class App:
 def _worker() -> Any:
     """The I/O side, loaded by those who run against a broker only."""
     return importlib.import_module("streamkit.processing.worker.worker")
+
+
+def checked_bootstrap(bootstrap: str | None) -> str | None:
+    """The address, if it is text."""
+    if bootstrap is not None and not isinstance(bootstrap, str):
+        raise UsageError(f"bootstrap is HOST:PORT, several by commas, got {bootstrap!r}")
+    return bootstrap
 
 
 def checked_guarantee(guarantee: str) -> Guarantee:

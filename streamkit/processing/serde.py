@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar, cast, is_typeddict
 
 import msgspec
+import msgspec.inspect
 import orjson
 
 from streamkit.errors import UsageError
@@ -145,6 +146,8 @@ def _pydantic(model: Any) -> Serde[Any]:
 def _msgspec(declared: Any) -> Serde[Any]:
     try:
         decoder = msgspec.json.Decoder(declared)
+        if _says_nothing(declared):
+            raise TypeError("a plain class does not say what its fields are")
     except TypeError as error:
         raise UsageError(
             f"no serde for {declared!r}: {error}",
@@ -154,6 +157,12 @@ def _msgspec(declared: Any) -> Serde[Any]:
     return Serde(
         f"json:{name}", msgspec.json.Encoder().encode, decoder.decode, nullable=_admits_none(declared)
     )
+
+
+def _says_nothing(declared: Any) -> bool:
+    """A class without fields that are known, which could be neither written nor read."""
+    custom = isinstance(msgspec.inspect.type_info(declared), msgspec.inspect.CustomType)
+    return custom and isinstance(declared, type) and not issubclass(declared, dict | list)
 
 
 def _admits_none(declared: Any) -> bool:

@@ -22,7 +22,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, Generic, TypeVar, cast, overload
 
-from streamkit.errors import RefusedError
+from streamkit.errors import RefusedError, UsageError
 from streamkit.processing.serde import Serde
 from streamkit.processing.state.cache import CACHED, typical_bytes
 from streamkit.processing.state.store import Change, Store
@@ -201,6 +201,11 @@ class Table(MutableMapping[K, V], Generic[K, V]):
         lease: Lease,
         ttl_ms: int | None = None,
     ) -> None:
+        if default is not None and not callable(default):
+            raise UsageError(
+                f"default={default!r} of the table {name} is not a function that makes a value",
+                hint=f"default={type(default).__name__}, or default=lambda: {default!r}",
+            )
         self.name = name
         self.ttl_ms = ttl_ms
         self.key = key

@@ -156,6 +156,7 @@ def test_a_misspelled_command_is_answered_with_the_one_that_was_meant(
     [
         ("127.0.0.1:9092", "streamkit broker start --listen 127.0.0.1:9092"),
         ("localhost:1,far:2", "streamkit broker start --listen localhost:1"),
+        ("kafka://localhost:9092", "an address is HOST:PORT, without kafka://"),
         ("localhost", "an address is HOST:PORT, for example localhost:9092"),
         (
             "kafka.example.org:9092",

@@ -24,6 +24,11 @@ async def as_in_faust(orders: Any) -> None:
         pass
 
 
+class Plain:
+    def __init__(self, x: int) -> None:
+        self.x = x
+
+
 def nothing() -> None:
     pass
 
@@ -90,6 +95,15 @@ def nothing() -> None:
         ("s.join(orders, lambda a, b: a, within='1s')", r"join\(\) takes a stream or a table that follows"),
         ("s.join(app.table('own', value=dict), lambda a, b: a)", r"join\(\) takes .*, got Table\('own'\)"),
         ("s.group_by(str, partitions=0)", "group-by to 0 partitions"),
+        (
+            "app.table('counts', default=0)",
+            "default=0 of the table counts is not a function that makes a value",
+        ),
+        (
+            "app.topic('other', value=Plain)",
+            "no serde for .*Plain.*: a plain class does not say what its fields",
+        ),
+        ("sk.App('b', bootstrap=['a:1'])", r"bootstrap is HOST:PORT, several by commas, got \['a:1'\]"),
         ("app.timer(nothing)", "<function nothing .*> is not a duration"),
         ("app.timer('5s')(lambda app: None)", r"the timer <lambda> cannot call <lambda>\(app\)"),
         ("app.crontab(nothing)", "<function nothing .*> is no crontab"),
@@ -106,6 +120,7 @@ def test_it_is_refused_where_it_is_declared(declaration: str, message: str) -> N
         "s": app.stream(orders),
         "t": app.table_from(app.topic("rows", key=str, value=dict)),
         "later": later,
+        "Plain": Plain,
         "several": several,
         "as_in_faust": as_in_faust,
         "nothing": nothing,
