@@ -31,6 +31,11 @@ class SpillingStore(MemoryStore):
 def spilling(monkeypatch: pytest.MonkeyPatch) -> None:
     """States keep next to nothing between commits, and tasks pause as often as they may."""
     monkeypatch.setattr(assembly, "MemoryStore", SpillingStore)
+    keep_little(monkeypatch)
+
+
+def keep_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the store spills."""
     for name in ("CACHED", "LEAST_CACHED"):
         monkeypatch.setattr(task, name, 2)
     monkeypatch.setattr(timeline, "ENTRIES_AHEAD", 2)

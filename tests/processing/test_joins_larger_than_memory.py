@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import streamkit as sk
 from streamkit.processing.state.stored_joins import StoredJoinBuffers
+from tests.processing.conftest import keep_little
 from tests.processing.lives import Lives, MakeStore, Slice, in_memory, on_disk, spilling, undisturbed
 
 How = Literal["inner", "left", "outer"]
@@ -59,7 +60,8 @@ def test_the_same_results_in_the_same_order(how: How) -> None:
 def test_p26_as_in_memory_through_restarts_and_rollbacks(seed: int, how: How, keys: int) -> None:
     """In RocksDB, with all that a worker keeps."""
     slices = disordered(seed, slices=20, keys=keys)
-    with on_disk() as make_store:
+    with pytest.MonkeyPatch.context() as patched, on_disk() as make_store:
+        keep_little(patched)
         lives = Lives(joined(how), slices, make_store)
         assert lives.run(random.Random(seed)) == undisturbed(joined(how), slices)
         lives.close()

@@ -13,6 +13,7 @@ from msgspec import msgpack
 
 import streamkit as sk
 from streamkit.processing.state.stored_processes import StoredProcessState
+from tests.processing.conftest import keep_little
 from tests.processing.lives import Lives, MakeStore, Slice, in_memory, on_disk, spilling, undisturbed
 
 
@@ -75,7 +76,8 @@ def test_the_same_calls_in_the_same_order() -> None:
 def test_p26_as_in_memory_through_restarts_and_rollbacks(seed: int, keys: int) -> None:
     """In RocksDB, with all that a worker keeps."""
     slices = orders(seed, slices=20, keys=keys)
-    with on_disk() as make_store:
+    with pytest.MonkeyPatch.context() as patched, on_disk() as make_store:
+        keep_little(patched)
         lives = Lives(reminded(), slices, make_store)
         assert lives.run(random.Random(seed)) == undisturbed(reminded(), slices)
         lives.close()

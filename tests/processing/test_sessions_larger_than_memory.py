@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import streamkit as sk
 from streamkit.processing.state.memory import MemoryStore
 from streamkit.processing.state.store import Store
-from tests.processing.conftest import SpillingStore
+from tests.processing.conftest import SpillingStore, keep_little
 from tests.processing.lives import Lives, Slice, in_memory, on_disk, undisturbed
 
 
@@ -83,7 +83,8 @@ def test_p15_the_same_results_in_the_same_order(kind: str) -> None:
 def test_p26_as_in_memory_through_restarts_and_rollbacks(seed: int, kind: str, keys: int) -> None:
     """In RocksDB, with all that a worker keeps."""
     slices = disordered(seed, slices=20, keys=keys)
-    with on_disk() as make_store:
+    with pytest.MonkeyPatch.context() as patched, on_disk() as make_store:
+        keep_little(patched)
         lives = Lives(APPS[kind](), slices, make_store)
         deaths = 0 if "every" in kind else 0.1
         assert lives.run(random.Random(seed), deaths=deaths) == undisturbed(APPS[kind](), slices)
