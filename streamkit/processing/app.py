@@ -23,7 +23,7 @@ from streamkit.processing.global_table import GlobalTable
 from streamkit.processing.operators.agent import AgentNode, check_shape, shape_of
 from streamkit.processing.operators.source import Source, unchanged_from
 from streamkit.processing.patterns import check_one, declared_name
-from streamkit.processing.reading import check_source
+from streamkit.processing.reading import check_source, checked_topic
 from streamkit.processing.record import Headers
 from streamkit.processing.schemas import Schemas
 from streamkit.processing.sending import Producer, encoded
@@ -515,7 +515,7 @@ class App:
         return self._topics.get(topic) or self.topic(topic, key=object, value=value_type(function, shape))
 
     def _topic_named(self, name: str) -> Topic[Any, Any]:
-        return self._topics.get(name) or self.topic(name)
+        return self._topics.get(checked_topic(name)) or self.topic(name)
 
     def _source(
         self,

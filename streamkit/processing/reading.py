@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from streamkit.errors import UsageError
 from streamkit.processing.agent import Agent
+from streamkit.processing.connectors.sources import Source
 from streamkit.processing.stream import Stream
 from streamkit.processing.topic import Topic
 
@@ -25,4 +26,16 @@ def check_source(source: object) -> None:
     raise UsageError(
         f"an agent reads a topic or a stream, got {source!r}",
         hint="for several: @app.agent(app.stream(one).merge(app.stream(other)))",
+    )
+
+
+def checked_topic(name: str) -> str:
+    """The name of a topic, which may stand for a topic that declares nothing."""
+    if isinstance(name, str):
+        return name
+    raise UsageError(
+        f"a stream reads a topic, got {name!r}",
+        hint="a source flows into a topic, and that is read: app.source(source, topic); app.stream(topic)"
+        if isinstance(name, Source)
+        else 'app.topic("orders", ...), or its name',
     )

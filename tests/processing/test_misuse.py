@@ -104,6 +104,8 @@ def nothing() -> None:
             "no serde for .*Plain.*: a plain class does not say what its fields",
         ),
         ("sk.App('b', bootstrap=['a:1'])", r"bootstrap is HOST:PORT, several by commas, got \['a:1'\]"),
+        ("app.stream(sk.FileSource('x.csv'))", "a stream reads a topic, got "),
+        ("app.table_from(s)", "a stream reads a topic, got Stream"),
         ("app.timer(nothing)", "<function nothing .*> is not a duration"),
         ("app.timer('5s')(lambda app: None)", r"the timer <lambda> cannot call <lambda>\(app\)"),
         ("app.crontab(nothing)", "<function nothing .*> is no crontab"),

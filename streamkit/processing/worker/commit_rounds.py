@@ -111,4 +111,5 @@ class CommitRounds:
 
 def _may_finish(runner: TaskRunner) -> bool:
     """A task that failed keeps the record at which it did: waiting for that helps nobody."""
-    return runner.ready and runner.task.in_flight > 0 and runner.task.failure is None
+    failed = runner.task.failure is not None or runner.failure is not None
+    return runner.ready and runner.task.in_flight > 0 and not failed
