@@ -103,13 +103,18 @@ class StoredSeen(Named):
 
     def advance(self, watermark_ms: int, now_ms: int) -> Iterator[None]:
         limit = watermark_ms - self._within_ms
-        for due in (self._held_until(limit), self._stored_until(limit)):
-            while some := list(islice(due, PORTION)):
-                for name in some:
-                    self._times[name] = None
-                    self._touched[name] = None
-                if len(some) == PORTION:
-                    yield None
+        held = self._held_until(limit)
+        while some := list(islice(held, PORTION)):
+            yield from self._forget(some)
+        while self._is_due(limit):
+            yield from self._forget(self._stored_until(limit))
+
+    def _forget(self, names: Sequence[bytes]) -> Iterator[None]:
+        for name in names:
+            self._times[name] = None
+            self._touched[name] = None
+        if len(names) == PORTION:
+            yield None
 
     def _held_until(self, limit: int) -> Iterator[bytes]:
         while self._leaving and self._leaving[0][0] <= limit:
@@ -117,12 +122,18 @@ class StoredSeen(Named):
             if self._times.get(name) == time_ms:
                 yield name
 
-    def _stored_until(self, limit: int) -> Iterator[bytes]:
-        while (entry := self._timeline.first()) is not None and number_in(entry[0]) <= limit:
-            self._timeline.pop()
-            name = entry[0][BIAS_BYTES:]
-            if name not in self._times and self.store.get(name) == b"%d" % number_in(entry[0]):
-                yield name
+    def _stored_until(self, limit: int) -> list[bytes]:
+        """A portion of the names that only the store has. After a bulk load some have another time by now."""
+        names = dict[bytes, None]()
+        while len(names) < PORTION and self._is_due(limit):
+            names[self._timeline.pop()[BIAS_BYTES:]] = None
+        only_stored = [name for name in names if name not in self._times]
+        stored = zip(only_stored, self.store.get_many(only_stored), strict=True)
+        return [name for name, value in stored if value is not None and int(value) <= limit]
+
+    def _is_due(self, limit: int) -> bool:
+        entry = self._timeline.first()
+        return entry is not None and number_in(entry[0]) <= limit
 
     def due_ms(self) -> int | None:
         return None
@@ -130,13 +141,12 @@ class StoredSeen(Named):
     # -- commits --------------------------------------------------------------------------------------
 
     def changes(self) -> list[Change]:
-        changed: list[Change] = []
-        names = list(self._touched)
-        for name, before in zip(names, self.store.get_many(names), strict=True):
-            time_ms = self._times[name]
-            after = None if time_ms is None else b"%d" % time_ms
-            if after != before:
-                changed.append((name, after))
+        times = self._times
+        kept = [(name, time_ms) for name in self._touched if (time_ms := times[name]) is not None]
+        changed: list[Change] = [(name, b"%d" % time_ms) for name, time_ms in kept]
+        gone = [name for name in self._touched if times[name] is None]
+        stored = zip(gone, self.store.get_many(gone), strict=True)
+        changed += [(name, None) for name, value in stored if value is not None]
         self.entry_bytes = typical_bytes(changed) or self.entry_bytes
         self._timeline.taken(ordered(self._leaving[0][0]) if self._leaving else None)
         self._recent, self._touched = self._touched, {}

@@ -45,9 +45,10 @@ class Timeline:
                 self._next = found[-1][0] + b"\0"
         return self._ahead[0] if self._ahead else None
 
-    def pop(self) -> None:
-        """On to the one behind it."""
+    def pop(self) -> bytes:
+        """The name of `first`; on to the entry behind it."""
         self._passed = self._ahead.popleft()[0]
+        return self._passed
 
     def taken(self, least: bytes | None) -> None:
         """The state's changes were taken. `least`: the first name that the index may have of what is in
