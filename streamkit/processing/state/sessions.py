@@ -20,13 +20,13 @@ import orjson
 
 from streamkit.processing.accumulators import Accumulator, Layout
 from streamkit.processing.serde import Serde
-from streamkit.processing.state.buckets import PORTION
 from streamkit.processing.state.operator_state import Computed
 from streamkit.processing.state.store import Change, Store
 from streamkit.processing.state.windows import passed
 from streamkit.processing.tasks.watermark import NEVER
 from streamkit.processing.windows import Emit, Every, Session
 
+PORTION = 250  # sessions on disk that are read and told before the task may pause
 _encode = msgspec.json.Encoder().encode
 
 

@@ -19,10 +19,9 @@ from typing import Any
 from streamkit.processing.accumulators import Accumulator, Layout
 from streamkit.processing.record import RawRecord
 from streamkit.processing.serde import Serde
-from streamkit.processing.state.buckets import PORTION
 from streamkit.processing.state.cache import CACHED, KEEPS_ONE_IN, typical_bytes, with_keys
 from streamkit.processing.state.operator_state import Computed
-from streamkit.processing.state.sessions import OpenSession, Plan, SessionState, first_in, name_of
+from streamkit.processing.state.sessions import PORTION, OpenSession, Plan, SessionState, first_in, name_of
 from streamkit.processing.state.store import Change, Store, Stored
 from streamkit.processing.state.timeline import (
     BIAS_BYTES,

@@ -25,7 +25,7 @@ import orjson
 from streamkit.processing.accumulators import Accumulator, Layout
 from streamkit.processing.record import RawRecord
 from streamkit.processing.serde import Serde
-from streamkit.processing.state.buckets import PORTION, encode
+from streamkit.processing.state.buckets import encode
 from streamkit.processing.state.cache import CACHED, KEEPS_ONE_IN, typical_bytes, with_keys
 from streamkit.processing.state.operator_state import Computed
 from streamkit.processing.state.panes import TOLD, PaneName, Run, Told, pane_in, pane_prefix
@@ -36,6 +36,7 @@ from streamkit.processing.windows import Sliding
 
 KEY_AT = 16  # in a stored key: pane, first window, key
 FIRST_TIME, PRESENT, LAST_TIME = ordered(-(1 << 62)), ordered(0), ordered(1 << 62)
+PORTION = 250  # panes that are read, and windows told, before the task may pause
 PANE_BYTES = 150  # what holds one in memory takes more than it does elsewhere
 
 
