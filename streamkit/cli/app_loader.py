@@ -5,10 +5,12 @@ Without a name after the colon, the module's only `App` is meant. The current di
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -104,4 +106,14 @@ def _blaming(place: str) -> Iterator[None]:
 
 
 def _words(error: Exception) -> str:
-    return error.msg if isinstance(error, SyntaxError) else str(error)
+    """What it says, and the name that a misspelled one resembles: Python has that in tracebacks only."""
+    if isinstance(error, SyntaxError):
+        return error.msg
+    known: Iterable[str] = ()
+    if isinstance(error, AttributeError) and error.obj is not None:
+        known = [name for name in dir(error.obj) if not name.startswith("_")]
+    elif isinstance(error, NameError) and error.__traceback__ is not None:
+        *_, (frame, _line) = traceback.walk_tb(error.__traceback__)
+        known = [*frame.f_locals, *frame.f_globals]
+    meant = difflib.get_close_matches(getattr(error, "name", None) or "", known, n=1)
+    return f"{error}. Did you mean '{meant[0]}'?" if meant else str(error)

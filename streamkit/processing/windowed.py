@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from streamkit.errors import UsageError
 from streamkit.processing.aggregations import Aggregation
@@ -23,6 +23,14 @@ class WindowedStream(Generic[K, V]):
         check_keyed(stream.node, "a window")
         self._stream = stream
         self._window = window
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            raise AttributeError(
+                f"a window has no {name!r} before aggregate(n=sk.Count(), total=sk.Sum('amount'), ...)",
+                name=name,
+            )
 
     def aggregate(
         self, *, emit: Emit = "on_close", name: str | None = None, **results: Aggregation

@@ -32,6 +32,12 @@ def refusal(text: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Stre
             "import json; json.loads('no')",
             "Expecting value: line 1 column 1 (char 0) (broken_shop.py, line 4)",
         ),
+        ("app.Table('totals')", "no attribute 'Table'. Did you mean 'table'? (broken_shop.py, line 4)"),
+        (
+            "app.stream(orderz)",
+            "name 'orderz' is not defined. Did you mean 'orders'? (broken_shop.py, line 4)",
+        ),
+        ("xyzzy()", "name 'xyzzy' is not defined (broken_shop.py, line 4)"),
         ("import pandsa", "ModuleNotFoundError: No module named 'pandsa' (broken_shop.py, line 4)"),
         (
             "app.agent(orders, conccurency=2)",

@@ -164,3 +164,9 @@ def test_what_has_no_code_of_its_own_may_be_an_agent_still() -> None:
 def named(function: Any) -> Any:
     function.__name__ = "double"
     return function
+
+
+def test_a_window_leads_to_an_aggregation_only() -> None:
+    windowed = sk.App("shop").topic("orders", key=str).stream().window(sk.tumbling("1m"))
+    with pytest.raises(AttributeError, match=r"a window has no 'count' before aggregate\(n=sk.Count\(\)"):
+        getattr(windowed, "count")  # noqa: B009
