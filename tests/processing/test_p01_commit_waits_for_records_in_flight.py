@@ -7,6 +7,7 @@ from typing import Any
 
 import streamkit as sk
 from streamkit.processing.tasks.inflight import InFlight, Item
+from streamkit.processing.tasks.task import Batch, Task
 from streamkit.processing.testing import StoredRecord
 
 
@@ -50,3 +51,25 @@ def test_records_of_a_key_keep_their_order_and_other_keys_overtake() -> None:
         assert sorted(finished[:2]) == [3, 4]
         assert finished[2:] == [1, 2]
         assert t.committed(topic) == 4
+
+
+def test_two_streams_of_one_topic_that_meet_in_a_batch_agent_are_both_waited_for() -> None:
+    """The second brings the same records, behind those of the first."""
+    app = sk.App("met-again")
+    topic = app.topic("in", key=str, value=int)
+    small, large = app.stream(topic), app.stream(topic).map(lambda n: n * 10)
+
+    @app.agent(small.merge(large))
+    @sk.batch(2, "1s")
+    async def keep(numbers: list[int]) -> None: ...
+
+    plan = app.topology().plan({"in": 1})
+    task = Task(plan, plan.subtopologies[0], 0)
+    task.resume(("in", 0), None, None)
+    task.start()
+    task.process(Batch("in", 0, [StoredRecord(("in", 0, n), (b"k", b"%d" % n), 0) for n in range(6)]), 0)
+    (port,) = task.agents.values()
+    (lane,) = port.lanes.lanes
+    for done, committable in ((4, 0), (2, 0), (4, 4), (2, 6)):
+        lane.drop(done)
+        assert task.committable(("in", 0)) == committable

@@ -205,20 +205,15 @@ class Lanes:
         self.lanes[number % len(self.lanes)].queue.append(item)
 
     def lowest(self, place: Place) -> int | None:
-        offsets = (self._lowest_of(lane, place) for lane in self.lanes)
-        return min((offset for offset in offsets if offset is not None), default=None)
-
-    def _lowest_of(self, lane: Lane, place: Place) -> int | None:
-        for item in _of(lane, place):
-            return item.offset()
-        return None
+        """Of all that wait: streams of one topic that meet here come one after the other, slice by slice."""
+        return min((raw.offset() for lane in self.lanes for raw in _of(lane, place)), default=None)
 
     def __len__(self) -> int:
         return sum(len(lane.queue) for lane in self.lanes)
 
 
 def _of(lane: Lane, place: Place) -> Iterator[RawRecord]:
-    """The lane's records of one source partition, in order of their offsets."""
+    """The lane's records of one source partition."""
     for item in lane.queue:
         raw = item[RAW]
         if raw is not None and (raw.topic(), raw.partition()) == place:

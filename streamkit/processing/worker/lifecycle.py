@@ -38,7 +38,9 @@ MakeStores = Callable[[int, int], Mapping[str, Store]]  # of a subtopology, for 
 
 
 class Lifecycle:
-    """Opens and closes tasks. None opens before `globals_read`."""
+    """Opens and closes tasks. None opens before `globals_read`, and none while `standing` is cleared: what
+    it made then would go the way of the transaction that is being given up.
+    """
 
     def __init__(
         self,
@@ -68,6 +70,8 @@ class Lifecycle:
         self._background = background
         self._globals_read = globals_read
         self._opening: dict[TaskRunner, asyncio.Task[None]] = {}
+        self.standing = asyncio.Event()
+        self.standing.set()
 
     @property
     def opening(self) -> list[TaskRunner]:
@@ -111,15 +115,15 @@ class Lifecycle:
         if runner in self._opening:
             self._opening[runner].cancel()
 
-    def begin_anew(self, former: TaskRunner, when: asyncio.Event) -> TaskRunner:
-        """The task over the same stores, from the last commit on; it opens when the time has come."""
+    def begin_anew(self, former: TaskRunner) -> TaskRunner:
+        """The task over the same stores, from the last commit on."""
         opening = self._opening.pop(former, None)
         if opening is not None:
             opening.cancel()
         task = former.task
         runner = self._make(task.sub.index, task.partition, task.stores)
         runner.stop_intake()
-        self._opening[runner] = self._background.start(self._reopen(runner, opening, when))
+        self._opening[runner] = self._background.start(self._reopen(runner, opening))
         return runner
 
     def _make(self, index: int, partition: int, stores: Mapping[str, Store]) -> TaskRunner:
@@ -154,19 +158,18 @@ class Lifecycle:
         self._committer.positions |= changelogs
         await self._globals_read.wait()
         runner.changelog_ends = await restore(task, changelogs, self._changelogs, self._progress)
+        await self.standing.wait()
         runner.open()
         del self._opening[runner]
         await self._source.begin(positions)
         reads = [f"{p.topic}-{p.partition}" for p in positions]
         log.info("task started", task=task.id, reads=reads, seconds=round(perf_counter() - began, 3))
 
-    async def _reopen(
-        self, runner: TaskRunner, former: asyncio.Task[None] | None, when: asyncio.Event
-    ) -> None:
+    async def _reopen(self, runner: TaskRunner, former: asyncio.Task[None] | None) -> None:
         """`former`: what opened it before, and is cancelled."""
         if former is not None:
             await asyncio.wait([former])
-        await when.wait()
+        await self.standing.wait()
         positions = await self._source.committed(runner.task.places)
         if self._tasks.is_reading(runner):  # else it is leaving
             runner.open_intake()

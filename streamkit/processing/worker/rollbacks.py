@@ -77,9 +77,10 @@ class Rollbacks:
         async with self._committer.turn:
             if not self.due:
                 return
-            former, aborted = list(self._tasks), asyncio.Event()
+            self._lifecycle.standing.clear()
+            former = list(self._tasks)
             leaving = [runner for runner in former if not self._tasks.is_reading(runner)]
-            anew = [self._lifecycle.begin_anew(runner, aborted) for runner in former if runner not in leaving]
+            anew = [self._lifecycle.begin_anew(runner) for runner in former if runner not in leaving]
             for runner in former:
                 self._committer.forget(runner)
                 if runner in leaving:  # whoever takes it out closes it; from here on it commits nothing
@@ -91,4 +92,4 @@ class Rollbacks:
             await self._sink.abort()
             self._committer.replies.drop()
             log.warning("rolled back to the last commit", tasks=[runner.task.id for runner in former])
-            aborted.set()
+            self._lifecycle.standing.set()

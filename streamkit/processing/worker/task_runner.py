@@ -119,8 +119,8 @@ class TaskRunner:
         return self.ready and self._intake.queued > 0 and self._intake.turn(self._ends) is None
 
     def can_run(self, now_ms: int) -> bool:
-        """Is there a slice to run now?"""
-        if not self.ready or not (self.task.behind or self._intake.turn(self._ends)):
+        """Is there a slice to run now? Who leaves makes nothing more: its last commit is under way."""
+        if not (self.ready and self.intake_open) or not (self.task.behind or self._intake.turn(self._ends)):
             return False
         if self.at_barrier and (self.task.in_flight or self.task.can_checkpoint()):
             return False

@@ -12,6 +12,7 @@ import pytest
 
 import streamkit as sk
 from streamkit.processing.tasks.fuse import SinkRecord
+from streamkit.processing.tasks.task import Task, TaskOutput
 from streamkit.processing.testing import StoredRecord
 from streamkit.processing.worker import commit_rounds
 from streamkit.processing.worker.member import Member
@@ -40,6 +41,7 @@ class Transactions:
         self.commits: list[Sequence[Position]] = []
         self._holding = self._held = False
         self.meanwhile: Callable[[], Awaitable[None]] = _nothing
+        self.while_aborting: Callable[[], Awaitable[None]] = _nothing
         self.aborted = asyncio.Event()
         self.flushing = asyncio.Event()
         self.acknowledged = asyncio.Event()
@@ -84,6 +86,7 @@ class Transactions:
         return True
 
     async def abort(self) -> None:
+        await self.while_aborting()
         self.doomed, self.began_at_s = False, None
         self._holding = self._held = False
         self.aborted.set()
@@ -259,3 +262,58 @@ async def test_results_of_a_task_that_left_without_a_commit_are_never_committed(
         await worker.listener.revoked([PLACE])
         assert worker.sink.commits == [], "without its offsets: whoever has the task next makes them again"
         assert worker.sink.aborted.is_set()
+
+
+async def test_a_task_that_leaves_makes_nothing_beside_its_last_commit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """More windows are due than fit into one turn: those that are left are the next owner's."""
+    due = dict.fromkeys(range(2), 0)
+
+    def follow(task: Task, now_ms: int) -> TaskOutput:
+        due[task.partition] += 1
+        return TaskOutput({"out": [(b"1", b"k", 1, None, None)]})
+
+    monkeypatch.setattr(Task, "behind", True)
+    monkeypatch.setattr(Task, "follow", follow)
+    worker = Worker(job(asyncio.Event(), _nothing), partitions=2)
+
+    async def others_go_on() -> None:
+        before, deadline = due[0], monotonic() + 1
+        while due[0] < before + 3 and monotonic() < deadline:
+            await asyncio.sleep(0.001)
+
+    worker.sink.acknowledged.set()
+    async with at_work(worker):
+        while not due[1]:
+            await asyncio.sleep(0.001)
+        leaving = asyncio.create_task(worker.listener.revoked([("in", 1)]))
+        worker.sink.meanwhile = others_go_on
+        await asyncio.sleep(0)
+        made = due[1]
+        await leaving
+        assert not worker.sink.aborted.is_set()
+        assert due[1] == made, "in a transaction without its offsets"
+        worker.sink.meanwhile = _nothing
+
+
+async def test_a_task_that_comes_during_a_rollback_opens_after_it() -> None:
+    """A sink takes nothing while it aborts: what the task made, at a timer that is due, would be lost."""
+    worker = Worker(job(asyncio.Event(), _nothing), partitions=2)
+    opened_early = []
+
+    async def another_comes() -> None:
+        await worker.listener.assigned([Position("in", 1, 0)])
+        for _ in range(20):
+            await asyncio.sleep(0)
+        opened_early.append(worker.member.tasks.named("0_1") in worker.member.tasks.ready)
+
+    worker.sink.acknowledged.set()
+    async with at_work(worker):
+        await worker.listener.revoked([("in", 1)])
+        worker.sink.while_aborting = another_comes
+        worker.sink.doom("a broker is gone")
+        await worker.sink.aborted.wait()
+        assert opened_early == [False]
+        while len(worker.member.tasks.ready) < 2:
+            await asyncio.sleep(0.001)
