@@ -110,3 +110,21 @@ def test_what_left_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> No
         lives.task.tick(0)
         lives.task.tick(0)
     assert len(found) <= 4 * len(slices), "ticks read nothing"
+
+
+def test_nothing_is_looked_for_where_nothing_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key is looked up once. As time goes on its partners to be are those in memory."""
+    slices: list[Slice] = [(side, [(b"k", b"1", n * 100)]) for n in range(100) for side in ("left", "right")]
+    lives = Lives(joined("left"), slices, spilling)
+    for _ in range(20):
+        lives.step()
+    lives.commit()
+    lives.born()
+    [store] = lives.stores.values()
+    found: list[int] = []
+    finding = store.find
+    monkeypatch.setattr(store, "find", lambda *span: found.append(1) or finding(*span))
+    while lives.step():
+        pass
+    assert len(found) <= 2
+    assert lives.end() == undisturbed(joined("left"), slices)

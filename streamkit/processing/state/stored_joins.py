@@ -32,34 +32,41 @@ from streamkit.processing.state.join_buffers import (
 )
 from streamkit.processing.state.operator_state import Computed
 from streamkit.processing.state.store import Change, Store, Stored
-from streamkit.processing.state.timeline import BIAS, ordered, prefixed
+from streamkit.processing.state.timeline import BIAS, number_in, ordered, prefixed
 from streamkit.processing.tasks.watermark import NEVER
 
 KEY_AT = 17  # in a stored key: side, time, number, key
 EARLIEST, LATEST = -BIAS, BIAS - 1  # ms
-GREATEST = b"\xff"  # the index's name for the greatest number
+LATEST_OF, GREATEST = (b"\xfe\0", b"\xfe\1"), b"\xff"  # in the index: names of no record
 
 
 class JoinIndex:
-    """(side, key, time, number), and the greatest number that was ever stored."""
+    """(side, key, time, number); of all that was ever stored the latest time by side, the greatest number."""
 
-    version = "join 1"
+    version = "join 2"
 
     def __init__(self) -> None:
+        self.latest_ms = [EARLIEST, EARLIEST]
         self.greatest = 0
 
     def load(self, store: Store) -> None:
-        self.greatest = next((integer(value) for _, value in store.find(GREATEST, None, 1)), 0)
+        known = dict(store.find(LATEST_OF[0], None, len(LATEST_OF) + 1))
+        self.latest_ms = [number_in(known.get(name, ordered(EARLIEST))) for name in LATEST_OF]
+        self.greatest = integer(known.get(GREATEST, b""))
 
     def changes(self, entries: Mapping[bytes, bytes | None], stored: Stored | None) -> Iterable[Change]:
-        greatest = before = self.greatest.to_bytes(8, "big")
+        before = [*map(ordered, self.latest_ms), self.greatest.to_bytes(8, "big")]
+        after = before[:]
         for name, value in entries.items():
-            place = name[1:KEY_AT]
-            greatest = max(greatest, place[8:])
-            yield _of_key(name[0], name[KEY_AT:]) + _turned(place), value and b""
-        if greatest > before:
-            self.greatest = integer(greatest)
-            yield GREATEST, greatest
+            side, place = name[0], _turned(name[1:KEY_AT])
+            if value is not None:
+                after[side] = max(after[side], place[:8])
+                after[-1] = max(after[-1], place[8:])
+            yield _of_key(side, name[KEY_AT:]) + place, value and b""
+        self.latest_ms, self.greatest = [*map(number_in, after[:-1])], integer(after[-1])
+        for name, known, now in zip((*LATEST_OF, GREATEST), before, after, strict=True):
+            if now > known:
+                yield name, now
 
 
 def _of_key(side: int, key: bytes) -> bytes:
@@ -234,9 +241,10 @@ class StoredJoinBuffers:
     def _read(self, side: int, wanted: Mapping[Any, tuple[int, int]]) -> None:
         """Take what is stored of these keys and times into their stretches."""
         found = list[tuple[Any, Stretch, list[bytes]]]()
+        latest_ms = self._index.latest_ms[side]
         for key, span in wanted.items():
             stretch = self._stretch(side, key)
-            missing = stretch.extend(*span)
+            missing = [(first, last) for first, last in stretch.extend(*span) if first <= latest_ms]
             found.append((key, stretch, list(self._names(side, self._key.encode(key), missing))))
         names = [name for _, _, some in found for name in some]
         values = iter(self.store.get_many(names) if names else ())
