@@ -222,6 +222,8 @@ def _watch(event: Auction | Bid, context: sk.Context[int, Bidding]) -> None:
     if bidding.is_over:
         return
     if isinstance(event, Bid):
+        if bidding.auction and bidding.bids and event.price < bidding.bids[0].price:
+            return
         context.state = Bidding(bidding.auction, _best(bidding.auction, [*bidding.bids, event]))
     else:
         context.state = Bidding(event, _best(event, bidding.bids))
