@@ -14,13 +14,14 @@ import gc
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
 
 from apps.nexmark.generator import events
 from streamkit.processing.worker.worker import GC_THRESHOLDS
 from tests.apps.nexmark.judge import SQL, Judge
-from tests.apps.nexmark.running import SIDE, moments, run
+from tests.apps.nexmark.running import SIDE, Moment, moments, run
 
 COUNT = 1_000_000
 MOMENTS = 5
@@ -40,22 +41,33 @@ class Result(msgspec.Struct, frozen=True):
 def measured(queries: list[str], count: int) -> Iterator[Result]:
     judge = Judge(events(count), SIDE)
     happened = moments(events(count))
+    with _memory_as_in_a_worker():
+        for query in queries:
+            yield _judged(query, happened, judge)
+            gc.collect()  # an app is a web of references, and its log holds every record
+
+
+def _judged(query: str, happened: list[Moment], judge: Judge) -> Result:
+    done = run(query, happened, together=MOMENTS)
+    return Result(
+        query=query,
+        read=done.read,
+        written=len(done.written),
+        per_second=done.read / done.wall_s,
+        per_cpu_second=done.read / done.cpu_s,
+        difference=judge.difference(query, done.written),
+    )
+
+
+@contextmanager
+def _memory_as_in_a_worker() -> Iterator[None]:
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)  # as in a worker
-    for query in queries:
-        done = run(query, happened, together=MOMENTS)
-        yield Result(
-            query=query,
-            read=done.read,
-            written=len(done.written),
-            per_second=done.read / done.wall_s,
-            per_cpu_second=done.read / done.cpu_s,
-            difference=judge.difference(query, done.written),
-        )
-        del done
-        gc.collect()  # an app is a web of references, and its log holds every record
-    gc.unfreeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+    try:
+        yield
+    finally:
+        gc.unfreeze()  # or DuckDB complains at exit of what is left
 
 
 def _heading() -> str:
