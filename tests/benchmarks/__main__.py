@@ -171,19 +171,20 @@ def workers(effort: Effort) -> Iterator[Figure]:
         worker.prepare(broker)
         apart(worker.fill, broker.bootstrap, records)
 
+        brokers.create(broker, "copies", worker.PARTITIONS)
+        source = broker.bootstrap, worker.TOPIC, worker.PARTITIONS, records
+
         def loop(decode: bool) -> Rate:
-            return apart(
-                machine.consume_loop,
-                broker.bootstrap,
-                worker.TOPIC,
-                worker.PARTITIONS,
-                records,
-                decode=decode,
-            )
+            return apart(machine.consume_loop, *source, decode=decode)
 
         measured: list[tuple[str, float | None, Callable[[], Rate]]] = [
             ("plain loop over consume()", None, lambda: loop(False)),
             ("plain loop over consume(), JSON, filter", None, lambda: loop(True)),
+            (
+                "plain loop over consume(), JSON, produce()",
+                None,
+                lambda: apart(machine.copy_loop, *source, "copies"),
+            ),
             ("worker: JSON, filter", 800_000, lambda: worker.run(broker, "filter", records)),
             ("worker: JSON, every record to a sink", 400_000, lambda: worker.run(broker, "sink", records)),
             (
