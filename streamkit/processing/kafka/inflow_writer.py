@@ -26,6 +26,7 @@ from streamkit.processing.connectors.sinks import BadRow, Unavailable
 from streamkit.processing.connectors.sources import Encoded, Inflow, Position
 from streamkit.processing.kafka.changelog_reader import KafkaChangelogReader
 from streamkit.processing.kafka.settings import KafkaSettings, transactional_settings
+from streamkit.processing.kafka.sink import A_RECORDS_FAULT, HOPELESS
 from streamkit.processing.record import RawRecord
 from streamkit.processing.worker.source import Partition
 
@@ -36,14 +37,6 @@ CLOSE_S = 1.0
 POLL_EVERY = 1000
 FULL_POLL_S = 0.05
 ANY_NAME = "surrogateescape"  # of files, which need not be text
-A_ROWS_FAULT = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD}
-# What no repetition changes: the worker ends, and says so.
-HOPELESS = {
-    *A_ROWS_FAULT,
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-}
 
 Report = Callable[[KafkaError | None, Message], None]
 
@@ -152,7 +145,7 @@ class KafkaInflowWriter:
             _commit(producer)
         except KafkaException as error:
             reason, index = self._undelivered or (error.args[0], index)
-            if reason.code() in A_ROWS_FAULT and (index is not None or (rows and not self._alone)):
+            if reason.code() in A_RECORDS_FAULT and (index is not None or (rows and not self._alone)):
                 raise RowRefusedError(index, self._judged(reason)) from None
             raise self._judged(reason) from None
 

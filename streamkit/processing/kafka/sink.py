@@ -26,6 +26,14 @@ MOST_HELD = 20_000  # records that a flush keeps back: what goes to librdkafka i
 POLL_S = 0.001
 SLOW_POLL_S = 0.02
 PATIENT_POLLS = 50  # this many quick polls in a flush, then slow ones
+A_RECORDS_FAULT = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD}
+# What no repetition changes: the worker ends, and says so.
+HOPELESS = {
+    *A_RECORDS_FAULT,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+}
 
 _Unsent = tuple[str, Sequence[SinkRecord], int]  # topic, records, index of the first that is unsent
 
@@ -127,13 +135,16 @@ class KafkaSink:
         except BufferError:
             pass
         except KafkaException as error:
-            self._failure = _undelivered(topic, error.args[0])
+            self._undelivered(topic, error.args[0])
             self._raise_failure()
         return sent
 
     def _reported(self, error: KafkaError | None, message: Message) -> None:
         if error is not None and error.code() != KafkaError._PURGE_QUEUE and self._failure is None:
-            self._failure = _undelivered(f"{message.topic()}-{message.partition()}", error)
+            self._undelivered(f"{message.topic()}-{message.partition()}", error)
+
+    def _undelivered(self, place: str, error: KafkaError) -> None:
+        self._failure = undelivered(place, error)
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
@@ -151,7 +162,7 @@ class KafkaSink:
             )
 
 
-def _undelivered(place: str, error: KafkaError) -> StreamkitError:
+def undelivered(place: str, error: KafkaError) -> StreamkitError:
     return StreamkitError(
         f"a record for {place} was not delivered: {error.str()}",
         hint="nothing past it is committed; start the worker again once the cause is gone",

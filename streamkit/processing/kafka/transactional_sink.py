@@ -8,6 +8,9 @@ needs an abort, a fatal one (fenced: the cluster timed the transaction out, or a
 new producer of the same id, which fences whatever the old one left. So does a call that never returns, which
 is left behind. Whether a commit that got no answer took place is then told by the offsets of the group, which
 are part of the transaction.
+
+What the cluster takes in no transaction (a record that is too large) is raised by the abort: the same records
+would make it again.
 """
 
 from __future__ import annotations
@@ -25,7 +28,14 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from streamkit.errors import RefusedError, StreamkitError
 from streamkit.processing.kafka.blocking import in_thread, in_thread_for
 from streamkit.processing.kafka.settings import KafkaSettings, shared_settings, transactional_settings
-from streamkit.processing.kafka.sink import PATIENT_POLLS, POLL_S, SLOW_POLL_S, KafkaSink
+from streamkit.processing.kafka.sink import (
+    HOPELESS,
+    PATIENT_POLLS,
+    POLL_S,
+    SLOW_POLL_S,
+    KafkaSink,
+    undelivered,
+)
 from streamkit.processing.tasks.fuse import SinkRecord
 from streamkit.processing.tasks.inflight import Place
 from streamkit.processing.worker.source import Position
@@ -44,6 +54,8 @@ FENCED = {
     KafkaError.INVALID_PRODUCER_EPOCH,
     KafkaError.INVALID_PRODUCER_ID_MAPPING,
 }
+# As elsewhere a topic that is gone ends the worker, whose start looks which there are.
+ENDS = {*HOPELESS, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
 
 log = logging.getLogger("worker.sink")
 
@@ -64,6 +76,7 @@ class KafkaTransactionalSink(KafkaSink):
         self._admin = AdminClient(shared_settings(bootstrap, user), logger=log)
         self._id = transactional_id
         self._fatal = False
+        self._hopeless: StreamkitError | None = None
         self._closing = False
         self._fenced: deque[float] = deque(maxlen=RIVALS[0])
         self.timeout_s = int(self._conf["transaction.timeout.ms"]) / 1000
@@ -137,6 +150,9 @@ class KafkaTransactionalSink(KafkaSink):
         if (self.began_at_s is not None or self._fatal) and not await self._aborted():
             await in_thread(self._begin_anew)
         self.began_at_s, self._failure, self._fatal, self._flushing = None, None, False, False
+        hopeless, self._hopeless = self._hopeless, None
+        if hopeless is not None:
+            raise hopeless
 
     def discard(self) -> None:
         if self.began_at_s is not None:
@@ -193,6 +209,12 @@ class KafkaTransactionalSink(KafkaSink):
 
     def _raise_failure(self) -> None:
         """Nothing: the transaction is doomed, and whoever looks sees it."""
+
+    def _undelivered(self, place: str, error: KafkaError) -> None:
+        failure = undelivered(place, error)
+        if error.code() in ENDS and self._hopeless is None:
+            self._hopeless = failure
+        self.doom(failure.message)
 
     def _failed(self, error: KafkaError) -> None:
         self._fatal = self._fatal or error.fatal() or error.code() in FENCED

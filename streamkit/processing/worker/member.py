@@ -230,8 +230,12 @@ class Member:
         return self._rollbacks is not None and self._rollbacks.give_up(reason)
 
     async def _roll_back(self) -> None:
-        if self._rollbacks is not None:
+        if self._rollbacks is None:
+            return
+        try:
             await self._rollbacks.carry_out()
+        except StreamkitError as error:
+            self.failed(error)
 
     def _make_runner(self, task: Task) -> TaskRunner:
         return TaskRunner(task, self._sink, self._awake.set, self._replies)

@@ -89,7 +89,7 @@ class Rollbacks:
                     self._metrics.closed(runner)
                 await runner.close()
             await self._source.halt([place for runner in anew for place in runner.task.places])
-            await self._sink.abort()
             self._committer.replies.drop()
+            await self._sink.abort()
             log.warning("rolled back to the last commit", tasks=[runner.task.id for runner in former])
             self._lifecycle.standing.set()

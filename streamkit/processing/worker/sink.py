@@ -88,5 +88,7 @@ class TransactionalSink(Sink, Protocol):
         ...
 
     async def abort(self) -> None:
-        """Drop what was sent since the last commit, wherever it is, and be ready for the next transaction."""
+        """Drop what was sent since the last commit, wherever it is, and be ready for the next transaction.
+        Then raise what would doom that, too.
+        """
         ...

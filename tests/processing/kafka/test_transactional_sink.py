@@ -1,4 +1,6 @@
-"""Who was fenced again and again has a rival, unless time alone explains it; a call that hangs is no end."""
+"""Who was fenced again and again has a rival, unless time alone explains it; a call that hangs is no end, a
+record that the cluster never takes is one.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from streamkit.errors import RefusedError
+from streamkit.errors import RefusedError, StreamkitError
 from streamkit.processing.kafka import transactional_sink
 from streamkit.processing.kafka.transactional_sink import RIVALS, KafkaTransactionalSink
 from streamkit.processing.worker.source import Position
 from streamkit.runtime.os.clock import SystemClock
+from tests.support.broker_process import BrokerProcess
+from tests.support.worker_process import Outside
 
 
 @pytest.fixture
@@ -80,3 +84,22 @@ async def test_a_commit_that_librdkafka_lost_is_settled_by_another_producer(
     monkeypatch.setattr(transactional_sink, "HUNG_S", 60)
     assert await sink.commit([Position("in", 0, 5, "")], None)
     assert (first.committed, second.committed) == (False, True)
+
+
+@pytest.mark.parametrize("size", [10_000, 2_000_000])  # the topic's limit, the client's
+async def test_a_record_that_is_too_large_ends_the_worker_instead_of_being_tried_for_ever(
+    broker: BrokerProcess, name: str, size: int
+) -> None:
+    outside = Outside(broker.bootstrap)
+    outside.create(name, 1, **{"max.message.bytes": "1000"})
+    sink = KafkaTransactionalSink(broker.bootstrap, {}, SystemClock(), {}, f"{name}-0")
+    await sink.start()
+    sink.send(name, [(b"fits", b"k", 1, None, 0)])
+    sink.send(name, [(b"x" * size, b"k", 1, None, 0)])
+    sink.hold()
+    await sink.flush()
+    assert sink.doomed
+    with pytest.raises(StreamkitError, match=f"a record for {name}.* was not delivered: .*too large"):
+        await sink.abort()
+    assert not sink.doomed
+    await sink.close()

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 import streamkit as sk
+from streamkit.errors import StreamkitError
 from streamkit.processing.tasks.fuse import SinkRecord
 from streamkit.processing.tasks.task import Task, TaskOutput
 from streamkit.processing.testing import StoredRecord
@@ -37,6 +38,7 @@ class Transactions:
     def __init__(self) -> None:
         self.doomed = False
         self.began_at_s: float | None = None
+        self.hopeless = ""
         self.sent = 0
         self.commits: list[Sequence[Position]] = []
         self._holding = self._held = False
@@ -90,6 +92,8 @@ class Transactions:
         self.doomed, self.began_at_s = False, None
         self._holding = self._held = False
         self.aborted.set()
+        if self.hopeless:
+            raise StreamkitError(self.hopeless)
 
 
 class Given:
@@ -317,3 +321,20 @@ async def test_a_task_that_comes_during_a_rollback_opens_after_it() -> None:
         assert opened_early == [False]
         while len(worker.member.tasks.ready) < 2:
             await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("where", ["at work", "as a task leaves"])
+async def test_what_would_doom_every_transaction_ends_the_worker(where: str) -> None:
+    worker = Worker(job(asyncio.Event(), _nothing))
+    worker.sink.hopeless = "too large"
+    with pytest.raises(StreamkitError, match="too large"):
+        async with at_work(worker):
+            worker.receive(0)
+            await worker.sink.flushing.wait()
+            worker.sink.doom("too large")
+            worker.sink.acknowledged.set()
+            if where == "as a task leaves":
+                await worker.listener.revoked([PLACE])
+            await worker.sink.aborted.wait()
+            while worker.member.metrics.up.value:
+                await asyncio.sleep(0.001)
