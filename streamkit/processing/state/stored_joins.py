@@ -38,6 +38,7 @@ from streamkit.processing.tasks.watermark import NEVER
 KEY_AT = 17  # in a stored key: side, time, number, key
 EARLIEST, LATEST = -BIAS, BIAS - 1  # ms
 LATEST_OF, GREATEST = (b"\xfe\0", b"\xfe\1"), b"\xff"  # in the index: names of no record
+BEHIND_NUMBERS = b"\xff"  # what an index has of one time is before this
 
 
 class JoinIndex:
@@ -256,8 +257,8 @@ class StoredJoinBuffers:
         """The stored keys of a key's records in these spans of time."""
         prefix, stored_prefix = _of_key(side, key), bytes((side,))
         for first, last in spans:
-            start, end = (prefix + ordered(time_ms) for time_ms in (first, last + 1))
-            for name, _ in self.store.find(start, end, maxsize):
+            start, end = (prefix + ordered(min(max(ms, EARLIEST), LATEST)) for ms in (first, last))
+            for name, _ in self.store.find(start, end + BEHIND_NUMBERS, maxsize):
                 yield stored_prefix + _turned(name[-16:]) + key
 
     def _take(self, stretch: Stretch, key: Any, entries: Iterable[tuple[bytes, bytes | None]]) -> None:

@@ -25,6 +25,7 @@ from streamkit.processing.state.timeline import BIAS, BIAS_BYTES, escaped, numbe
 from streamkit.processing.table import IMMUTABLE
 
 EARLIEST, LATEST = -BIAS, BIAS - 1  # ms
+NONE_LEFT = LATEST + 1  # what no clock reaches
 CLOCKS: dict[Clock, bytes] = {"event": b"e", "wall": b"w"}
 KEY_AT = 1 + BIAS_BYTES  # in a name: clock, time, key, timer
 
@@ -67,6 +68,11 @@ def _name(clock: Clock, at_ms: int, key: bytes, timer: str) -> bytes:
 def _from(clock: Clock, at_ms: int) -> bytes:
     """Before all names of this time."""
     return CLOCKS[clock] + ordered(min(max(at_ms, EARLIEST), LATEST))
+
+
+def _behind(clock: Clock) -> bytes:
+    """Behind all names of this clock."""
+    return bytes((CLOCKS[clock][0] + 1,))
 
 
 def _references(kept: Kept) -> int:
@@ -136,7 +142,7 @@ class StoredProcessState(ProcessState):
 
     def _stored_until(self, clock: Clock, reached: int) -> list[Due]:
         """The next stored timers up to this time, in order; many at most."""
-        end = _from(clock, reached + 1)
+        end = _from(clock, reached + 1) if reached < LATEST else _behind(clock)
         names = self.store.find(self._cursor[clock], end, PORTION)
         if names:
             self._cursor[clock] = names[-1][0] + b"\0"
@@ -158,9 +164,9 @@ class StoredProcessState(ProcessState):
 
     def _first_from(self, clock: Clock, start: bytes) -> int:
         """When the first timer stored from here on is due."""
-        for name, _ in self.store.find(start, bytes((CLOCKS[clock][0] + 1,)), 1):
+        for name, _ in self.store.find(start, _behind(clock), 1):
             return number_in(name[1:])
-        return LATEST
+        return NONE_LEFT
 
     def _stands(self, key: Any, clock: Clock, at_ms: int, timer: str) -> bool:
         kept = self._keys.get(key)
@@ -168,7 +174,7 @@ class StoredProcessState(ProcessState):
 
     def due_ms(self) -> int | None:
         fresh, stored = super().due_ms(), self._earliest_ms["wall"]
-        if stored == LATEST:
+        if stored == NONE_LEFT:
             return fresh
         return stored if fresh is None else min(fresh, stored)
 
