@@ -192,3 +192,48 @@ def test_partial_outputs_of_an_agents_result_are_withdrawn() -> None:
         for n in (1, 2):
             t.send("in", n)
         assert (t.read("first"), t.read("second"), t.read("dead")) == (["odd"], ["odd"], [b"2"])
+
+
+def refused(_: Any) -> Any:
+    raise ValueError("no")
+
+
+@pytest.mark.parametrize("policy", [sk.Skip(), sk.DeadLetter("dead")])
+@pytest.mark.parametrize("value", [lambda n: {n: n}, lambda n: n * 10**30])
+def test_the_policy_judges_results_of_windows_whatever_they_hold(value: Any, policy: OnError) -> None:
+    """A letter shows them as well as it can: its own encoding must not end the worker."""
+    app = sk.App("poison", on_error=policy)
+    topic = app.topic("in", key=str, value=int)
+    latest = (
+        app.stream(topic)
+        .map(value)
+        .window(sk.tumbling("1m"))
+        .aggregate(last=sk.Reduce(function=lambda _, b: b))
+    )
+    latest.map(refused).to("out")
+    with app.test() as t:
+        t.send(topic, 5, key="k", ts=0)
+        t.send(topic, 5, key="k", ts=600)
+        if isinstance(policy, sk.DeadLetter):
+            assert [letter.key for letter in t.records("dead")] == [b"k"]
+        assert t.committed(topic) == 2
+
+
+@pytest.mark.parametrize("policy", [sk.Skip(), sk.DeadLetter("dead")])
+def test_a_result_that_an_agent_fails_on_is_written_as_what_it_is(policy: OnError) -> None:
+    """Not as what the agent would have made of it."""
+    app = sk.App("poison", on_error=policy)
+    topic = app.topic("in", key=str, value=int)
+    counted = app.stream(topic).window(sk.tumbling("1m")).aggregate(n=sk.Count())
+
+    @app.agent(counted, sink="out")
+    async def tell(result: Any) -> str:
+        raise ValueError("no")
+
+    with app.test() as t:
+        t.send(topic, 5, key="k", ts=0)
+        t.send(topic, 5, key="k", ts=600)
+        if isinstance(policy, sk.DeadLetter):
+            [letter] = t.records("dead")
+            assert b'"n":1' in (letter.value or b"")
+        assert t.counts("tell").failed == 0

@@ -8,19 +8,40 @@ be decoded *yet* is nobody's error: its chain waits there, and looks again every
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
+import orjson
 
 from streamkit.processing.error_policy import DeadLetter, ErrorPolicy, Fail, Skip, dead_letter_headers
 from streamkit.processing.record import RawRecord
 from streamkit.processing.replies import address, error_reply, without_request
-from streamkit.processing.serde import NotYetError
+from streamkit.processing.serde import UNDECLARED_KEY, NotYetError
 from streamkit.processing.tasks.assembly import Assembly, Chain
 from streamkit.processing.tasks.inflight import Place
 from streamkit.processing.topology import Node, lineage
 
 Letter = tuple[bytes | None, bytes | None, int]  # value, key, event time
 LOOK_AGAIN_MS = 20
+
+
+def letter_of_computed(
+    value: Any, key: Any, time_ms: int, encode: Callable[[Any], bytes | None] | None = None
+) -> Letter:
+    """Of what no topic holds, such as the result of a window. It need not be anything that can be written."""
+    return _shown(value, encode or _as_json), _shown(key, UNDECLARED_KEY.encode), time_ms
+
+
+def _as_json(value: Any) -> bytes:
+    return orjson.dumps(value, default=repr, option=orjson.OPT_NON_STR_KEYS)
+
+
+def _shown(value: Any, encode: Callable[[Any], bytes | None]) -> bytes | None:
+    try:
+        return encode(value)
+    except Exception:
+        return repr(value).encode(errors="backslashreplace")
 
 
 class TaskFailure(msgspec.Struct, frozen=True):

@@ -28,13 +28,11 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
-import orjson
 
 from streamkit.processing.operators.source import Source
 from streamkit.processing.operators.tables import Lookup
 from streamkit.processing.record import RawRecord
 from streamkit.processing.replies import Reply, without_request
-from streamkit.processing.serde import UNDECLARED_KEY
 from streamkit.processing.state.cache import (
     CACHE_BYTES,
     CACHED,
@@ -52,7 +50,7 @@ from streamkit.processing.tasks.checkpoint import Checkpoint, CommitMetadata
 from streamkit.processing.tasks.commits import Commits
 from streamkit.processing.tasks.fuse import Compiled, Counts, SinkRecord
 from streamkit.processing.tasks.inflight import HEADERS, KEY, RAW, STREAM_TIME, TIME, VALUE, Item, Place
-from streamkit.processing.tasks.settlement import Letter, Settlement, TaskFailure
+from streamkit.processing.tasks.settlement import Letter, Settlement, TaskFailure, letter_of_computed
 from streamkit.processing.tasks.watermark import NEVER
 from streamkit.processing.topology import Node, Plan, Subtopology, ancestors
 
@@ -256,7 +254,8 @@ class Task:
         raw = item[RAW]
         letter: Letter
         if raw is None:
-            letter = port.node.value_serde.encode(item[VALUE]), UNDECLARED_KEY.encode(item[KEY]), item[TIME]
+            encode = port.node.parents[0].value_serde.encode
+            letter = letter_of_computed(item[VALUE], item[KEY], item[TIME], encode)
         else:
             letter = raw.value(), raw.key(), item[TIME]
         self._errors.last_resort(port.node, error, raw, letter, answers=answers)
@@ -482,8 +481,7 @@ class Task:
                 attempts += 1
                 if self._errors.pause_ms(operator, attempts) is not None:
                     continue
-                letter = orjson.dumps(value, default=repr), UNDECLARED_KEY.encode(key), time
-                self._errors.last_resort(operator, error, None, letter)
+                self._errors.last_resort(operator, error, None, letter_of_computed(value, key, time))
                 return
 
     def _output(self, consumed: int = 0) -> TaskOutput:
