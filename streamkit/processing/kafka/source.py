@@ -108,7 +108,7 @@ class KafkaSource:
         # the policy is for partitions without a commit; for the others librdkafka would apply it in silence
         self._conf = {**conf, "auto.offset.reset": "error"}
         self._pass_over_lost = pass_over_lost
-        self._overtaken: list[Partition] = []
+        self._overtaken: list[tuple[Partition, int]] = []  # and the offset that is not there
         self._companions = companions
         topics = [*companions, *(topic for following in companions.values() for topic, _ in following)]
         self._follows = list(follows or ())
@@ -231,18 +231,24 @@ class KafkaSource:
             self._sent += 1
             self._thread.post(self._listener.received, arrivals)
         while self._overtaken:
-            self._pass_over(self._overtaken.pop())
+            self._pass_over(*self._overtaken.pop())
 
     def _judge(self, event: Message) -> None:
         error = event.error()
         if error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:
-            self._overtaken.append((event.topic() or "", event.partition() or 0))
+            self._overtaken.append(((event.topic() or "", event.partition() or 0), event.offset() or 0))
         else:
             _judge(event)
 
-    def _pass_over(self, place: Partition) -> None:
-        """The records to be read next are not there any more: say so, and end or go on as the app wants."""
+    def _pass_over(self, place: Partition, offset: int) -> None:
+        """The records to be read next are not there any more: say so, and end or go on as the app wants. In
+        another log there is nothing to go on with: a task takes no records below `offset`.
+        """
         if place not in self._reading:
+            return
+        end = self._ends([place], cached=False).get(place, offset)
+        if end < offset:
+            self._thread.post(self._listener.failed, _another_log(place, offset, end))
             return
         what = f"{place[0]}-{place[1]}: the records that come next are not there any more (retention?)"
         if not self._pass_over_lost:
@@ -340,6 +346,14 @@ class KafkaSource:
             if marks is not None and marks[1] >= 0:
                 found[place] = marks[1]
         return found
+
+
+def _another_log(place: Partition, offset: int, end: int) -> RefusedError:
+    return RefusedError(
+        f"{place[0]}-{place[1]} ends at {end}, but {offset} comes next: the topic was made anew, or its last "
+        "records are lost",
+        hint="to begin anew, without what the app has made of the former records: streamkit app reset",
+    )
 
 
 def _later(error: KafkaError) -> bool:
