@@ -166,12 +166,14 @@ class Judge:
         )
 
     def _unlisted(self, found: list[Difference]) -> list[Difference]:
-        self.differences += found
-        return [
+        """Those that nobody has listed; before them what differed in the preparation, which may be why."""
+        self.differences += (one for one in found if one.kind != Kind.SETUP.value)
+        unlisted = [
             one
             for one in found
             if not self.known.covers(f"{one.api} v{one.version}", one.scenario, one.path, one.kafka, one.ours)
         ]
+        return unlisted if any(one.kind != Kind.SETUP.value for one in unlisted) else []
 
     def _compare(
         self, name: str, title: str, kafka: list[Exchange], ours: list[Exchange]
@@ -180,8 +182,6 @@ class Judge:
         for step, (left, right) in enumerate(zip(kafka, ours, strict=False)):
             self._count(left, right)
             trees = self._tree(left, labels[KAFKA]), self._tree(right, labels[OURS])
-            if left.kind is Kind.SETUP:
-                continue  # compared where it is not the preparation of something else
             for path, theirs, own in differing("", *trees):
                 yield Difference(
                     left.api.name, name, left.version, step, left.kind.value,

@@ -25,7 +25,7 @@ from streamkit.protocol.messages.offset_fetch import (
     OffsetFetchRequestTopic,
     OffsetFetchRequestTopics,
 )
-from tests.differential.corpus.groups import join, joined, leave, subscription
+from tests.differential.corpus.groups import join, joined, leave, subscription, sync
 from tests.differential.scenario import Client, Topic, scenario
 
 UNKNOWN_ID = b"\7" * 16
@@ -234,6 +234,16 @@ async def groups_described(client: Client) -> None:
         DescribeGroupsRequest(groups=[member.group, only_offsets], include_authorized_operations=True)
     )
     static = await joined(client, suffix="static", instance="i1", protocol_type="connect")
+    await client.setup(
+        sync(
+            static.group,
+            static.generation,
+            static.id,
+            static.id,
+            group_instance_id="i1",
+            protocol_type="connect",
+        )
+    )  # until something of it is written, whether Kafka has heard of it depends on what others write
     await client.valid(DescribeGroupsRequest(groups=[static.group]))
     await client.setup(leave(client, member.group, MemberIdentity(member_id=member.id)))
     await client.valid(DescribeGroupsRequest(groups=[member.group]))
