@@ -143,10 +143,18 @@ class SessionState:
         if watermark_ms <= self.watermark_ms:
             return
         before, self.watermark_ms = self.watermark_ms, watermark_ms
-        due = isinstance(self._emit, Every) and passed(before, watermark_ms, self._emit.interval_ms)
-        if due or (self._retractions and self._is_due(watermark_ms)):
+        due: bool | None = isinstance(self._emit, Every) and passed(
+            before, watermark_ms, self._emit.interval_ms
+        )
+        if self._retractions and not due:
+            while (due := self._is_due(watermark_ms)) is None:
+                yield None
+        if due:
             yield from self._say_changed(watermark_ms)
-        while self._is_due(watermark_ms):
+        while (due := self._is_due(watermark_ms)) is not False:
+            if due is None:
+                yield None
+                continue
             *_, key, session = heappop(self._closing)
             self._remove(key, session)
             if self._emit != "on_update":
@@ -154,8 +162,8 @@ class SessionState:
             if self.spills and self.closed % PORTION == 0:
                 yield None
 
-    def _is_due(self, watermark_ms: int) -> bool:
-        """Does the first session of the heap close? It is the one that ends first."""
+    def _is_due(self, watermark_ms: int) -> bool | None:
+        """Does the first session of the heap close, which ends first? None: that takes longer to say."""
         while self._closing and self._closing[0][0] <= watermark_ms:
             close_ms, name, number, key, session = self._closing[0]
             if not session.open:

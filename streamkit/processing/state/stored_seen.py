@@ -29,10 +29,16 @@ class SeenIndex:
 
     version = "seen 1"
 
+    def __init__(self) -> None:
+        self.left_behind: list[bytes] = []  # names that no entry speaks for
+
     def load(self, store: Store) -> None:
-        """Nothing: it has no state."""
+        self.left_behind.clear()
 
     def changes(self, entries: Mapping[bytes, bytes | None], stored: Stored | None) -> Iterable[Change]:
+        for name in self.left_behind:
+            yield name, None
+        self.left_behind.clear()
         names = list(entries)
         known = stored(names) if stored is not None else [None] * len(names)
         for name, before in zip(names, known, strict=True):
@@ -63,7 +69,8 @@ class StoredSeen(Named):
         self._touched: dict[bytes, None] = {}
         self._recent: dict[bytes, None] = {}  # what the last `changes` were of
         self._begin()
-        store.keep_index(SeenIndex())
+        self._index = SeenIndex()
+        store.keep_index(self._index)
 
     def _begin(self) -> None:
         self._timeline = Timeline(self.store.find, EARLIEST, LATEST)
@@ -124,12 +131,16 @@ class StoredSeen(Named):
 
     def _stored_until(self, limit: int) -> list[bytes]:
         """A portion of the names that only the store has. After a bulk load some have another time by now."""
-        names = dict[bytes, None]()
-        while len(names) < PORTION and self._is_due(limit):
-            names[self._timeline.pop()[BIAS_BYTES:]] = None
-        only_stored = [name for name in names if name not in self._times]
-        stored = zip(only_stored, self.store.get_many(only_stored), strict=True)
-        return [name for name, value in stored if value is not None and int(value) <= limit]
+        popped: list[bytes] = []
+        while len(popped) < PORTION and self._is_due(limit):
+            popped.append(self._timeline.pop())
+        names = list(dict.fromkeys(entry[BIAS_BYTES:] for entry in popped))
+        stored = dict(zip(names, self.store.get_many(names), strict=True))
+        self._index.left_behind += (n for n in popped if stored[n[BIAS_BYTES:]] != b"%d" % number_in(n))
+        known = self._times
+        return [
+            n for n, value in stored.items() if n not in known and value is not None and int(value) <= limit
+        ]
 
     def _is_due(self, limit: int) -> bool:
         entry = self._timeline.first()

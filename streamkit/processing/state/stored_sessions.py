@@ -43,10 +43,16 @@ class SessionIndex:
 
     version = "sessions 1"
 
+    def __init__(self) -> None:
+        self.left_behind: list[bytes] = []  # names that no entry speaks for
+
     def load(self, store: Store) -> None:
-        """Nothing: it has no state."""
+        self.left_behind.clear()
 
     def changes(self, entries: Mapping[bytes, bytes | None], stored: Stored | None) -> Iterable[Change]:
+        for name in self.left_behind:
+            yield name, None
+        self.left_behind.clear()
         names = list(entries)
         known = stored(names) if stored is not None else [None] * len(names)
         for name, before in zip(names, known, strict=True):
@@ -84,7 +90,8 @@ class StoredSessions(SessionState):
         self._held = 0  # sessions in `open`
         self._recent: dict[Any, None] = {}  # the keys of the last `changes`
         self._begin()
-        store.keep_index(SessionIndex())
+        self._index = SessionIndex()
+        store.keep_index(self._index)
 
     def _begin(self) -> None:
         self._timeline = Timeline(self.store.find, BY_END, BEHIND_ENDS)
@@ -147,7 +154,7 @@ class StoredSessions(SessionState):
         self._held -= 1
         super()._remove(key, session)
 
-    def _is_due(self, watermark_ms: int) -> bool:
+    def _is_due(self, watermark_ms: int) -> bool | None:
         limit = watermark_ms - self._rest_ms
         while True:
             is_due = super()._is_due(watermark_ms)
@@ -156,17 +163,34 @@ class StoredSessions(SessionState):
                 return is_due
             if is_due and self._closing[0][:2] < (last + self._rest_ms, _key_of(entry[0])):
                 return True
-            self._take(limit)
+            if self._take(limit):
+                return None
 
-    def _take(self, limit: int) -> None:
-        """A portion of what closes according to the store, into memory."""
-        keys: list[Any] = []
-        while len(keys) < PORTION and (entry := self._timeline.first()) is not None:
+    def _take(self, limit: int) -> bool:
+        """A portion of what closes according to the store, into memory. Was some of it not so?"""
+        names: list[bytes] = []
+        while len(names) < PORTION and (entry := self._timeline.first()) is not None:
             if _last_of(entry[0]) > limit:
                 break
-            self._timeline.pop()
-            keys.append(self._key.decode(_key_of(entry[0])))
+            names.append(self._timeline.pop())
+        keys = [self._key.decode(_key_of(name)) for name in names]
         self._hold(keys)
+        return self._leave_behind(
+            [name for name, key in zip(names, keys, strict=True) if self._lacks(key, name)]
+        )
+
+    def _lacks(self, key: Any, name: bytes) -> bool:
+        """Is this name none of a session in memory?"""
+        first, last = number_in(name[-FIRST_BYTES:]), _last_of(name)
+        return all(session.first != first or session.last != last for session in self.open[key])
+
+    def _leave_behind(self, names: Sequence[bytes]) -> bool:
+        """Those that no stored session speaks for, either, go with the next commit. Are there any?"""
+        stored_keys = [name_of(number_in(name[-FIRST_BYTES:]), _key_of(name)) for name in names]
+        stored = zip(names, self.store.get_many(stored_keys) if names else (), strict=True)
+        stale = [name for name, value in stored if value is None or last_in(value) != _last_of(name)]
+        self._index.left_behind += stale
+        return bool(stale)
 
     def _say_changed(self, watermark_ms: int) -> Iterator[Computed | None]:
         retractions, self._retractions = self._retractions, []
