@@ -100,7 +100,7 @@ bench: .venv
 	$(BIN)/python -m tests.benchmarks
 
 # Nexmark's queries on a million events: how fast, and whether each answer is the one that DuckDB gives; it fails where
-# one is not. About ten minutes and 4 GB. NEXMARK="q5 q7 --events 100000 --json" plays some, on fewer, for a program.
+# one is not. About eight minutes and 5 GB. NEXMARK="q5 q7 --events 100000 --json" plays some, on fewer, for a program.
 NEXMARK :=
 bench-nexmark: .venv
 	$(BIN)/python -m tests.benchmarks.nexmark $(NEXMARK)

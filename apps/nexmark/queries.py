@@ -422,12 +422,17 @@ def _q18(inputs: Inputs, out: str) -> None:
 TOP = 10
 
 
+def _by_rank(bid: Bid) -> tuple[int, int]:
+    """Of equal prices the first is ahead, also where it comes later: bids come from several partitions."""
+    return -bid.price, bid.time_ms
+
+
 def _q19(inputs: Inputs, out: str) -> None:
     """The ten highest bids of each auction: the places that change with a bid."""
 
     def places(bid: Bid, context: sk.Context[int, list[Bid]]) -> Iterable[dict[str, Any]]:
         best = context.state or []
-        place = bisect_right(best, -bid.price, key=lambda other: -other.price)
+        place = bisect_right(best, _by_rank(bid), key=_by_rank)
         if place == TOP:
             return []
         context.state = best = [*best[:place], bid, *best[place : TOP - 1]]

@@ -81,7 +81,7 @@ def edges() -> list[Event]:
         (123, 1, 1_600_000, 11_999),
         (123, 1, 1_700_000, 12_000),  # counts still
         (123, 1, 1_800_000, 12_001),
-        *((369, 1, 700 + number // 2, 20_000 + number) for number in range(24)),
+        *((369, number % 4, 700 + number // 4, 20_000 + number) for number in range(24)),  # come out of order
     ]
     times = (Bid(a, b, price, "APPLE", "https://x/a/b/c", begin + after, "cc") for a, b, price, after in bids)
     return sorted([person, late, auction, unsold, next_window, *times], key=lambda event: event.time_ms)
