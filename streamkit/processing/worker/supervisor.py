@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from subprocess import DEVNULL
 
 import structlog
@@ -99,6 +100,8 @@ class Supervisor:
         )
         self._processes[slot] = process
         log.info("worker started", slot=slot, pid=process.pid)
+        if self._stopping.is_set():  # while it was being made, so that nobody has told it
+            _send(process, signal.SIGTERM)
         try:
             return await process.wait()
         finally:
@@ -126,4 +129,9 @@ class Supervisor:
 
     def _send(self, number: signal.Signals) -> None:
         for process in self._processes.values():
-            process.send_signal(number)
+            _send(process, number)
+
+
+def _send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # it has ended, and we have yet to hear of it
+        process.send_signal(number)

@@ -1,0 +1,53 @@
+"""Whoever is asked to end hears of it: while it is being made, and beside one that has just ended."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from typing import Any
+
+import pytest
+
+from streamkit.processing.worker.supervisor import Supervisor
+
+WAITS = [sys.executable, "-c", "import time; time.sleep(600)"]
+
+
+async def test_a_worker_that_is_being_made_as_the_group_ends_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    make = asyncio.create_subprocess_exec
+
+    async def interrupted(*args: Any, **options: Any) -> asyncio.subprocess.Process:
+        made = await make(*args, **options)
+        supervisor._signalled(signal.SIGTERM)
+        return made
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", interrupted)
+    supervisor = Supervisor("app", [WAITS])
+    running = asyncio.create_task(supervisor.run())
+    try:
+        assert await asyncio.wait_for(asyncio.shield(running), 20) == 0
+    finally:
+        supervisor._send(signal.SIGKILL)
+        await running
+
+
+async def test_workers_that_end_at_one_moment_are_no_failure_of_the_supervisor() -> None:
+    """One says that nobody can work; another has said so, too, and is not there any more to be told."""
+
+    class Ended:
+        def send_signal(self, _: int) -> None:
+            raise ProcessLookupError
+
+    class Runs:
+        told = 0
+
+        def send_signal(self, number: int) -> None:
+            self.told = number
+
+    runs: Any = Runs()
+    ended: Any = Ended()
+    supervisor = Supervisor("app", [WAITS, WAITS])
+    supervisor._processes = {0: ended, 1: runs}
+    supervisor._stop_all(2)
+    assert runs.told == signal.SIGTERM
