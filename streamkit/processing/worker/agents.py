@@ -17,6 +17,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from copy import copy
 from typing import Any, Final
 
+from streamkit.errors import StreamkitError
 from streamkit.processing.connectors.sinks import Sink
 from streamkit.processing.operators.outflow import Outflow
 from streamkit.processing.record import Record, wants_record
@@ -185,8 +186,13 @@ class AgentRunner:
         return self._events[port.node.name]
 
     def _ended(self, running: asyncio.Task[None]) -> None:
-        if not running.cancelled() and running.exception() is not None:
-            self.failure = running.exception()
+        """A future that the user's code awaits may be cancelled by others, and the coroutine with it."""
+        if not running.cancelled():
+            error = running.exception()
+        else:
+            error = None if self._stopping else _cancelled(running)
+        if error is not None:
+            self.failure = error
             self.on_output()
 
     def lend(self, coroutine: Coroutine[Any, Any, Any], scope: Scope) -> Any:
@@ -313,6 +319,13 @@ class AgentRunner:
             lane.queue.popleft()
             lane.in_hand = False
         self.on_output()
+
+
+def _cancelled(running: asyncio.Task[None]) -> StreamkitError:
+    return StreamkitError(
+        f"{running.get_name()} was cancelled, and not by the worker: something that it awaits was",
+        hint="catch asyncio.CancelledError around that, and raise an error for the policy to judge",
+    )
 
 
 async def _called(sink: Callable[..., Any], item: Item, value: Any) -> None:
