@@ -16,11 +16,12 @@ from streamkit.processing.state.foreign_keys import (
     Subscription,
     Subscriptions,
     decode_answer,
+    encode,
 )
 from streamkit.processing.state.memory import MemoryStore
 from streamkit.processing.state.rows import Rows
 from streamkit.processing.state.store import Store
-from streamkit.processing.state.stored_results import StoredResults
+from streamkit.processing.state.stored_results import GoneIndex, StoredResults
 from tests.processing.conftest import SpillingStore
 from tests.processing.lives import on_disk
 
@@ -135,6 +136,16 @@ def test_p24_when_a_result_went_stands_in_no_changelog() -> None:
     for watermark_ms, forgotten in ((5, False), (6, True)):
         assert not list(after.advance(watermark_ms, 0))
         assert after.is_current("a", Answer(2, b"1")) == forgotten
+
+
+def test_a_copy_keeps_no_names_of_what_its_task_forgot() -> None:
+    copy = SpillingStore()
+    copy.keep_index(GoneIndex())
+    for number in range(5):
+        copy.write([(b"k%d" % number, encode(Answer(number, None)))], 2 * number + 1)
+        assert len(copy.find(b"", None, 9)) == 1
+        copy.write([(b"k%d" % number, None)], 2 * number + 2)
+    assert copy.find(b"", None, 9) == []
 
 
 class Pointing:

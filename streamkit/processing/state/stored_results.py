@@ -46,7 +46,11 @@ class GoneIndex:
         for name in self.over:
             yield name, None
         for key, value in entries.items():
-            if value is not None and value.endswith(NIL) and (answer := decode_answer(value)).result is None:
+            if value is None and not self.over:  # a copy, or a restore: it has the name without a time
+                yield _name(EARLIEST, key), None
+            elif (
+                value is not None and value.endswith(NIL) and (answer := decode_answer(value)).result is None
+            ):
                 yield _name(self.times.get(key, EARLIEST), key), b"%d" % answer.version
         self.times.clear()
         self.over.clear()
