@@ -42,6 +42,7 @@ from streamkit.telemetry.exposition import JSON, Reply
 ANSWER_S = 2.0
 ANSWER_BYTES = 16 << 20
 READ_BYTES = 1 << 16
+MOST_DIGITS = 10  # of a partition's number; Python reads no text of thousands
 KNOWN_S = 0.5  # so long may what is known of the group be old
 PASSED_ON = "X-Streamkit-App"  # set on a query that another worker passes on: which app it is of
 FORMS = {"table", "key", "partition", "value"}, {"error"}
@@ -120,6 +121,10 @@ class TableQueries:
         except RuntimeError:
             asked.close()
             raise Refusal(503, "the worker is stopping") from None
+        except TimeoutError:  # the answer to this may still come, for those who ask later
+            raise Refusal(
+                503, f"no answer within {ANSWER_S:g} s: the group's coordinator may be away"
+            ) from None
 
     # -- on the loop ------------------------------------------------------------------------------------
 
@@ -213,7 +218,7 @@ def _partition(number: str | None, table: Queryable, key: Any) -> int:
     count = table.sub.partitions
     if number is None:
         return partition_for(table.key.encode(key), count)
-    if not number.isdecimal() or int(number) >= count:
+    if not number.isdecimal() or len(number) > MOST_DIGITS or int(number) >= count:
         raise Refusal(400, f"{table.name} has the partitions 0 to {count - 1}, no {number}")
     return int(number)
 

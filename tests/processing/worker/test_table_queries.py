@@ -97,6 +97,24 @@ async def test_the_coordinator_is_asked_once_for_all_who_wait() -> None:
     assert roster.asked == 1
 
 
+async def test_a_coordinator_that_does_not_answer_in_time_is_asked_again_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server's own answer would be taken for a stranger's by a worker that passed the question on."""
+    monkeypatch.setattr(module, "ANSWER_S", 0.05)
+    roster = Waiting()
+    queries = TableQueries(counting(str).topology().plan({}), ["in"], cast(Roster, roster), lambda _: None)
+    status, _, body = await asyncio.to_thread(queries.reply, "/tables/counts/a", {})
+    assert status == 503 and b"no answer within" in body
+    roster.answering.set()
+
+
+async def test_a_partition_of_thousands_of_digits_is_none() -> None:
+    queries = TableQueries(counting(str).topology().plan({}), ["in"], cast(Roster, Waiting()), lambda _: None)
+    status, *_ = await asyncio.to_thread(queries.reply, f"/tables/counts/a?partition={'9' * 5000}", {})
+    assert status == 400
+
+
 class Owned:
     """The partition is at the one who is reached there."""
 
