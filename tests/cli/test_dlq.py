@@ -17,7 +17,7 @@ from streamkit.cli.admin import Cluster
 from streamkit.errors import RefusedError
 from streamkit.processing.error_policy import dead_letter_headers
 from streamkit.processing.testing import StoredRecord
-from tests.processing.cluster.members import running, until
+from tests.processing.cluster.members import running, until_outside
 from tests.support.broker_process import BrokerProcess
 from tests.support.command_line import Cli, CliHere
 from tests.support.worker_process import Outside
@@ -56,7 +56,7 @@ async def test_letters_go_home(cli: Cli, broker: BrokerProcess, name: str) -> No
         producer.produce(f"{name}-in", value, key=f"k{number}", **place)
     producer.flush(10)
     async with running(app_of(name, mended=False), broker.bootstrap):
-        await until(lambda: outside.committed(name, f"{name}-in")[1] == 5)
+        await until_outside(lambda: outside.committed(name, f"{name}-in")[1] == 5)
     causes = cli.json("dlq", "show", name)
     assert [(c["letters"], c["operator"], c["error"], c["source"]) for c in causes] == [
         (2, "check", "ValueError", f"{name}-in"),
@@ -74,7 +74,7 @@ async def test_letters_go_home(cli: Cli, broker: BrokerProcess, name: str) -> No
     records = outside.read(f"{name}-in")[-2:]
     assert records == [(b"k-4", -4, [("h", b"1")]), (b"k-10", -10, [("h", b"1")])]
     async with running(app_of(name, mended=True), broker.bootstrap):
-        await until(lambda: outside.committed(name, f"{name}-in")[1] >= 7)
+        await until_outside(lambda: outside.committed(name, f"{name}-in")[1] >= 7)
     assert [value for _, value, _ in outside.read(f"{name}-out")] == [20, -25, -10]
     told = cli.out("dlq", "list", name).splitlines()
     assert [line.split() for line in told] == [

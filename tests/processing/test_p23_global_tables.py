@@ -8,7 +8,7 @@ import pytest
 
 import streamkit as sk
 from streamkit.errors import UsageError
-from tests.processing.cluster.members import running, until
+from tests.processing.cluster.members import running, until, until_outside
 from tests.support.broker_process import BrokerProcess
 from tests.support.worker_process import Outside
 
@@ -54,7 +54,7 @@ async def test_a_worker_reads_it_first_and_follows_it(broker: BrokerProcess, nam
     outside.send(f"{name}-stream", KEYS)
     app, rows = build(name)
     async with running(app, broker.bootstrap):
-        await until(lambda: sum(outside.committed(name, f"{name}-stream")) == len(KEYS))
+        await until_outside(lambda: sum(outside.committed(name, f"{name}-stream")) == len(KEYS))
         outside.send(f"{name}-rows", ["new"], key=lambda _: "key-0")
         await until(lambda: rows["key-0"] == "new")
     out = [value for _, value, _ in outside.read(f"{name}-out")]

@@ -68,3 +68,14 @@ async def until(check: Callable[[], bool], what: str = "") -> None:
     while not check():
         assert time.monotonic() < deadline, what
         await asyncio.sleep(0.01)
+
+
+async def until_outside(check: Callable[[], bool], what: str = "") -> None:
+    """Of what is asked of a broker, and not of a worker here: in a thread, for workers go on meanwhile.
+
+    An offset in an open transaction is not answered before that ends, and this loop may have to end it.
+    """
+    deadline = time.monotonic() + WAIT_S
+    while not await asyncio.to_thread(check):
+        assert time.monotonic() < deadline, what
+        await asyncio.sleep(0.01)

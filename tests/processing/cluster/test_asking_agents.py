@@ -8,7 +8,7 @@ import pytest
 
 import streamkit as sk
 from streamkit.processing.replies import TOKEN_BYTES, Asked, reply_topic, request_headers
-from tests.processing.cluster.members import running, until
+from tests.processing.cluster.members import running, until_outside
 from tests.support.worker_process import Outside
 
 
@@ -48,9 +48,9 @@ async def test_a_worker_is_asked(outside: Outside, name: str) -> None:
                 await client.inverse.ask(0)
             assert await client.total.ask([1, 2, 4], timeout="30s") == 1.75, "agents ask agents"
             await client.inverse.cast(5)
-        await until(lambda: len(outside.read(f"{name}-out")) == 1 + 300 + 3 + 1)
-        await until(lambda: len(reply_topics(outside, name)) == 1, "the worker's own")
-    await until(lambda: not reply_topics(outside, name), "removed at the end")
+        await until_outside(lambda: len(outside.read(f"{name}-out")) == 1 + 300 + 3 + 1)
+        await until_outside(lambda: len(reply_topics(outside, name)) == 1, "the worker's own")
+    await until_outside(lambda: not reply_topics(outside, name), "removed at the end")
 
 
 async def test_no_worker_is_a_timeout(outside: Outside, name: str) -> None:
@@ -67,7 +67,7 @@ async def test_an_asker_who_is_gone_harms_nobody(outside: Outside, name: str) ->
         gone = Asked(f"{name}/inverse", topic, b"1")
         await client.inverse.cast(2, headers=request_headers(gone))
         assert await client.inverse.ask(4, timeout="30s") == 0.25
-        await until(lambda: sum(max(0, o) for o in outside.committed(name, f"{name}-asked")) == 2)
+        await until_outside(lambda: sum(max(0, o) for o in outside.committed(name, f"{name}-asked")) == 2)
         assert not member.task.done()
         assert topic not in reply_topics(outside, name), "its topic is not made again"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import streamkit as sk
-from tests.processing.cluster.members import running, until
+from tests.processing.cluster.members import running, until, until_outside
 from tests.support.worker_process import Outside
 
 PARTITIONS = 2
@@ -28,7 +28,7 @@ async def test_a_transaction_ends_the_waiting(outside: Outside, name: str) -> No
     outside.create(f"{name}-in", PARTITIONS)
     outside.send(f"{name}-in", range(20), str)
     async with running(patient_app(name, guarantee="exactly_once"), outside.bootstrap):
-        await until(lambda: committed(outside, name) >= 20)
+        await until_outside(lambda: committed(outside, name) >= 20)
     assert sorted(value for _, value, _ in outside.read(f"{name}-out")) == list(range(20))
 
 
@@ -42,7 +42,7 @@ async def test_partitions_that_leave_end_the_waiting(outside: Outside, name: str
         async with running(patient_app(name), outside.bootstrap) as second:
             await until(lambda: len(second.tasks) == 1)
             gone = int(next(iter(second.tasks)).partition("_")[2])
-            await until(lambda: committed(outside, name) == ends[gone])
+            await until_outside(lambda: committed(outside, name) == ends[gone])
             assert len(outside.read(f"{name}-out")) == ends[gone]
     assert sorted(value for _, value, _ in outside.read(f"{name}-out")) == list(range(20))
     assert committed(outside, name) == 20

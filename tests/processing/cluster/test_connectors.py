@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import streamkit as sk
-from tests.processing.cluster.members import running, until
+from tests.processing.cluster.members import running, until, until_outside
 from tests.support.broker_cluster import free_ports
 from tests.support.worker_process import WAIT_S, Outside, eventually
 
@@ -33,12 +33,12 @@ def ticking(name: str) -> sk.App:
 
 async def test_one_worker_runs_a_source_and_the_next_goes_on(outside: Outside, name: str) -> None:
     async with running(ticking(name), outside.bootstrap) as first:
-        await until(lambda: _ticks(outside, name) > 5)
+        await until_outside(lambda: _ticks(outside, name) > 5)
         async with running(ticking(name), outside.bootstrap) as second:
             await until(lambda: bool(first.tasks or second.tasks))
             await first.stop()
             so_far = _ticks(outside, name)
-            await until(lambda: _ticks(outside, name) > so_far + 5)
+            await until_outside(lambda: _ticks(outside, name) > so_far + 5)
     found = [value for _, value, _ in outside.read(f"{name}-ticks")]
     assert found == list(range(len(found)))
 

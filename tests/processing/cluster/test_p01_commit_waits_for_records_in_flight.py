@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import streamkit as sk
-from tests.processing.cluster.members import commits_tried, running, until
+from tests.processing.cluster.members import commits_tried, running, until, until_outside
 from tests.support.worker_process import Outside
 
 
@@ -30,7 +30,7 @@ async def test_committed_stays_at_the_record_in_flight(
     outside.send(f"{name}-in", range(15))
     async with running(make(), outside.bootstrap) as first:
         await until(lambda: len(finished) == 14)
-        await until(lambda: outside.committed(name, f"{name}-in") == [10])
+        await until_outside(lambda: outside.committed(name, f"{name}-in") == [10])
         await until(lambda: bool(first.member.metrics.commits._last.value))
         await commits_tried(first)
         assert outside.committed(name, f"{name}-in") == [10]

@@ -9,7 +9,7 @@ import pytest
 
 import streamkit as sk
 from streamkit.errors import StreamkitError
-from tests.processing.cluster.members import commits_tried, running, until
+from tests.processing.cluster.members import commits_tried, running, until, until_outside
 from tests.support.worker_process import Outside
 
 
@@ -39,7 +39,7 @@ async def test_nothing_is_visible_before_all_in_flight_is_done(outside: Outside,
         assert outside.read(f"{name}-out") == []
         assert outside.committed(name, f"{name}-in") == [-1001]
         held.set()
-        await until(lambda: len(outside.read(f"{name}-out")) == 5)
+        await until_outside(lambda: len(outside.read(f"{name}-out")) == 5)
     assert sorted(value for _, value, _ in outside.read(f"{name}-out")) == [0, 1, 2, 3, 4]
 
 
@@ -63,7 +63,7 @@ async def test_a_doomed_transaction_takes_state_back(outside: Outside, name: str
     async with running(app, outside.bootstrap) as worker:
         await until(lambda: bool(worker.tasks))
         await asyncio.to_thread(outside.send, f"{name}-in", range(6), lambda _: "k")
-        await until(lambda: len(outside.read(f"{name}-out")) == 6)
+        await until_outside(lambda: len(outside.read(f"{name}-out")) == 6)
     assert [value for _, value, _ in outside.read(f"{name}-out")] == [[n, n + 1] for n in range(6)]
     assert len(tries) >= 2
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from confluent_kafka import Producer
 
 import streamkit as sk
-from tests.processing.cluster.members import running, until
+from tests.processing.cluster.members import running, until, until_outside
 from tests.support.worker_process import Outside
 
 
@@ -29,11 +29,15 @@ async def test_the_committed_offset_passes_markers_and_aborted_records(outside: 
     transact(1, 2, commit=True)
     transact(3, commit=False)
     async with running(app, outside.bootstrap) as worker:
-        await until(lambda: outside.committed(name, topic) == [5], "the end, two markers behind the records")
+        await until_outside(
+            lambda: outside.committed(name, topic) == [5], "the end, two markers behind the records"
+        )
         transact(4, commit=False)
-        await until(lambda: outside.committed(name, topic) == [7], "an end that moved without a record")
+        await until_outside(
+            lambda: outside.committed(name, topic) == [7], "an end that moved without a record"
+        )
         transact(5, commit=True)
-        await until(lambda: outside.committed(name, topic) == outside.ends(topic) == [9])
+        await until_outside(lambda: outside.committed(name, topic) == outside.ends(topic) == [9])
         worker.member.metrics.collect()
         lags = worker.member.metrics.registry.families["streamkit_source_lag_records"].children.values()
         await until(lambda: [lag.value for lag in lags] == [0.0])

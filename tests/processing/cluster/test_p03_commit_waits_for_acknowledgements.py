@@ -9,7 +9,7 @@ import pytest
 
 import streamkit as sk
 from streamkit.errors import StreamkitError
-from tests.processing.cluster.members import running, until
+from tests.processing.cluster.members import running, until, until_outside
 from tests.support.worker_process import Outside
 
 
@@ -35,10 +35,10 @@ async def test_no_offset_moves_before_its_outputs_are_acknowledged(
         monkeypatch.setattr(one.member._sink, "flush", delayed)
         await until(lambda: bool(one.member.committer._pending), "a commit is under way")
         await asyncio.to_thread(outside.send, f"{name}-in", range(10))
-        await until(lambda: len(outside.read(f"{name}-out")) == 20, "work goes on meanwhile")
+        await until_outside(lambda: len(outside.read(f"{name}-out")) == 20, "work goes on meanwhile")
         assert outside.committed(name, f"{name}-in") == [-1001]
         acknowledged.set()
-        await until(lambda: outside.committed(name, f"{name}-in") == [20])
+        await until_outside(lambda: outside.committed(name, f"{name}-in") == [20])
 
 
 async def test_a_refused_delivery_stops_the_worker_at_its_offsets(

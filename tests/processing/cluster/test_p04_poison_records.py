@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import streamkit as sk
-from tests.processing.cluster.members import running, until
+from tests.processing.cluster.members import running, until_outside
 from tests.support.worker_process import Outside, WorkerProcess
 
 JOB = Path(__file__).with_name("jobs") / "counting.py"
@@ -33,7 +33,7 @@ async def test_a_dead_letter_carries_its_story(outside: Outside, name: str) -> N
     outside.create(f"{name}-in")
     outside.send(f"{name}-in", range(6))
     async with running(app, outside.bootstrap):
-        await until(lambda: outside.committed(name, f"{name}-in") == [6])
+        await until_outside(lambda: outside.committed(name, f"{name}-in") == [6])
     assert [value for _, value, _ in outside.read(f"{name}-out")] == [0, 1, 2, 4, 5]
     ((_, value, headers),) = outside.read(f"{name}-dlq")
     story = dict(headers)

@@ -17,7 +17,7 @@ from streamkit.processing.kafka.changelog_reader import KafkaChangelogReader
 from streamkit.processing.partitioner import partition_for
 from streamkit.processing.record import RawRecord
 from streamkit.processing.worker.source import Partition
-from tests.processing.cluster.members import running, until
+from tests.processing.cluster.members import running, until, until_outside
 from tests.support.worker_process import Outside, WorkerProcess, eventually
 
 JOB = Path(__file__).with_name("jobs") / "counting.py"
@@ -42,14 +42,14 @@ async def test_orphans_are_repaired_by_the_first_commit(outside: Outside, name: 
     outside.send(f"{name}-in", [1, 2], key=lambda _: "key-7")
     app, counts = counting(name)
     async with running(app, outside.bootstrap):
-        await until(lambda: outside.committed(name, f"{name}-in") == [2])
+        await until_outside(lambda: outside.committed(name, f"{name}-in") == [2])
     assert {key: value for key, value, _ in outside.read(changelog)} == {b"key-7": 2, b"key-8": None}
 
     outside.send(changelog, [99], key=lambda _: "key-7")  # and of one that died after that
     outside.send(f"{name}-in", [1], key=lambda _: "key-9")
     app, counts = counting(name)
     async with running(app, outside.bootstrap):
-        await until(lambda: outside.committed(name, f"{name}-in") == [3])
+        await until_outside(lambda: outside.committed(name, f"{name}-in") == [3])
         assert dict(counts) == {"key-7": 2, "key-9": 1}
     app, counts = counting(name)
     async with running(app, outside.bootstrap) as member:

@@ -12,7 +12,7 @@ import pytest
 import streamkit as sk
 from streamkit.processing.partitioner import partition_for
 from streamkit.processing.worker import commit_rounds
-from tests.processing.cluster.members import Running, running, until
+from tests.processing.cluster.members import Running, running, until, until_outside
 from tests.support.worker_process import Outside
 
 PARTITIONS = 4
@@ -39,7 +39,7 @@ async def test_a_clean_rebalance_neither_loses_nor_repeats(outside: Outside, nam
             await until(lambda: len(first.tasks) == 2 and len(second.tasks) == 2)
             await sending
         await until(lambda: len(first.tasks) == PARTITIONS)
-        await until(lambda: sum(max(0, o) for o in outside.committed(name, f"{name}-in")) == total)
+        await until_outside(lambda: sum(max(0, o) for o in outside.committed(name, f"{name}-in")) == total)
     values = Counter(value for _, value, _ in outside.read(f"{name}-out"))
     assert values == Counter(range(total))
 
@@ -69,7 +69,7 @@ async def test_past_the_deadline_the_rest_is_cancelled_and_redelivered(
         async with running(make("second"), outside.bootstrap) as second:
             await until(lambda: len(second.tasks) == 2)
             gates["first"].set()
-            await until(lambda: sum(max(0, o) for o in outside.committed(name, f"{name}-in")) == 40)
+            await until_outside(lambda: sum(max(0, o) for o in outside.committed(name, f"{name}-in")) == 40)
     values = Counter(value[1] for _, value, _ in outside.read(f"{name}-out"))
     assert values == Counter(str(i) for i in range(40))
 

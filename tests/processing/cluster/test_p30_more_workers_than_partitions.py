@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import streamkit as sk
-from tests.processing.cluster.members import running, until
+from tests.processing.cluster.members import running, until, until_outside
 from tests.support.broker_process import BrokerProcess
 from tests.support.worker_process import Outside
 
@@ -28,12 +28,12 @@ async def test_five_workers_and_one_partition(outside: Outside, name: str) -> No
         ]
         await until(lambda: sum(len(member.tasks) for member in members) == 1)
         await asyncio.to_thread(outside.send, f"{name}-in", range(100))
-        await until(lambda: outside.committed(name, f"{name}-in") == [100])
+        await until_outside(lambda: outside.committed(name, f"{name}-in") == [100])
         owner = next(member for member in members if member.tasks)
         await owner.stop()
         await until(lambda: sum(len(m.tasks) for m in members if m is not owner) == 1)
         await asyncio.to_thread(outside.send, f"{name}-in", range(100))
-        await until(lambda: outside.committed(name, f"{name}-in") == [200])
+        await until_outside(lambda: outside.committed(name, f"{name}-in") == [200])
     assert len(outside.read(f"{name}-out")) == 200
 
 

@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 
 import streamkit as sk
 from streamkit.errors import RefusedError
-from tests.processing.cluster.members import running, until
+from tests.processing.cluster.members import running, until, until_outside
 from tests.support.worker_process import Outside
 
 
@@ -28,7 +28,7 @@ async def test_the_worker_ends_or_goes_on_as_it_was_told(
     outside.create(topic)
     outside.send(topic, range(3))
     async with running(app_of(name, "fail"), outside.bootstrap):
-        await until(lambda: outside.committed(name, topic) == [3])
+        await until_outside(lambda: outside.committed(name, topic) == [3])
     outside.send(topic, range(3, 9))
     admin = AdminClient({"bootstrap.servers": outside.bootstrap})
     for deleted in admin.delete_records([TopicPartition(topic, 0, 6)]).values():
@@ -39,7 +39,7 @@ async def test_the_worker_ends_or_goes_on_as_it_was_told(
     assert outside.committed(name, topic) == [3]
     with caplog.at_level(logging.WARNING):
         async with running(app_of(name, "continue"), outside.bootstrap):
-            await until(lambda: outside.committed(name, topic) == [9])
+            await until_outside(lambda: outside.committed(name, topic) == [9])
             await asyncio.sleep(0)
     assert "reading goes on at the first that is left" in caplog.text
     assert [value for _, value, _ in outside.read(f"{name}-out")] == [0, 1, 2, 6, 7, 8]
