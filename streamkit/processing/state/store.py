@@ -12,6 +12,7 @@ restore or a copy as well as a commit, writes it in the same batch.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -44,6 +45,31 @@ class Index(Protocol):
         behind. So who finds a name that was derived from a value looks whether the entry still says so.
         """
         ...
+
+
+class NamedByValue(ABC):
+    """An `Index` whose names come from values. A load leaves names of former values behind; who finds that no
+    entry speaks for one puts it into `left_behind`, and the next write takes it along.
+    """
+
+    def __init__(self) -> None:
+        self.left_behind: list[bytes] = []
+
+    def load(self, store: Store) -> None:
+        self.left_behind.clear()
+
+    def changes(self, entries: Mapping[bytes, bytes | None], stored: Stored | None) -> Iterable[Change]:
+        for name in self.left_behind:
+            yield name, None
+        self.left_behind.clear()
+        keys = list(entries)
+        known = stored(keys) if stored is not None else [None] * len(keys)
+        for key, before in zip(keys, known, strict=True):
+            yield from self.renamed(key, before, entries[key])
+
+    @abstractmethod
+    def renamed(self, key: bytes, before: bytes | None, after: bytes | None) -> Iterable[Change]:
+        """What changes in the index when this entry does."""
 
 
 class Store(Protocol):

@@ -11,7 +11,7 @@ still stands.
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from heapq import heapify, heappop
 from typing import Any
 
@@ -20,7 +20,7 @@ from streamkit.processing.serde import Serde
 from streamkit.processing.state.buckets import PORTION
 from streamkit.processing.state.cache import CACHED, typical_bytes, with_keys
 from streamkit.processing.state.processes import Clock, Due, Kept, ProcessState, Timers, unpack
-from streamkit.processing.state.store import Change, Store, Stored
+from streamkit.processing.state.store import Change, NamedByValue, Store
 from streamkit.processing.state.timeline import BIAS, BIAS_BYTES, escaped, number_in, ordered
 from streamkit.processing.table import IMMUTABLE
 
@@ -30,30 +30,19 @@ CLOCKS: dict[Clock, bytes] = {"event": b"e", "wall": b"w"}
 KEY_AT = 1 + BIAS_BYTES  # in a name: clock, time, key, timer
 
 
-class TimerIndex:
+class TimerIndex(NamedByValue):
     """(clock, time, key, timer) → key."""
 
     version = "timers 1"
 
-    def __init__(self) -> None:
-        self.left_behind: list[bytes] = []  # names that no entry speaks for
-
-    def load(self, store: Store) -> None:
-        self.left_behind.clear()
-
-    def changes(self, entries: Mapping[bytes, bytes | None], stored: Stored | None) -> Iterable[Change]:
-        for name in self.left_behind:
-            yield name, None
-        self.left_behind.clear()
-        keys = list(entries)
-        for key, before in zip(keys, stored(keys) if stored else [None] * len(keys), strict=True):
-            was, now = _timers(before), _timers(entries[key])
-            for timer, (clock, at_ms) in was.items():
-                if now.get(timer) != (clock, at_ms):
-                    yield _name(clock, at_ms, key, timer), None
-            for timer, (clock, at_ms) in now.items():
-                if was.get(timer) != (clock, at_ms):
-                    yield _name(clock, at_ms, key, timer), key
+    def renamed(self, key: bytes, before: bytes | None, after: bytes | None) -> Iterable[Change]:
+        was, now = _timers(before), _timers(after)
+        for timer, (clock, at_ms) in was.items():
+            if now.get(timer) != (clock, at_ms):
+                yield _name(clock, at_ms, key, timer), None
+        for timer, (clock, at_ms) in now.items():
+            if was.get(timer) != (clock, at_ms):
+                yield _name(clock, at_ms, key, timer), key
 
 
 def _timers(data: bytes | None) -> Timers:

@@ -7,7 +7,7 @@ lately; None in there: known not to be remembered.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import islice
 from typing import Any
@@ -17,38 +17,25 @@ from streamkit.processing.serde import Serde
 from streamkit.processing.state.buckets import PORTION
 from streamkit.processing.state.cache import CACHED, KEEPS_ONE_IN, typical_bytes, with_keys
 from streamkit.processing.state.seen import Named
-from streamkit.processing.state.store import Change, Store, Stored
+from streamkit.processing.state.store import Change, NamedByValue, Store
 from streamkit.processing.state.timeline import BIAS_BYTES, Timeline, number_in, ordered
 
 EARLIEST, LATEST = b"", b"\xff"
 _UNREAD: Any = object()
 
 
-class SeenIndex:
+class SeenIndex(NamedByValue):
     """(time, name)."""
 
     version = "seen 1"
 
-    def __init__(self) -> None:
-        self.left_behind: list[bytes] = []  # names that no entry speaks for
-
-    def load(self, store: Store) -> None:
-        self.left_behind.clear()
-
-    def changes(self, entries: Mapping[bytes, bytes | None], stored: Stored | None) -> Iterable[Change]:
-        for name in self.left_behind:
-            yield name, None
-        self.left_behind.clear()
-        names = list(entries)
-        known = stored(names) if stored is not None else [None] * len(names)
-        for name, before in zip(names, known, strict=True):
-            after = entries[name]
-            if before == after:
-                continue
-            if before is not None:
-                yield ordered(int(before)) + name, None
-            if after is not None:
-                yield ordered(int(after)) + name, b""
+    def renamed(self, key: bytes, before: bytes | None, after: bytes | None) -> Iterable[Change]:
+        if before == after:
+            return
+        if before is not None:
+            yield ordered(int(before)) + key, None
+        if after is not None:
+            yield ordered(int(after)) + key, b""
 
 
 class StoredSeen(Named):

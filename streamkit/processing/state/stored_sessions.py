@@ -11,7 +11,7 @@ comes into memory first, a portion at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from sys import maxsize
 from typing import Any
@@ -22,7 +22,7 @@ from streamkit.processing.serde import Serde
 from streamkit.processing.state.cache import CACHED, KEEPS_ONE_IN, typical_bytes, with_keys
 from streamkit.processing.state.operator_state import Computed
 from streamkit.processing.state.sessions import PORTION, OpenSession, Plan, SessionState, first_in, name_of
-from streamkit.processing.state.store import Change, Store, Stored
+from streamkit.processing.state.store import Change, NamedByValue, Store
 from streamkit.processing.state.timeline import (
     BIAS_BYTES,
     Timeline,
@@ -38,31 +38,19 @@ BY_KEY, BY_END, BEHIND_ENDS = b"k", b"t", b"u"
 FIRST_BYTES = 8
 
 
-class SessionIndex:
+class SessionIndex(NamedByValue):
     """(key, start), and (last record, key, start)."""
 
     version = "sessions 1"
 
-    def __init__(self) -> None:
-        self.left_behind: list[bytes] = []  # names that no entry speaks for
-
-    def load(self, store: Store) -> None:
-        self.left_behind.clear()
-
-    def changes(self, entries: Mapping[bytes, bytes | None], stored: Stored | None) -> Iterable[Change]:
-        for name in self.left_behind:
-            yield name, None
-        self.left_behind.clear()
-        names = list(entries)
-        known = stored(names) if stored is not None else [None] * len(names)
-        for name, before in zip(names, known, strict=True):
-            after, first, key = entries[name], ordered(first_in(name)), name[FIRST_BYTES:]
-            if before is None or after is None:
-                yield BY_KEY + prefixed(key) + first, None if after is None else b""
-            if before is not None:
-                yield _by_end(last_in(before), key, first), None
-            if after is not None:
-                yield _by_end(last_in(after), key, first), b""
+    def renamed(self, key: bytes, before: bytes | None, after: bytes | None) -> Iterable[Change]:
+        first, of = ordered(first_in(key)), key[FIRST_BYTES:]
+        if before is None or after is None:
+            yield BY_KEY + prefixed(of) + first, None if after is None else b""
+        if before is not None:
+            yield _by_end(last_in(before), of, first), None
+        if after is not None:
+            yield _by_end(last_in(after), of, first), b""
 
 
 def last_in(value: bytes) -> int:
