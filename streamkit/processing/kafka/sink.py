@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from operator import length_hint
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -73,8 +74,7 @@ class KafkaSink:
         polls = 0
         try:
             while self._waiting or len(self._producer):
-                self._produce_waiting()
-                self._raise_failure()
+                self.serve()
                 await asyncio.sleep(POLL_S if (polls := polls + 1) < PATIENT_POLLS else SLOW_POLL_S)
             self._raise_failure()
         finally:
@@ -96,8 +96,12 @@ class KafkaSink:
         self._producer.poll(0)
 
     def serve(self) -> None:
-        """Let librdkafka report, and queue what found no room before; called regularly."""
+        """Let librdkafka report, and queue what found no room before; called regularly.
+
+        Not by each `send`: a report of librdkafka's, even one of success, costs the interpreter's lock.
+        """
         self._produce_waiting()
+        self._poll()
         self._raise_failure()
 
     def _make_producer(self) -> Producer:
@@ -113,14 +117,16 @@ class KafkaSink:
                 waiting[0] = (topic, records, sent)
                 break
             waiting.popleft()
+
+    def _poll(self) -> None:
         self._producer.poll(0)
 
     def _produce(self, topic: str, records: Sequence[SinkRecord], start: int) -> int:
         """Queue `records[start:]`; the index of the first that found no room."""
         produce: Callable[..., None] = self._producer.produce
-        sent = start
+        unsent = iter(records[start:] if start else records)
         try:
-            for value, key, timestamp_ms, headers, partition in records[start:] if start else records:
+            for value, key, timestamp_ms, headers, partition in unsent:
                 produce(
                     topic,
                     value,
@@ -131,13 +137,14 @@ class KafkaSink:
                     timestamp_ms or 1,  # librdkafka takes 0 for "now"
                     headers,
                 )
-                sent += 1
         except BufferError:
             pass
         except KafkaException as error:
             self._undelivered(topic, error.args[0])
             self._raise_failure()
-        return sent
+        else:
+            return len(records)
+        return len(records) - length_hint(unsent) - 1
 
     def _reported(self, error: KafkaError | None, message: Message) -> None:
         if error is not None and error.code() != KafkaError._PURGE_QUEUE and self._failure is None:

@@ -104,10 +104,6 @@ class KafkaTransactionalSink(KafkaSink):
         if not self.doomed:
             super().send(topic, records)
 
-    def serve(self) -> None:
-        """As `send`, nothing raises: `doomed` says it."""
-        self._produce_waiting()
-
     def stopping(self) -> None:
         self._closing = True
 
@@ -118,7 +114,7 @@ class KafkaTransactionalSink(KafkaSink):
         """Everything sent before `hold` is acknowledged, or the transaction is doomed."""
         polls = 0
         while not self.doomed and (self._waiting or len(self._producer)):
-            self._produce_waiting()
+            self.serve()
             await asyncio.sleep(POLL_S if (polls := polls + 1) < PATIENT_POLLS else SLOW_POLL_S)
 
     async def ends(self, places: Sequence[Place]) -> dict[Place, int]:
@@ -195,9 +191,12 @@ class KafkaTransactionalSink(KafkaSink):
             self._waiting.clear()
         elif self._waiting and self.began_at_s is None:
             self._begin()
+        super()._produce_waiting()
+
+    def _poll(self) -> None:
         try:
-            super()._produce_waiting()
-        except KafkaException as error:  # `poll` raises what is fatal
+            super()._poll()
+        except KafkaException as error:  # what is fatal
             self._failed(error.args[0])
 
     def _begin(self) -> None:
