@@ -277,9 +277,22 @@ class Task:
             return False
         if not self.sub.stores and not self.topology.exactly_once:
             return True
-        if self.in_flight or (self.failure is not None and self.failure.offset is None):
+        if self.in_flight or self._is_torn:
             return False
         return all(len({chain.position for chain in chains}) == 1 for chains in self._chains.values())
+
+    @property
+    def _is_torn(self) -> bool:
+        """May the failure have left traces in a state? A record's own: it will be processed again, and would
+        count twice. One that could not be read has gone nowhere.
+        """
+        failure = self.failure
+        if failure is None:
+            return False
+        if failure.offset is None:
+            return True
+        unread = any(chain.entry.name == failure.operator for chain in self._parts.all_chains)
+        return bool(self.sub.stores) and not unread
 
     def checkpoint(self, now_ms: int) -> Checkpoint:
         """Freeze what is to be committed. One at a time: `committed` ends it."""
