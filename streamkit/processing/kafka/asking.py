@@ -14,15 +14,7 @@ from secrets import token_bytes
 from time import monotonic
 from typing import cast
 
-from confluent_kafka import (
-    OFFSET_BEGINNING,
-    Consumer,
-    KafkaError,
-    KafkaException,
-    Message,
-    Producer,
-    TopicPartition,
-)
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from streamkit.processing.agent import Request
 from streamkit.processing.kafka.blocking import in_thread
@@ -88,7 +80,7 @@ class KafkaAsking(Asking):
     async def _hear(self) -> None:
         consumer = Consumer(self._conf, logger=log)
         try:
-            consumer.assign([TopicPartition(self._name, 0, OFFSET_BEGINNING)])
+            consumer.assign([TopicPartition(self._name, 0, 0)])  # the topic is new
             while True:
                 for message in await in_thread(_round, consumer):
                     if message.error() is None:

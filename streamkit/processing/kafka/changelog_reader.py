@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from time import monotonic
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
@@ -68,7 +68,7 @@ class KafkaChangelogReader:
         if not remaining:
             return
         async with self._consumer() as consumer:
-            _assign(consumer, {place: spans[place][0] for place in remaining})
+            await _assign(consumer, {place: spans[place][0] for place in remaining})
             progress = monotonic()
             while remaining:
                 arrivals = await in_thread(_round, consumer)
@@ -89,7 +89,7 @@ class KafkaChangelogReader:
         """`apply` every record from these offsets on, until cancelled; `caught_up` once, at all ends."""
         behind = set(starts)
         async with self._consumer() as consumer:
-            _assign(consumer, starts)
+            await _assign(consumer, starts)
             while True:
                 for arrival in await in_thread(_round, consumer):
                     place = (arrival.topic, arrival.partition)
@@ -157,7 +157,13 @@ async def _span(consumer: Consumer, place: Partition) -> Span:
         await asyncio.sleep(RETRY_S)
 
 
-def _assign(consumer: Consumer, starts: Mapping[Partition, int]) -> None:
+async def _assign(consumer: Consumer, starts: Mapping[Partition, int]) -> None:
+    """Offset 0 stands for the first that is left. librdkafka looks for that half a second later where it
+    does not know the leader, so it is asked to learn about each topic first.
+    """
+    for place in {place[0]: place for place, start in starts.items() if not start}.values():
+        with suppress(KafkaException):
+            await in_thread(consumer.get_watermark_offsets, TopicPartition(*place), REQUEST_S)
     consumer.assign([TopicPartition(*place, start or OFFSET_BEGINNING) for place, start in starts.items()])
 
 
