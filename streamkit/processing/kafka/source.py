@@ -35,6 +35,7 @@ from confluent_kafka import (
 from streamkit.errors import BrokerUnreachableError, RefusedError, StreamkitError
 from streamkit.processing.kafka.client_thread import ClientThread
 from streamkit.processing.kafka.settings import KafkaSettings, consumer_settings, judged
+from streamkit.processing.worker.deleted_topics import deleted
 from streamkit.processing.worker.roster import client_id
 from streamkit.processing.worker.source import Arrival, Listener, Partition, Position
 
@@ -101,6 +102,7 @@ class KafkaSource:
         follows: Collection[str] | None = None,
         whole: Collection[str] = (),
     ) -> None:
+        self._app_id = group
         conf = consumer_settings(bootstrap, group, user)
         conf["client.id"] = client_id(conf["client.id"], address)
         self._latest = conf["auto.offset.reset"] in LATEST
@@ -250,12 +252,28 @@ class KafkaSource:
         if end < offset:
             self._thread.post(self._listener.failed, _another_log(place, offset, end))
             return
+        if self._is_deleted(place[0]):
+            if place[0] in self._follows:
+                self._read_what_is_left(place)  # until it is not followed any more, or there again
+            else:
+                self._thread.post(self._listener.failed, deleted([place[0]], self._app_id))
+            return
         what = f"{place[0]}-{place[1]}: the records that come next are not there any more (retention?)"
         if not self._pass_over_lost:
             hint = 'to go on at what is left, without them: App(on_lost_records="continue")'
             self._thread.post(self._listener.failed, RefusedError(what, hint=hint))
             return
         log.warning("%s; reading goes on at the first that is left", what)
+        self._read_what_is_left(place)
+
+    def _is_deleted(self, topic: str) -> bool:
+        try:
+            found = self._consumer.list_topics(topic, REQUEST_S).topics[topic]
+        except KafkaException:
+            return False
+        return found.error is not None and found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+
+    def _read_what_is_left(self, place: Partition) -> None:
         self._consumer.incremental_unassign([TopicPartition(*place)])
         self._consumer.incremental_assign([TopicPartition(*place, OFFSET_BEGINNING)])
 

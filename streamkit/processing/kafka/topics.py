@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import cast
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from streamkit.errors import StreamkitError, no_broker
@@ -27,6 +28,7 @@ FIRST_REACH_S = 1.5  # where nothing listens, the user should hear so soon
 REACH_S = 10.0
 CONNECT_S = 0.5
 REQUEST_S = 30.0
+LOOK_S = 2.0  # a worker that ends waits for a look that is under way
 AGAIN_S = 0.1
 # While a coordinator moves, or is elected for the first time.
 PASSING = {
@@ -66,6 +68,11 @@ class Topics:
             silent = error.args[0].code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
             raise no_broker(self._bootstrap, "" if silent else error.args[0].str()) from None
         return {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.error is None}
+
+    def missing(self, names: Collection[str]) -> list[str]:
+        """Those that the cluster says do not exist; of a cluster that does not answer, none."""
+        answers = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=LOOK_S)
+        return [name for name, answer in answers.items() if _is_unknown(answer)]
 
     def create(self, plans: Sequence[TopicPlan], existing: Mapping[str, int]) -> list[str]:
         """Make the missing topics; their names. Somebody else making one at the same time is fine."""
@@ -194,6 +201,14 @@ class Topics:
             if limit is not None and int(limit.value) >= 0 and (policy is None or "delete" in policy.value):
                 limits[resource.name] = int(limit.value)
         return limits
+
+
+def _is_unknown(answer: Future[Any]) -> bool:
+    try:
+        answer.result()
+    except KafkaException as error:
+        return bool(error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART)
+    return False
 
 
 def _listens(address: str) -> bool:

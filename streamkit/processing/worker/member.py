@@ -34,6 +34,7 @@ from streamkit.processing.worker.active_tasks import ActiveTasks
 from streamkit.processing.worker.background import Background
 from streamkit.processing.worker.commit_rounds import CommitRounds
 from streamkit.processing.worker.committer import Committer
+from streamkit.processing.worker.deleted_topics import DeletedTopics
 from streamkit.processing.worker.global_tables import follow_globals
 from streamkit.processing.worker.lifecycle import Lifecycle, MakeStores
 from streamkit.processing.worker.metrics import WorkerMetrics
@@ -79,6 +80,7 @@ class Member:
         replies: Replies | None = None,
         purge: Purge | None = None,
         new_topics: NewTopics | None = None,
+        deleted_topics: DeletedTopics | None = None,
     ) -> None:
         awake = asyncio.Event()
         self.tasks = ActiveTasks(cache_bytes)
@@ -95,6 +97,7 @@ class Member:
         self._standbys = standbys
         self._purge = purge
         self._new_topics = new_topics
+        self._deleted_topics = deleted_topics
         self._failure: BaseException | None = None
         self._joined = False
         self._globals_read = asyncio.Event()
@@ -251,6 +254,8 @@ class Member:
             start(self._purge.run(lambda: self.tasks.places))
         if self._new_topics is not None:
             start(self._new_topics.run())
+        if self._deleted_topics is not None:
+            start(self._deleted_topics.run())
         for timer in self._plan.topology.timers:
             start(run_timer(timer, self._clock, self._leads))
 

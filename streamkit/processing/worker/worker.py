@@ -40,6 +40,7 @@ from streamkit.processing.kafka.transactional_sink import KafkaTransactionalSink
 from streamkit.processing.schemas import written
 from streamkit.processing.state.store import Store
 from streamkit.processing.topology import Plan
+from streamkit.processing.worker.deleted_topics import DeletedTopics
 from streamkit.processing.worker.inflows import Inflows
 from streamkit.processing.worker.member import Member
 from streamkit.processing.worker.new_topics import NewTopics
@@ -55,6 +56,7 @@ from streamkit.telemetry.instruments import Registry
 
 DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
 INTERRUPTED = 130
+DELETED_S = 5.0  # how often a worker looks whether what it reads is still there
 GC_THRESHOLDS = (100_000, 50, 100)
 NO_ASKING = "a reply leaves after a commit, and the commit would wait for whoever waits for the reply"
 
@@ -170,6 +172,7 @@ async def _member(
             new_topics=NewTopics(plan, source, topics.partition_counts, refresh_s(kafka))
             if plan.has_patterns
             else None,
+            deleted_topics=DeletedTopics(plan, topics.missing, min(refresh_s(kafka), DELETED_S)),
         )
         if server is not None:
             server.readiness = member.not_ready
