@@ -68,6 +68,11 @@ class Layout:
         return self.thaw(orjson.loads(orjson.dumps(self.freeze(accumulator))))
 
     @property
+    def width(self) -> int:
+        """How many slots there are."""
+        return sum(end - start for _, start, end in self._ranges)
+
+    @property
     def mergeable(self) -> bool:
         return all(aggregation.mergeable for _, aggregation in self.aggregations)
 

@@ -79,3 +79,28 @@ def test_with_emit_every_what_was_said_is_taken_back() -> None:
             [22_000, 22_000, 2, True],
             [16_000, 22_000, 7, False],
         ]
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["then restarts", "restarts before"])
+def test_with_emit_every_a_restart_takes_back_what_was_said(before: bool) -> None:
+    app, topic, _ = build(sk.every("10s"))
+    with app.test() as t:
+        for ts, value, key in ((1, 0, "x"), (16, 1, "k"), (22, 2, "k"), (30, 0, "x"), (34, 4, "k")):
+            t.send(topic, value, key=key, ts=ts)
+        if before:
+            t.restart()
+        t.send(topic, 8, key="k", ts=19)
+        t.send(topic, 16, key="k", ts=33)  # nobody has heard of the session at 34
+        if not before:
+            t.restart()
+        t.advance_to(1_000)
+        out = [r for r in t.read("out") if r[2]]
+        assert sorted(out) == [
+            [16_000, 16_000, 1, False],
+            [16_000, 22_000, 11, False],
+            [22_000, 22_000, 2, False],
+            [22_000, 22_000, 2, True],
+            [33_000, 34_000, 20, False],
+        ]
+        [taken_back] = [seen for seen in t.records("out") if seen.value[3]]
+        assert taken_back.timestamp_ms == 27_000, "as when it was said"

@@ -184,12 +184,9 @@ class Window(Stateful):
                     self._paned(code, at, window)
 
     def generate_computed(self, code: Code, at: At) -> None:
-        start, end, a, gone = (code.variable(hint) for hint in ("start", "end", "a", "gone"))
-        code.line(f"{start}, {end}, {a}, {gone} = {at.value}")
+        start, end, a = (code.variable(hint) for hint in ("start", "end", "a"))
+        code.line(f"{start}, {end}, {a} = {at.value}")
         code.line(f"{at.value} = {self._result(code, at.key, start, end, a)}")
-        if isinstance(self.window, Session):
-            with code.block(f"if {gone}:"):
-                code.line(f"{at.value}['retracted'] = True")
         code.follow(self, at)
 
     def _tumbling(self, code: Code, at: At, window: Tumbling) -> None:
@@ -264,18 +261,28 @@ class Window(Stateful):
                 code.line(f"{a} = {self._fresh(code)}")
             self._store(code, self._combined(code, at, a))
             code.line(f"{gone} = {state}.carry_out({at.key}, {plan}, {a})")
-            if self.emit != "on_update":
-                return
-            code.forks += 1
-            old, result = code.variable("old"), code.variable("v")
-            after = msgspec.structs.replace(at, value=result, headers="None")
-            with code.block(f"for {old} in {gone}:"):
-                former = self._result(code, at.key, f"{old}.first", f"{old}.last", f"{old}.accumulator")
-                code.line(f"{result} = {former}")
-                code.line(f"{result}['retracted'] = True")
-                code.follow(self, after)
-            code.line(f"{result} = {self._result(code, at.key, f'{plan}.first', f'{plan}.last', a)}")
-            code.follow(self, after)
+            if self.emit != "on_close":
+                self._retract(code, at, gone)
+            if self.emit == "on_update":
+                self._emit(code, at, f"{plan}.first", f"{plan}.last", a)
+
+    def _retract(self, code: Code, at: At, gone: str) -> None:
+        """Tell sessions that were told, and are no more, once again; with the time that they had."""
+        code.forks += 1
+        old, result, time = code.variable("old"), code.variable("v"), at.time
+        assert isinstance(self.window, Session)
+        if isinstance(self.emit, Every):
+            time = code.variable("ts")
+            gone = f"[one for one in {gone} if one.said]"
+        with code.block(f"for {old} in {gone}:"):
+            former = self._result(code, at.key, f"{old}.first", f"{old}.last", f"{old}.accumulator")
+            code.line(f"{result} = {former}")
+            code.line(f"{result}['retracted'] = True")
+            if time != at.time:
+                code.line(f"{time} = {old}.last + {self.window.gap_ms}")
+            stream_time = at.stream_time or at.time
+            after = msgspec.structs.replace(at, value=result, headers="None", time=time)
+            code.follow(self, msgspec.structs.replace(after, stream_time=stream_time))
 
     def _count(self, code: Code, at: At) -> None:
         state = code.bind(code.runtime.state(self), "window")

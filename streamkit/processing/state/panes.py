@@ -227,7 +227,7 @@ class PanedState(Buckets[PaneName]):
     def _computed(self, start: int, key: Any, run: Run) -> Computed:
         self.closed += 1
         end = start + self._size_ms
-        return (start, end, run.merged(self._layout.merge), False), key, end - 1, end - 1
+        return (start, end, run.merged(self._layout.merge)), key, end - 1, end - 1
 
     def _prefix(self, name: PaneName) -> bytes:
         return pane_prefix(name)

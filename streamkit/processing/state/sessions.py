@@ -1,8 +1,9 @@
 """Sessions: records of a key that are no further apart than a gap, whatever order they come in.
 
 A record joins the sessions within a gap of it; when there are two, it makes them one, and what stood for the
-others is deleted and, where results are emitted early, retracted. A session counts until `last + gap`: like
-any window it accepts records while that end, exclusive, is greater than stream time − grace.
+others is deleted and, where results are emitted early, retracted: at once, so that no restart comes between.
+A session counts until `last + gap`: like any window it accepts records while that end, exclusive, is greater
+than stream time − grace.
 
 Sessions that close together leave in the order of their ends, those of one end in the order of their keys'
 bytes.
@@ -40,7 +41,7 @@ class OpenSession:
         self.last = last
         self.accumulator = accumulator
         self.open = True
-        self.said = said  # a result may have been emitted, with emit=every
+        self.said = said  # a result was emitted, with emit=every
 
 
 class Plan:
@@ -78,7 +79,6 @@ class SessionState:
         self._numbers = count()
         self._touched: dict[tuple[int, Any], None] = {}
         self._changed: dict[tuple[int, Any], OpenSession] = {}  # since the last emission, with emit=every
-        self._retractions: list[tuple[Any, OpenSession]] = []
 
     # -- records --------------------------------------------------------------------------------------
 
@@ -126,8 +126,6 @@ class SessionState:
             sessions.remove(old)
             self._touched[old.first, key] = None
             self._changed.pop((old.first, key), None)
-            if old.said and old.first != session.first:
-                self._retractions.append((key, old))
         sessions.append(session)
         self._schedule(key, session)
         return session
@@ -143,13 +141,7 @@ class SessionState:
         if watermark_ms <= self.watermark_ms:
             return
         before, self.watermark_ms = self.watermark_ms, watermark_ms
-        due: bool | None = isinstance(self._emit, Every) and passed(
-            before, watermark_ms, self._emit.interval_ms
-        )
-        if self._retractions and not due:
-            while (due := self._is_due(watermark_ms)) is None:
-                yield None
-        if due:
+        if isinstance(self._emit, Every) and passed(before, watermark_ms, self._emit.interval_ms):
             yield from self._say_changed(watermark_ms)
         while (due := self._is_due(watermark_ms)) is not False:
             if due is None:
@@ -192,22 +184,21 @@ class SessionState:
         del self.open[key]
 
     def _say_changed(self, watermark_ms: int) -> Iterator[Computed | None]:
-        """Retractions, then what changed and stays open."""
-        retractions, self._retractions = self._retractions, []
-        for key, session in retractions:
-            yield self._computed(key, session, retracted=True)
+        """What changed and stays open."""
         changed, self._changed = self._changed, {}
         for (_, key), session in changed.items():
             yield from self._say(key, session, watermark_ms)
 
     def _say(self, key: Any, session: OpenSession, watermark_ms: int) -> Iterator[Computed]:
         if session.last + self._rest_ms > watermark_ms:
-            session.said = True
+            if not session.said:
+                session.said = True
+                self._touched[session.first, key] = None
             yield self._computed(key, session)
 
-    def _computed(self, key: Any, session: OpenSession, *, retracted: bool = False) -> Computed:
+    def _computed(self, key: Any, session: OpenSession) -> Computed:
         end = session.last + self._gap_ms
-        return (session.first, session.last, session.accumulator, retracted), key, end, end
+        return (session.first, session.last, session.accumulator), key, end, end
 
     # -- commits --------------------------------------------------------------------------------------
 
@@ -218,7 +209,7 @@ class SessionState:
             name = name_of(first, self._key.encode(key))
             session = next((s for s in self.open.get(key, ()) if s.first == first), None)
             if session is not None:
-                changed.append((name, _encode([session.last, *self._layout.freeze(session.accumulator)])))
+                changed.append((name, self._frozen(session)))
             else:
                 gone.append(name)
         stored = zip(gone, self.store.get_many(gone), strict=True)
@@ -239,9 +230,15 @@ class SessionState:
             self.open.setdefault(key, []).append(session)
             self._schedule(key, session)
 
+    def _frozen(self, session: OpenSession) -> bytes:
+        said = [session.said] if isinstance(self._emit, Every) else []
+        return _encode([session.last, *self._layout.freeze(session.accumulator), *said])
+
     def _thawed(self, first: int, value: bytes) -> OpenSession:
+        """One that was stored without a word on it counts as said."""
         last, *frozen = orjson.loads(value)
-        return OpenSession(first, last, self._layout.thaw(frozen), said=isinstance(self._emit, Every))
+        said = frozen[-1] if len(frozen) > self._layout.width else isinstance(self._emit, Every)
+        return OpenSession(first, last, self._layout.thaw(frozen), said=said)
 
     def __len__(self) -> int:
         return sum(map(len, self.open.values()))

@@ -79,7 +79,7 @@ class StoredPanes(Buckets[PaneName]):
                 self._told = Told(window, data)
                 self.closed += 1
                 end = window + self._size_ms
-                yield (window, end, merged, False), key, end - 1, end - 1
+                yield (window, end, merged), key, end - 1, end - 1
         self._draining.clear()
         for name in over:
             self._drop(name)

@@ -181,9 +181,6 @@ class StoredSessions(SessionState):
         return bool(stale)
 
     def _say_changed(self, watermark_ms: int) -> Iterator[Computed | None]:
-        retractions, self._retractions = self._retractions, []
-        for key, session in retractions:
-            yield self._computed(key, session, retracted=True)
         names = iter(list(self._changed))
         while some := list(islice(names, PORTION)):
             self._hold(key for _, key in some)
@@ -224,7 +221,7 @@ class StoredSessions(SessionState):
 
     def load(self, watermark_ms: int) -> None:
         self.watermark_ms = watermark_ms
-        for kept in (self.open, self._closing, self._touched, self._changed, self._retractions):
+        for kept in (self.open, self._closing, self._touched, self._changed):
             kept.clear()
         self._held = 0
         self._begin()

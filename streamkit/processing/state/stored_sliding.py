@@ -226,7 +226,7 @@ class StoredSliding:
         held.run.drop_before(window, merge)
         self.closed += 1
         end = window + self._size_ms
-        return (window, end, held.run.merged(merge), False), key, end - 1, end - 1
+        return (window, end, held.run.merged(merge)), key, end - 1, end - 1
 
     def _end(self, limit: int) -> Iterator[None]:
         """Panes whose last window is closed."""

@@ -2,7 +2,7 @@
 
 `AlignedState` serves tumbling windows, and hopping ones where results are wanted at every update: one
 accumulator for each window and key. `CountState` keeps the one unfinished window of each key. See `panes` and
-`sessions` for the others. What a state computes is `(start, end, accumulator, retracted)`.
+`sessions` for the others. What a state computes is `(start, end, accumulator)`.
 
 Windows that close together leave in the order of time, those of one time in the order of their keys' bytes:
 the same whether they were in memory or on disk, before a restart or after.
@@ -109,7 +109,7 @@ class AlignedState(Buckets[int]):
 
     def _computed(self, start: int, key: Any, accumulator: Accumulator) -> Computed:
         end = start + self._size_ms
-        return (start, end, accumulator, False), key, end - 1, end - 1
+        return (start, end, accumulator), key, end - 1, end - 1
 
     def _prefix(self, start_ms: int) -> bytes:
         return start_ms.to_bytes(8, "big", signed=True)
