@@ -16,6 +16,7 @@ the app keeps for itself, in stores and repartition topics, is written by its `i
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, cast, is_typeddict
 
@@ -135,9 +136,27 @@ def key_serde(declared: type[T] | Serde[T] | Any) -> Serde[T]:
     return value_serde(declared)
 
 
+def class_name(declared: Any) -> str:
+    """With its module. What `python shop.py` runs is called as `streamkit worker shop.py` imports it:
+    the state of the one is the state of the other.
+    """
+    module = getattr(declared, "__module__", "")
+    name = getattr(declared, "__qualname__", repr(declared))
+    return f"{script_name() if module == '__main__' else module}.{name}"
+
+
+def script_name() -> str:
+    """The module that Python runs as `__main__`, as it is imported."""
+    main = sys.modules["__main__"]
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if spec is not None:  # python -m shop
+        return str(spec.name)
+    return "__main__" if file is None else str(file).rpartition("/")[2].removesuffix(".py")
+
+
 def _pydantic(model: Any) -> Serde[Any]:
     return Serde(
-        f"pydantic:{model.__module__}.{model.__qualname__}",
+        f"pydantic:{class_name(model)}",
         lambda value: cast(bytes, value.model_dump_json(by_alias=True).encode()),
         model.model_validate_json,
     )
@@ -153,9 +172,11 @@ def _msgspec(declared: Any) -> Serde[Any]:
             f"no serde for {declared!r}: {error}",
             hint="use a msgspec.Struct, dataclass, TypedDict, pydantic model, bytes, str, or an sk.Serde",
         ) from None
-    name = f"{getattr(declared, '__module__', '')}.{getattr(declared, '__qualname__', repr(declared))}"
     return Serde(
-        f"json:{name}", msgspec.json.Encoder().encode, decoder.decode, nullable=_admits_none(declared)
+        f"json:{class_name(declared)}",
+        msgspec.json.Encoder().encode,
+        decoder.decode,
+        nullable=_admits_none(declared),
     )
 
 

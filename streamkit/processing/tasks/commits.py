@@ -14,6 +14,7 @@ from typing import Any
 
 from streamkit.errors import StreamkitError
 from streamkit.processing.record import RawRecord
+from streamkit.processing.serde import script_name
 from streamkit.processing.state import changelog
 from streamkit.processing.state.operator_state import OperatorState
 from streamkit.processing.state.store import Change
@@ -164,10 +165,20 @@ class Commits:
     @cached_property
     def _accepted(self) -> dict[str, set[str]]:
         """By store: its fingerprint, and what former versions of the package made of the same declaration."""
+        sub = self._assembly.sub
         accepted = {store: {known} for store, known in self._fingerprints.items()}
-        for node in self._assembly.sub.stateful:
-            accepted[node.name].add(fingerprint(node.key_serde.name, node.former_state_name))
+        for table in sub.tables:
+            accepted[table.name].add(fingerprint(*map(_as_main, _kinds(table))))
+        for node in sub.stateful:
+            key = node.key_serde.name
+            accepted[node.name].add(fingerprint(key, node.former_state_name))
+            accepted[node.name].add(fingerprint(_as_main(key), _as_main(node.former_state_name)))
         return accepted
+
+
+def _as_main(kind: str) -> str:
+    """How former versions called the classes of a script that was run."""
+    return kind.replace(f":{script_name()}.", ":__main__.")
 
 
 def _changes(name: str, state: TableState | OperatorState) -> list[Change]:
