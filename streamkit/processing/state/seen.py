@@ -29,7 +29,7 @@ class Named:
 
 
 class Seen(Named):
-    """Name → event time of the record let through last; forgotten `within_ms` behind the watermark."""
+    """Name → the latest event time of a record let through; forgotten `within_ms` behind the watermark."""
 
     def __init__(self, within_ms: int, key: Serde[Any], store: Store) -> None:
         super().__init__(key)
@@ -44,6 +44,10 @@ class Seen(Named):
         return known is None or abs(time_ms - known) >= self._within_ms
 
     def keep(self, name: bytes, time_ms: int) -> None:
+        """A record was let through. One that is so far behind another is soon not recognised anyway."""
+        known = self._times.get(name)
+        if known is not None and known > time_ms:
+            return
         self._times[name] = time_ms
         self._touched[name] = None
         heappush(self._leaving, (time_ms, name))

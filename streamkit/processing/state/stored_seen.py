@@ -83,6 +83,9 @@ class StoredSeen(Named):
         return known is None or abs(time_ms - known) >= self._within_ms
 
     def keep(self, name: bytes, time_ms: int) -> None:
+        known = self._times[name]
+        if known is not None and known > time_ms:
+            return
         self._times[name] = time_ms
         self._touched[name] = None
         heappush(self._leaving, (time_ms, name))
