@@ -107,6 +107,24 @@ def test_a_versioned_table_is_read_as_of_the_record() -> None:
         assert t.read("out") == [["old", None], ["kept", 4]]
 
 
+@pytest.mark.parametrize("restarting", [False, True])
+def test_a_deleted_row_is_not_brought_back_by_one_that_came_before_the_delete(restarting: bool) -> None:
+    app = sk.App("versions")
+    prices = app.table_from(app.topic("prices", key=str, value=int), history="100s")
+    orders = app.stream(app.topic("orders", key=str, value=str))
+    orders.join(prices, lambda order, price: price, how="left").map(lambda price: [price]).to("out")
+    prices.changes().map(lambda change: change.new).to("changes")
+    with app.test() as t:
+        t.send("prices", None, key="p", ts=50)
+        if restarting:
+            t.restart()
+        t.send("prices", 30, key="p", ts=30)
+        for ts in (29, 40, 50, 60):
+            t.send("orders", "", key="p", ts=ts)
+        assert t.read("out") == [[None], [30], [None], [None]]
+        assert t.read("changes") == [], "it is of the past"
+
+
 def test_changes_as_a_stream() -> None:
     app = sk.App("changes")
     users = app.table_from(app.topic("users", key=str, value=Row))

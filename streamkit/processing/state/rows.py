@@ -122,8 +122,6 @@ class VersionedRows(CachedRows):
             versions.insert(index, (time_ms, row))
         keep_from = bisect_right(versions, versions[-1][0] - self._history_ms, key=_since) - 1
         del versions[: max(0, keep_from)]
-        if len(versions) == 1 and row is None:
-            versions.clear()
         self._touched[key] = None
 
     def is_latest(self, key: Any, time_ms: int) -> bool:
