@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 
 import structlog
 
@@ -265,14 +266,19 @@ class Member:
         return first is not None and first.ready and first.intake_open
 
     async def _leave(self) -> None:
-        """Drain and commit while the source still answers for sure, then leave the group."""
-        self._background.cancel(but=self._lifecycle.under_way)
-        if self._standbys is not None:
-            await self._standbys.close()
-        await self.revoked(self.tasks.places)
-        try:
-            await self._source.close()
-        finally:
-            await self._lifecycle.close(list(self.tasks))
-            await self._sink.close()
-            await self._replies.close()
+        """Drain and commit while the source still answers for sure, then leave the group: that whatever goes
+        wrong before.
+        """
+        async with AsyncExitStack() as after:  # from the last to the first
+            after.push_async_callback(self._replies.close)
+            after.push_async_callback(self._sink.close)
+            after.push_async_callback(self._close_tasks)
+            after.push_async_callback(self._source.close)
+            self._background.cancel(but=self._lifecycle.under_way)
+            if self._standbys is not None:
+                await self._standbys.close()
+            await self.revoked(self.tasks.places)
+
+    async def _close_tasks(self) -> None:
+        """Those that are left."""
+        await self._lifecycle.close(list(self.tasks))
