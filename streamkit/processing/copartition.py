@@ -21,12 +21,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from streamkit.errors import UsageError
+from streamkit.processing.operators.group_by import GroupBy
 from streamkit.processing.operators.merge import Merge
 from streamkit.processing.operators.repartition import Repartition
 from streamkit.processing.operators.stream_join import StreamJoin
 from streamkit.processing.operators.tables import Lookup
 from streamkit.processing.patterns import comes_by_pattern
 from streamkit.processing.rewiring import rewired
+from streamkit.processing.serde import JSON_KEY
 from streamkit.processing.topology import Entry, Node, Subtopology, Topology, ancestors, repartition_topic
 
 Given = Callable[[Entry], int | None]  # the partitions of an entry's topic, unless it goes by others
@@ -150,5 +152,15 @@ def check_joinable(left: Node, right: Node) -> None:
             f"a join of {left.name} (key {left.key_serde.name}) and "
             f"{right.name} (key {right.key_serde.name}): keys written differently "
             "are in different partitions",
-            hint="declare the same key= for their topics, or group_by one of them",
+            hint=_same_keys(left, right),
         )
+
+
+def _same_keys(left: Node, right: Node) -> str:
+    """How to have equal keys written alike."""
+    for node, other in ((left, right), (right, left)):
+        made = next((one for one in (node, *ancestors(node)) if isinstance(one, GroupBy)), None)
+        if made is not None and node.key_serde is JSON_KEY and other.key_serde is not JSON_KEY:
+            wanted = other.key_serde.name.rpartition(":")[2].rpartition(".")[2]
+            return f"give {made.name} its type, group_by(..., key={wanted}), or annotate its function"
+    return "declare the same key= for their topics, or group_by one of them"

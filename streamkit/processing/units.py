@@ -55,6 +55,10 @@ def instant_ms(instant: float | datetime) -> int:
         if instant.tzinfo is None:
             raise ValueError(f"{instant!r} has no time zone: event times must not depend on the machine")
         return round(instant.timestamp() * 1000)
-    if not -END_OF_TIME_S < instant < END_OF_TIME_S:
+    try:
+        credible = -END_OF_TIME_S < instant < END_OF_TIME_S
+    except TypeError:
+        raise TypeError(f"a time is seconds since 1970 or an aware datetime, got {instant!r}") from None
+    if not credible:
         raise ValueError(f"event time {instant!r} is not in seconds since 1970: it looks like milliseconds")
     return round(instant * 1000)

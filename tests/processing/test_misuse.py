@@ -33,6 +33,14 @@ def nothing() -> None:
     pass
 
 
+def letters(value: Any) -> str:
+    return "abc"
+
+
+def told(context: Any) -> dict[str, int] | None:
+    return None
+
+
 @pytest.mark.parametrize(
     ("declaration", "message"),
     [
@@ -44,6 +52,14 @@ def nothing() -> None:
         ("s.map(lambda a, b, c: a)", r"map\(\) cannot call <lambda>\(a, b, c\)"),
         ("s.flat_map(later)", r"flat_map\(\) does not await"),
         ("s.branch(later)", r"branch\(\) does not await"),
+        (
+            "s.flat_map(letters)",
+            r"flat_map\(\) passes on each of several results, and letters returns one str",
+        ),
+        (
+            "s.process(lambda v, c: None, on_timer=told)",
+            r"process\(on_timer=\) passes .* told returns one dict",
+        ),
         ("s.group_by('product')", r"group_by\(\) needs a function, got 'product'"),
         ("s.deduplicate('1m', by='id')", r"deduplicate\(by=\) needs a function"),
         ("s.deduplicate(-1)", "a duration is finite and 0 or more, got -1"),
@@ -126,6 +142,8 @@ def test_it_is_refused_where_it_is_declared(declaration: str, message: str) -> N
         "several": several,
         "as_in_faust": as_in_faust,
         "nothing": nothing,
+        "letters": letters,
+        "told": told,
     }
     with pytest.raises(UsageError, match=message) as refused:
         eval(declaration, names)  # noqa: S307
@@ -170,3 +188,17 @@ def test_a_window_leads_to_an_aggregation_only() -> None:
     windowed = sk.App("shop").topic("orders", key=str).stream().window(sk.tumbling("1m"))
     with pytest.raises(AttributeError, match=r"a window has no 'count' before aggregate\(n=sk.Count\(\)"):
         getattr(windowed, "count")  # noqa: B009
+
+
+def test_a_join_says_which_group_by_needs_the_type_of_its_keys() -> None:
+    app = sk.App("shop")
+    customers = app.table_from(app.topic("customers", key=str, value=dict))
+    orders = app.stream(app.topic("orders", value=dict))
+    by_customer = orders.group_by(lambda order: order["customer"]).map(lambda order: order)
+    with pytest.raises(UsageError, match="keys written differently") as refused:
+        by_customer.join(customers, lambda order, customer: order)
+    assert refused.value.hint == (
+        "give orders-group-by its type, group_by(..., key=str), or annotate its function"
+    )
+    typed = orders.group_by(lambda order: order["customer"], key=str)
+    typed.join(customers, lambda order, customer: order)

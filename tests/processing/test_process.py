@@ -139,3 +139,29 @@ def test_deduplicate(restarting: bool) -> None:
             assert t.counts("once").duplicates == 3
         t.advance_to(100)
         assert len(t.tasks[0].stores["once"]) == 0
+
+
+def test_a_timer_that_nothing_would_hear_is_refused() -> None:
+    def watch(value: int, context: sk.Context[str, int]) -> None:
+        context.set_timer(30)
+
+    app = sk.App("watch")
+    readings = app.topic("readings", key=str, value=int)
+    app.stream(readings).process(watch, state=int, name="watch")
+    with (
+        app.test() as t,
+        pytest.raises(UsageError, match="watch sets a timer, and watch has nothing") as said,
+    ):
+        t.send(readings, 1, key="k")
+    assert "on_timer=" in said.value.hint
+
+
+@pytest.mark.parametrize("result", ["hot", b"hot", {"alert": "hot"}])
+def test_one_result_is_not_taken_for_several(result: object) -> None:
+    app = sk.App("watch")
+    readings = app.topic("readings", key=str, value=int)
+    app.stream(readings).process(lambda value, context: result, name="watch").to("alerts")  # type: ignore[arg-type,return-value]
+    with app.test() as t:
+        with pytest.raises(UsageError, match=f"watch passes on each .* got one {type(result).__name__}"):
+            t.send(readings, 1, key="k")
+        assert t.read("alerts") == []

@@ -170,3 +170,14 @@ def test_pop_and_setdefault_of_a_table_with_a_default() -> None:
             t.send(topic, verb, key="k")
         assert seen == [None, 5, 5, 5, None]
         assert dict(counts) == {}
+
+
+def test_a_time_that_is_text_is_refused_in_words() -> None:
+    app = sk.App("shop")
+    orders = app.topic("orders", key=str, value=dict)
+    app.stream(orders, time=lambda order: order["at"]).window(sk.tumbling("1m")).aggregate(n=sk.Count())
+    with (
+        app.test() as t,
+        pytest.raises(TypeError, match="seconds since 1970 or an aware datetime, got '2024"),
+    ):
+        t.send(orders, {"at": "2024-01-01T00:00:00Z"}, key="ann")

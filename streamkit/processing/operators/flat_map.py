@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
-from streamkit.processing.operators.function import FunctionNode, serde_of_items
+from streamkit.processing.operators.function import FunctionNode, check_several, serde_of_items
 from streamkit.processing.serde import Serde
 
 if TYPE_CHECKING:
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 class FlatMap(FunctionNode):
     kind: ClassVar[str] = "flat-map"
     may_yield: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_several(self.function, "flat_map()")
 
     @property
     def value_serde(self) -> Serde[Any]:

@@ -14,6 +14,7 @@ from streamkit.processing.state.views import How
 from streamkit.processing.topology import Node
 
 VALUE_AND_RECORD = ("the value", "its record")
+SINGLE = frozenset((str, bytes, dict))  # one value each, though Python iterates over them
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -95,6 +96,20 @@ def check_function(
         raise UsageError(
             f"{caller} cannot call {name}{signature}",
             hint=f"it is called with {words}" + (f", or with {given[0]} alone" if optional else ""),
+        )
+
+
+def check_several(function: Callable[..., Any], caller: str) -> None:
+    """Refuse a function that says it returns one value, where each of several leaves. Raises UsageError."""
+    returned = returned_type(function)
+    single = typing.get_origin(returned) or returned
+    if single in SINGLE or (hasattr(single, "__struct_fields__") and not hasattr(single, "__iter__")):
+        raise UsageError(
+            f"{caller} passes on each of several results, and {function_name(function)} returns one "
+            f"{single.__name__}",
+            hint="return a list of it: [result], or use map()"
+            if caller == "flat_map()"
+            else "return a list of it: [result], or yield it",
         )
 
 

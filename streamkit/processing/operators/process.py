@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
-from streamkit.processing.operators.function import check_function, function_name, serde_of_items
+from streamkit.errors import UsageError
+from streamkit.processing.operators.function import (
+    SINGLE,
+    check_function,
+    check_several,
+    function_name,
+    serde_of_items,
+)
 from streamkit.processing.serde import Serde
 from streamkit.processing.state.operator_state import OperatorState
 from streamkit.processing.state.processes import ProcessState
@@ -34,8 +41,10 @@ class Process(Stateful):
 
     def __post_init__(self) -> None:
         check_function(self.function, "process()", "the value", "its context", may_yield=True)
+        check_several(self.function, "process()")
         if self.on_timer is not None:
             check_function(self.on_timer, "process(on_timer=)", "the context", may_yield=True)
+            check_several(self.on_timer, "process(on_timer=)")
 
     def make_state(self, store: Store) -> OperatorState:
         if store.spills:
@@ -90,7 +99,25 @@ class Process(Stateful):
         """All of them are known before the first leaves; the state is kept after the last has left."""
         results, result = code.variable("results"), code.variable("v")
         code.line(f"{results} = {call}")
+        if self.on_timer is None:
+            with code.block(f"if {context}._timers:"):
+                code.line(f"raise {code.bind(self._no_timers, 'no_timers')}()")
         code.forks += 1
-        with code.block(f"if {results} is not None:"), code.block(f"for {result} in list({results}):"):
-            code.follow(self, msgspec.structs.replace(at, value=result))
+        with code.block(f"if {results} is not None:"):
+            with code.block(f"if {results}.__class__ in {code.bind(SINGLE, 'single')}:"):
+                code.line(f"raise {code.bind(self._one_result, 'one_result')}({results})")
+            with code.block(f"for {result} in list({results}):"):
+                code.follow(self, msgspec.structs.replace(at, value=result))
         code.line(f"{state}.keep({context})")
+
+    def _no_timers(self) -> UsageError:
+        return UsageError(
+            f"{function_name(self.function)} sets a timer, and {self.name} has nothing to call then",
+            hint="process(..., on_timer=function): it is called with the context",
+        )
+
+    def _one_result(self, result: Any) -> UsageError:
+        return UsageError(
+            f"{self.name} passes on each of several results, and got one {type(result).__name__}",
+            hint="return a list of it: [result], or yield it",
+        )
