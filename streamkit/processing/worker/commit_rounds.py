@@ -17,6 +17,7 @@ import structlog
 from streamkit.errors import StreamkitError
 from streamkit.processing.worker.active_tasks import ActiveTasks
 from streamkit.processing.worker.committer import AnyCommitter
+from streamkit.processing.worker.keyless import Keyless
 from streamkit.processing.worker.rollbacks import Rollbacks
 from streamkit.processing.worker.task_runner import TaskRunner
 
@@ -48,6 +49,7 @@ class CommitRounds:
         self._interval_s = interval_s
         self._rollbacks = rollbacks
         self._failed = failed
+        self._keyless = Keyless()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -58,6 +60,7 @@ class CommitRounds:
             self.due.clear()
             await self._reach_barriers()
             await self._committer.commit(self._tasks.ready)
+            self._keyless.look(runner.task for runner in self._tasks.ready)
 
     def under_way(self, runner: TaskRunner) -> bool:
         """Is the task being committed?"""
