@@ -61,6 +61,7 @@ class Deduplicate(Stateful):
         counts = code.bind(code.runtime.counts(self), "counts")
         state = code.runtime.state(self)
         seen, name = code.bind(state, "seen"), code.variable("name")
+        code.takes_back(seen)
         if isinstance(state, StoredSeen) and state.by_key:
             code.foresee(state, at)
         at = code.time(code.key(at))

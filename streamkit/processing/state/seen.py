@@ -18,10 +18,15 @@ _pack = msgspec.msgpack.Encoder().encode
 
 
 class Named:
-    """How what is remembered is named."""
+    """How what is remembered is named, and what the record in hand changes of it."""
 
     def __init__(self, key: Serde[Any]) -> None:
         self._key = key
+        self._before: list[tuple[bytes, int | None]] = []  # names, and what was remembered
+
+    def begin(self) -> None:
+        """What is kept from here on is of another record."""
+        self._before.clear()
 
     def name(self, key: Any, identity: Any) -> bytes:
         """What is equal for equal keys and identities."""
@@ -48,9 +53,19 @@ class Seen(Named):
         known = self._times.get(name)
         if known is not None and known > time_ms:
             return
+        self._before.append((name, known))
         self._times[name] = time_ms
         self._touched[name] = None
         heappush(self._leaving, (time_ms, name))
+
+    def withdraw(self) -> None:
+        """The record failed: it was not let through, and may come again."""
+        for name, known in reversed(self._before):
+            if known is None:
+                del self._times[name]
+            else:
+                self._times[name] = known
+        self.begin()
 
     def advance(self, watermark_ms: int, now_ms: int) -> Iterable[Computed]:
         while self._leaving and self._leaving[0][0] + self._within_ms <= watermark_ms:
@@ -71,6 +86,7 @@ class Seen(Named):
             if after != self.store.get(name):
                 changed.append((name, after))
         self._touched.clear()
+        self.begin()
         return changed
 
     def written(self) -> None:

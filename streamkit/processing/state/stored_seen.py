@@ -86,9 +86,15 @@ class StoredSeen(Named):
         known = self._times[name]
         if known is not None and known > time_ms:
             return
+        self._before.append((name, known))
         self._times[name] = time_ms
         self._touched[name] = None
         heappush(self._leaving, (time_ms, name))
+
+    def withdraw(self) -> None:
+        for name, known in reversed(self._before):
+            self._times[name] = known
+        self.begin()
 
     def _hold(self, name: bytes, value: bytes | None) -> int | None:
         time_ms = self._times[name] = None if value is None else int(value)
@@ -151,6 +157,7 @@ class StoredSeen(Named):
         self.entry_bytes = typical_bytes(changed) or self.entry_bytes
         self._timeline.taken(ordered(self._leaving[0][0]) if self._leaving else None)
         self._recent, self._touched = self._touched, {}
+        self.begin()
         return changed
 
     def written(self) -> None:

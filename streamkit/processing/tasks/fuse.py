@@ -104,6 +104,7 @@ class Code:
         self.prologue: list[str] = []  # once per call, before the first record
         self.epilogue: list[str] = []  # once per call, after the last record or the one that failed
         self.outlets: list[str] = []  # lists whose partial growth is withdrawn when a record fails
+        self.withdrawn: list[str] = []  # states that take back what they kept of it
         self.foreseeing: list[Any] = []  # states whose keys are those of the records
         self.forks = 0  # places where one record may leave more than once
         self._bound: dict[tuple[int, str], str] = {}
@@ -177,6 +178,11 @@ class Code:
             self.outlets.append(name)
         self.names[f"put_{name}"] = out.append
         return f"put_{name}"
+
+    def takes_back(self, state: str) -> None:
+        """The state's `begin` is called before each record, and its `withdraw` when that fails."""
+        if state not in self.withdrawn:
+            self.withdrawn.append(state)
 
     def key(self, at: At) -> At:
         """`at` with the decoded key in a variable."""
@@ -301,10 +307,13 @@ def compile_push(code: Code, name: str) -> Compiled:
 
 
 def _withdrawal(code: Code) -> tuple[list[str], list[str]]:
-    """Lines before a value and after its failure: what it has left in outlets so far is taken back."""
-    outlets = code.outlets if code.forks else []
-    marks = [f"mark_{outlet} = len({outlet})" for outlet in outlets]
-    return marks, [f"del {outlet}[mark_{outlet}:]" for outlet in outlets]
+    """Lines before a value and after its failure: what it has left behind so far is taken back."""
+    if not code.forks:
+        return [], []
+    marks = [f"mark_{outlet} = len({outlet})" for outlet in code.outlets]
+    undo = [f"del {outlet}[mark_{outlet}:]" for outlet in code.outlets]
+    marks += [f"{state}.begin()" for state in code.withdrawn]
+    return marks, undo + [f"{state}.withdraw()" for state in code.withdrawn]
 
 
 def _compile(code: Code, name: str, head: list[str], tail: list[str], depth: int) -> Compiled:
