@@ -29,7 +29,7 @@ from streamkit.processing.worker.metrics import WorkerMetrics
 from streamkit.processing.worker.progress import Progress, standard_error
 from streamkit.processing.worker.restore import ChangelogReader, restore
 from streamkit.processing.worker.source import Position, Source
-from streamkit.processing.worker.standby import Standbys
+from streamkit.processing.worker.standby import Standbys, TaskName
 from streamkit.processing.worker.task_runner import TaskRunner
 
 log = structlog.get_logger("worker")
@@ -70,6 +70,7 @@ class Lifecycle:
         self._background = background
         self._globals_read = globals_read
         self._opening: dict[TaskRunner, asyncio.Task[None]] = {}
+        self._closing: set[TaskName] = set()
         self.standing = asyncio.Event()
         self.standing.set()
 
@@ -82,6 +83,10 @@ class Lifecycle:
     def under_way(self) -> Collection[asyncio.Task[None]]:
         """What opens them."""
         return self._opening.values()
+
+    def holds(self, name: TaskName) -> bool:
+        """Are stores of this task open here, other than as a standby copy?"""
+        return name in self._closing or self._tasks.is_running(name)
 
     def assigned(self, positions: Sequence[Position]) -> None:
         """Make tasks of the partitions, and open them in the background."""
@@ -107,7 +112,11 @@ class Lifecycle:
             self._metrics.closed(runner)
             self._committer.forget(runner)
             self._tasks.remove(runner)
-            await runner.close()
+            self._closing.add(name := (runner.task.sub.index, runner.task.partition))
+            try:
+                await runner.close()
+            finally:
+                self._closing.discard(name)
             self._let_go(runner.task)
 
     def stop_opening(self, runner: TaskRunner) -> None:

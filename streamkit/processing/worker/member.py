@@ -250,7 +250,7 @@ class Member:
         start(tick(self.tasks, self._source, self._clock, self.metrics))
         start(follow_globals(self._plan, self._changelogs, self._globals_read.set))
         if self._standbys is not None:
-            start(self._standbys.run(self._source.member_id, self.tasks.is_running, self.metrics.standby))
+            start(self._standbys.run(self._source.member_id, self._lifecycle.holds, self.metrics.standby))
         if self._purge is not None:
             start(self._purge.run(lambda: self.tasks.places))
         if self._new_topics is not None:

@@ -112,7 +112,7 @@ class Standbys:
         is_running: Callable[[TaskName], bool],
         remaining: Family[Gauge],
     ) -> None:
-        """Until cancelled. `me`: our id in the group; `is_running`: whether a task is at work here."""
+        """Until cancelled. `me`: our id in the group; `is_running`: is a task at work here, or closing?"""
         self._remaining = remaining
         while True:
             try:
