@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 from hypothesis import given, settings
@@ -68,3 +69,29 @@ def test_a_time_out_is_for_calls() -> None:
         @app.agent(app.topic("in"), timeout="1s")
         def work(n: int) -> int:
             return n
+
+
+@pytest.mark.parametrize("shape", ["record", "stream"])
+def test_a_json_object_is_a_key_whatever_the_order_of_its_fields(shape: str) -> None:
+    app = sk.App("objects")
+    topic = app.topic("in", key=dict, value=int)
+    running: list[int] = []
+
+    @app.agent(topic if shape == "record" else app.topic("no", value=int), sink="out", concurrency=4)
+    async def single(n: int) -> int:
+        assert not running, "records of one key one after the other"
+        running.append(n)
+        await asyncio.sleep(1)
+        running.clear()
+        return n
+
+    @app.agent(topic if shape == "stream" else app.topic("none", value=int), sink="out", concurrency=4)
+    async def loop(stream: sk.Stream[int]) -> AsyncIterator[int]:
+        async for n in stream:
+            await asyncio.sleep(1 / (n + 1))
+            yield n
+
+    with app.test() as t:
+        t.send_all(topic, [(n, b'{"a":1,"b":2}' if n % 2 else b'{"b": 2, "a": 1}') for n in range(6)])
+        assert t.read("out") == list(range(6))
+        assert t.committed(topic) == 6

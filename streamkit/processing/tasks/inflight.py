@@ -40,11 +40,21 @@ TIME: Final = 3
 STREAM_TIME: Final = 4
 HEADERS: Final = 5
 Order = Literal["key", "input", "none"]
+_encode = msgspec.json.Encoder(order="sorted", enc_hook=repr).encode
 
 
 def record_of(item: Item) -> Record[Any]:
     """What a user function sees beside the value."""
     return Record(item[RAW], item[KEY], item[TIME], item[HEADERS])
+
+
+def ordering(key: Any) -> Any:
+    """What is equal for equal keys and can be looked up: a key, or, of a JSON object, its text."""
+    try:
+        hash(key)
+    except TypeError:
+        return _encode(key)
+    return key
 
 
 class Unfinished:
@@ -99,7 +109,7 @@ class InFlight:
     def admit(self, item: Item) -> None:
         """Take a record in."""
         self._unfinished.add(item[RAW])
-        key = item[KEY]
+        key = ordering(item[KEY])
         if key is None or self._order != "key":
             self._ready.append(item)
         elif key in self._behind:
@@ -135,7 +145,7 @@ class InFlight:
         """The record is done, for better or worse; its key's next one becomes ready."""
         self.running -= 1
         self._unfinished.remove(item[RAW])
-        key = item[KEY]
+        key = ordering(item[KEY])
         if key is not None and self._order == "key":
             behind = self._behind[key]
             if behind:
@@ -196,7 +206,7 @@ class Lanes:
         if len(self.lanes) == 1:
             self.lanes[0].queue.append(item)
             return
-        key = item[KEY]
+        key = ordering(item[KEY])
         if key is None:
             self._turn += 1
             number = self._turn
