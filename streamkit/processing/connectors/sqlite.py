@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Unpack
 
@@ -70,6 +71,10 @@ class SqliteSink(UpsertSink):
         except sqlite3.OperationalError as error:
             if connection is not None:
                 connection.close()
+            if wrong := _wrong_place(Path(self.path)):
+                raise UsageError(
+                    f"{self.path}: {wrong}", hint="mend the path of SqliteSink(...), or make the directory"
+                ) from error
             if _passes(error):
                 raise Unavailable(f"{self.path}: {error}") from error
             raise UsageError(f"{self.path}: {error}", hint=self._upsert.hint) from error
@@ -91,6 +96,16 @@ class SqliteSink(UpsertSink):
             if _passes(error):
                 raise Unavailable(f"{self.path}: {error}") from error
             raise
+
+
+def _wrong_place(path: Path) -> str:
+    """Why no database will ever be there: nothing that somebody waits for makes directories."""
+    with suppress(PermissionError):
+        if path.is_dir():
+            return "this is a directory, not a database"
+        if not path.parent.is_dir():
+            return f"there is no directory {path.parent}"
+    return ""
 
 
 def _passes(error: sqlite3.DatabaseError) -> bool:

@@ -173,3 +173,13 @@ async def test_no_row_is_at_fault_where_nothing_can_be_written(tmp_path: Path) -
     with pytest.raises(sk.Unavailable, match=r"malformed|not a database"):
         await sink.write([sk.Row(Total("pump", 1.0))])
     await sink.close()
+
+
+@pytest.mark.parametrize("path", ["gone/db", "a-file/db", "."])
+async def test_a_place_where_no_database_can_be_ends_the_worker(tmp_path: Path, path: str) -> None:
+    """Whoever waits for it to come waits for ever."""
+    (tmp_path / "a-file").touch()
+    sink = sk.SqliteSink(tmp_path / path, "totals", key="product", setup=TOTALS)
+    with pytest.raises(UsageError, match="directory") as refused:
+        await sink.open()
+    assert "SqliteSink" in refused.value.hint
