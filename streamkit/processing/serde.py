@@ -24,7 +24,7 @@ import msgspec
 import msgspec.inspect
 import orjson
 
-from streamkit.errors import UsageError
+from streamkit.errors import RefusedError, UsageError
 
 T = TypeVar("T")
 
@@ -108,6 +108,23 @@ BYTES: Serde[bytes] = Serde("bytes", _as_is, _as_is, nullable=True)
 STR: Serde[str] = Serde("str", str.encode, bytes.decode)
 # Keys of topics that declare no key type: bytes when read; text as UTF-8 and the rest as JSON when written.
 UNDECLARED_KEY: Serde[Any] = Serde("key", _any_key, _as_is)
+
+
+def as_kept(serde: Serde[T], store: str) -> Serde[T]:
+    """The serde for what a store holds. Bytes that it cannot read are nobody's record: an earlier declaration
+    of the type wrote them. Raises RefusedError then, which says so.
+    """
+
+    def decode(data: bytes) -> T:
+        try:
+            return serde.decode(data)
+        except Exception as error:
+            raise RefusedError(
+                f"{store} holds state that an earlier {serde.name.rpartition(':')[2]} wrote: {error}",
+                hint="give what is new in it a default; or begin anew: another name=, or streamkit app reset",
+            ) from error
+
+    return serde if serde is BYTES or serde is JSON else msgspec.structs.replace(serde, decode=decode)
 
 
 def value_serde(declared: type[T] | Serde[T] | Any) -> Serde[T]:

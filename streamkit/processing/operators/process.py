@@ -20,7 +20,7 @@ from streamkit.processing.operators.function import (
     function_name,
     serde_of_items,
 )
-from streamkit.processing.serde import Serde
+from streamkit.processing.serde import Serde, as_kept
 from streamkit.processing.state.operator_state import OperatorState
 from streamkit.processing.state.processes import ProcessState
 from streamkit.processing.state.store import Index, Store
@@ -47,9 +47,10 @@ class Process(Stateful):
             check_several(self.on_timer, "process(on_timer=)")
 
     def make_state(self, store: Store) -> OperatorState:
+        state = as_kept(self.state, self.name)
         if store.spills:
-            return StoredProcessState(self.key_serde, self.state, store)
-        return ProcessState(self.key_serde, self.state, store)
+            return StoredProcessState(self.key_serde, state, store)
+        return ProcessState(self.key_serde, state, store)
 
     def make_index(self) -> Index:
         return TimerIndex()

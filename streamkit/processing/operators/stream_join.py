@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from streamkit.processing.operators.function import JoinNode, function_name
-from streamkit.processing.serde import Serde
+from streamkit.processing.serde import Serde, as_kept
 from streamkit.processing.state.join_buffers import LEFT, RIGHT, JoinBuffers
 from streamkit.processing.state.operator_state import OperatorState
 from streamkit.processing.state.store import Index, Store
@@ -45,7 +45,7 @@ class StreamJoin(JoinNode, Stateful):
             self.grace_ms,
             alone=ALONE[self.how],
             key=self.key_serde,
-            values=(left.value_serde, right.value_serde),
+            values=(as_kept(left.value_serde, self.name), as_kept(right.value_serde, self.name)),
             store=store,
         )
 

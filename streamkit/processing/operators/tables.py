@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 import msgspec
 
 from streamkit.processing.operators.function import JoinNode, function_name
-from streamkit.processing.serde import Serde, value_serde
+from streamkit.processing.serde import Serde, as_kept, value_serde
 from streamkit.processing.state.operator_state import OperatorState
 from streamkit.processing.state.rows import Rows, VersionedRows
 from streamkit.processing.state.store import Store
@@ -33,7 +33,7 @@ class ToTable(Stateful, TableNode):
     history_ms: int = 0
 
     def make_state(self, store: Store) -> OperatorState:
-        key, value = self.key_serde, self.value_serde
+        key, value = self.key_serde, as_kept(self.value_serde, self.name)
         if self.history_ms:
             return VersionedRows(self.history_ms, key, value, store)
         return Rows(key, value, store)

@@ -19,6 +19,7 @@ from typing import Any
 from streamkit.processing.operators.agent import AgentNode
 from streamkit.processing.record import RawRecord
 from streamkit.processing.replies import Asked, Reply, address, reply
+from streamkit.processing.serde import as_kept
 from streamkit.processing.state.expiring import ExpiringState
 from streamkit.processing.state.memory import MemoryStore
 from streamkit.processing.state.operator_state import OperatorState
@@ -67,9 +68,10 @@ class Chain:
 
 def make_state(table: Table[Any, Any], store: Store) -> TableState:
     """What a task keeps of a table."""
+    value = as_kept(table.value, table.name)
     if table.ttl_ms is not None:
-        return ExpiringState(table.key, table.value, table.default, store, table.ttl_ms)
-    return TableState(table.key, table.value, table.default, store)
+        return ExpiringState(table.key, value, table.default, store, table.ttl_ms)
+    return TableState(table.key, value, table.default, store)
 
 
 class AgentPort:
