@@ -118,15 +118,18 @@ class Cluster:
             found: dict[str, TopicMetadata] = self.admin.list_topics(timeout=REQUEST_S).topics
         return found
 
-    def topic(self, name: str) -> TopicMetadata:
-        """One topic's metadata, or NotFoundError. Asking does not create it."""
+    def topic(self, name: str, *, instead: str = "") -> TopicMetadata:
+        """One topic's metadata, or NotFoundError. Asking does not create it.
+
+        `instead`: the command for whoever does not want to create it.
+        """
         topics = self.topics()
         found = topics.get(name)
         if found is None or found.error is not None:
             meant = difflib.get_close_matches(name, topics, n=1, cutoff=0.8)
             raise NotFoundError(
                 f"there is no topic {name!r} at {self.bootstrap}",
-                hint=f"did you mean {meant[0]}?" if meant else f"streamkit topic create {name}",
+                hint=f"did you mean {meant[0]}?" if meant else instead or f"streamkit topic create {name}",
             )
         return found
 

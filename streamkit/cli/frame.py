@@ -104,7 +104,7 @@ def explain(error: Exception, words: Sequence[str]) -> tuple[list[str], int]:
         return ["error: " + error.format_message(), f"next:  {_help_for(words)}"], error.exit_code
     if isinstance(error, StreamkitError):
         return [f"error: {error.message}", f"next:  {error.hint or _help_for(words)}"], error.exit_code
-    again = shlex.join(["streamkit", "--debug", *words])
+    again = shlex.join(["streamkit", "--debug", *(word for word in words if word != "--debug")])
     return [f"error: {type(error).__name__}: {error}", f"next:  {again}"], 1
 
 

@@ -26,6 +26,7 @@ _AGO = re.compile(r"-(\d+)(ms|s|m|h|d)")
 _CLOCK = r"(?>T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:[+-]\d\d:\d\d)?)"
 _RANGE = re.compile(rf"((?:{_CLOCK}|[^:T])*):(.*)")
 HINT = "streamkit topic consume --help"
+ELSEWHERE = {"beginning": "start", "earliest": "start", "oldest": "start", "latest": "end", "newest": "end"}
 
 
 @dataclass(frozen=True)
@@ -92,4 +93,5 @@ def _instant_ms(text: str, whole: str, now_ms: int) -> int:
 
 def _not_understood(part: str, whole: str) -> UsageError:
     where = "" if part == whole else f" in {whole!r}"
-    return UsageError(f"{part!r}{where} is not an offset", hint=HINT)
+    meant = ELSEWHERE.get(part)
+    return UsageError(f"{part!r}{where} is not an offset", hint=f"did you mean {meant}?" if meant else HINT)

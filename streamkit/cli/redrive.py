@@ -55,7 +55,9 @@ class Redrive:
         self._topic = topic
         self._choice = choice
         self._partitions = {name: set(found.partitions) for name, found in cluster.topics().items()}
-        self._notes = Notes(cluster, topic, sorted(cluster.topic(topic).partitions))
+        self._notes = Notes(
+            cluster, topic, sorted(cluster.topic(topic, instead="streamkit dlq list").partitions)
+        )
         self._failure: StreamkitError | None = None
 
     def letters(self) -> Iterator[tuple[Message, Letter]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from streamkit.cli.options import bootstrap_option, json_option
-from streamkit.errors import UsageError
+from streamkit.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
     from streamkit.cli.admin import Cluster
@@ -48,7 +48,11 @@ def create(
     settings = dict(_pair(word, "--config") for word in config)
     cluster = Cluster(bootstrap)
     request = NewTopic(name, partitions or -1, replication_factor or -1, config=settings)
-    cluster.only_answer(cluster.admin.create_topics([request]))
+    try:
+        cluster.only_answer(cluster.admin.create_topics([request]))
+    except RefusedError as error:
+        error.hint = error.hint or f"streamkit topic describe {name}"
+        raise
     if as_json:
         print_json({"name": name, "partitions": len(cluster.topic(name).partitions)})
     else:
@@ -201,7 +205,7 @@ def delete(names: Sequence[str], bootstrap: str, as_json: bool) -> None:
 
     cluster = Cluster(bootstrap)
     for name in names:
-        cluster.topic(name)
+        cluster.topic(name, instead="streamkit topic list")
     for future in cluster.admin.delete_topics(list(names)).values():
         cluster.answer(future)
     if as_json:

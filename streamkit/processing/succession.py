@@ -154,7 +154,7 @@ def _told(app_id: str, loss: Loss) -> str:
 
 def _remedy(loss: Loss) -> str:
     if loss.kind == "gone":
-        return f'give it its name back (name="{loss.name}")'
+        return f'give it its name back (name="{loss.name}"), or this app a name of its own'
     if loss.kind == "moved":
         return "give it another name, or its former input"
     if loss.kind == "swapped":

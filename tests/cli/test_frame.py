@@ -71,6 +71,8 @@ def test_a_defect_of_ours_names_the_command_that_shows_its_traceback(
 ) -> None:
     failing(monkeypatch, KeyError("x"))
     assert outcome(["topic"], capsys) == (1, ["error: KeyError: 'x'", "next:  streamkit --debug topic"])
+    _, lines = outcome(["--debug", "topic"], capsys)
+    assert lines[-1] == "next:  streamkit --debug topic"
 
 
 def test_debug_shows_the_traceback_too(

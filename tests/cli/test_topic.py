@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.support.broker_process import BrokerProcess, environment, streamkit
-from tests.support.command_line import Cli
+from tests.support.command_line import Cli, CliHere
 
 LONG_AGO_MS = 1_356_998_400_000
 
@@ -113,6 +113,19 @@ def test_following_a_topic_until_interrupted(cli: Cli, name: str) -> None:
 )  # fmt: skip
 def test_failures_are_short_and_have_their_codes(cli: Cli, code: int, words: list[str], says: str) -> None:
     assert cli.fails(code, *words).startswith(says)
+
+
+def test_what_to_do_next_is_what_one_would_want(cli: Cli, name: str) -> None:
+    here = CliHere(cli.bootstrap)
+    here.out("topic", "create", name)
+    for words, hint in [
+        (["topic", "create", name], f"streamkit topic describe {name}"),
+        (["topic", "delete", "no-such"], "streamkit topic list"),
+        (["topic", "describe", "no-such"], "streamkit topic create no-such"),
+        (["dlq", "redrive", "no-such"], "streamkit dlq list"),
+        (["topic", "consume", name, "-o", "earliest"], "did you mean start?"),
+    ]:
+        assert here.run(*words).stderr.decode().splitlines()[-1] == f"next:  {hint}"
 
 
 def test_a_topic_grows_and_its_settings_come_and_go(cli: Cli, name: str) -> None:

@@ -113,7 +113,8 @@ def check_fingerprints(committed: CommitMetadata, accepted: Mapping[str, Collect
         if store in committed.stores and committed.stores[store] not in known:
             raise RefusedError(
                 f"the state of {store} was written with other types or aggregations than declared now",
-                hint="give the store another name to begin anew, or take the former declaration back",
+                hint="take the former declaration back (a class that is renamed or moved is another one), or "
+                "begin anew: another name=, or streamkit app reset",
             )
 
 
