@@ -1,8 +1,9 @@
 """Keeps N worker processes running: what crashes is started again, ever more slowly while it keeps crashing.
 
 A worker that cannot work whoever starts it (a wrong word, a missing topic, a refusal) says so by its exit
-code and ends the whole group with that code. The first SIGTERM or SIGINT asks all workers to drain, the
-second kills them. Workers end with their supervisor, however it ends.
+code and ends the whole group with that code. So does a broker that none of them finds as they start; where
+one finds it, the others are started again until they do. The first SIGTERM or SIGINT asks all workers to
+drain, the second kills them. Workers end with their supervisor, however it ends.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Supervisor:
         self._commands = commands
         self._inherited = inherited or [()] * len(commands)
         self._processes: dict[int, asyncio.subprocess.Process] = {}
+        self._unreached: set[int] = set()  # slots whose first worker found no broker
         self._lifeline = Lifeline()
         self._stopping = asyncio.Event()
         self._code = 0
@@ -80,14 +82,23 @@ class Supervisor:
             code = await self._run_once(slot)
             if self._stopping.is_set():
                 return
-            if code == 0 or code in HOPELESS or (code == BrokerUnreachableError.exit_code and not pause_s):
+            steady = asyncio.get_running_loop().time() - started > STEADY_S
+            if code == BrokerUnreachableError.exit_code and not pause_s:
+                hopeless = steady or self._nobody_reaches(slot)
+            else:
+                hopeless = code == 0 or code in HOPELESS
+            if hopeless:
                 self._stop_all(code)
                 return
-            steady = asyncio.get_running_loop().time() - started > STEADY_S
             pause_s = FIRST_PAUSE_S if steady or not pause_s else min(pause_s * 2, LONGEST_PAUSE_S)
             self._restarts[slot].value += 1
             log.warning("worker ended, starting it again", slot=slot, exit_code=code, pause_s=pause_s)
             await self._stopping_within(pause_s)
+
+    def _nobody_reaches(self, slot: int) -> bool:
+        """The first worker of this slot found no broker. Nor did those of the others?"""
+        self._unreached.add(slot)
+        return len(self._unreached) == len(self._commands)
 
     async def _run_once(self, slot: int) -> int:
         fd = self._lifeline.child_fd

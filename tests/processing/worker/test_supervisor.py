@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from streamkit.errors import BrokerUnreachableError
 from streamkit.processing.worker.supervisor import Supervisor
 
 WAITS = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -51,3 +52,28 @@ async def test_workers_that_end_at_one_moment_are_no_failure_of_the_supervisor()
     supervisor._processes = {0: ended, 1: runs}
     supervisor._stop_all(2)
     assert runs.told == signal.SIGTERM
+
+
+NO_BROKER = ["sh", "-c", f"exit {BrokerUnreachableError.exit_code}"]
+
+
+async def test_where_no_worker_finds_a_broker_the_group_ends_as_one_worker_does() -> None:
+    async with asyncio.timeout(20):
+        assert await Supervisor("app", [NO_BROKER] * 3).run() == BrokerUnreachableError.exit_code
+
+
+async def test_where_others_are_at_work_a_worker_that_finds_no_broker_is_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They wait for brokers that are away for a while; it does, too."""
+    monkeypatch.setattr("streamkit.processing.worker.supervisor.FIRST_PAUSE_S", 0.01)
+    supervisor = Supervisor("app", [WAITS, NO_BROKER])
+    running = asyncio.create_task(supervisor.run())
+    try:
+        async with asyncio.timeout(20):
+            while supervisor._restarts[1].value < 2 and not running.done():
+                await asyncio.sleep(0.005)
+        assert not running.done() and 0 in supervisor._processes
+    finally:
+        supervisor._signalled(signal.SIGTERM)
+        await running
