@@ -42,6 +42,7 @@ class Layout:
             self._ranges.append((aggregation, start, end))
             start = end
         self._plain = all(aggregation.plain for _, aggregation in aggregations)
+        self.growing = [1 + start for a, start, _ in self._ranges if a.put == "append"]
 
     def slots(self, a: str) -> list[Slots]:
         """Expressions for the slots of accumulator `a`, for each aggregation."""
@@ -66,6 +67,17 @@ class Layout:
     def copy(self, accumulator: Accumulator) -> Accumulator:
         """One that shares nothing with it."""
         return self.thaw(orjson.loads(orjson.dumps(self.freeze(accumulator))))
+
+    def noted(self, accumulator: Accumulator) -> list[Any]:
+        """What `restore` needs to take the next value out again."""
+        return [accumulator[:], *(len(accumulator[slot]) for slot in self.growing)]
+
+    def restore(self, accumulator: Accumulator, noted: list[Any]) -> None:
+        """As it was, but for what sets and sketches know of it: it may come again."""
+        slots, *lengths = noted
+        accumulator[1:] = slots[1:]
+        for slot, length in zip(self.growing, lengths, strict=True):
+            del accumulator[slot][length:]
 
     @property
     def width(self) -> int:

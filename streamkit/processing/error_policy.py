@@ -6,7 +6,8 @@
     DeadLetter  the record goes, as it came, to another topic with its story in the headers
 
 A policy stands on an agent or on a stream; `App(on_error=…)` is the default (Fail). The failed record's
-partial outputs are withdrawn before the policy acts.
+partial outputs, and what it did to windows and `deduplicate`, are withdrawn before the policy acts. What user
+code has done to tables stays; a Fail does not commit it.
 """
 
 from __future__ import annotations

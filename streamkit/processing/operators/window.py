@@ -243,6 +243,7 @@ class Window(Stateful):
         with code.block(f"if {a} is None:"):
             code.line(f"{a} = {self._fresh(code)}")
         stores = self._combined(code, at, a, inputs)
+        code.note(window, f"{window}.note({at.key}, {name}, {a})")
         code.line(f"{window}.keep({at.key}, {name}, {a})")
         self._store(code, stores)
 
@@ -259,7 +260,9 @@ class Window(Stateful):
             code.line(f"{a} = {plan}.accumulator")
             with code.block(f"if {a} is None:"):
                 code.line(f"{a} = {self._fresh(code)}")
-            self._store(code, self._combined(code, at, a))
+            stores = self._combined(code, at, a)
+            code.note(state, f"{state}.note({at.key})")
+            self._store(code, stores)
             code.line(f"{gone} = {state}.carry_out({at.key}, {plan}, {a})")
             if self.emit != "on_close":
                 self._retract(code, at, gone)
@@ -269,6 +272,7 @@ class Window(Stateful):
     def _retract(self, code: Code, at: At, gone: str) -> None:
         """Tell sessions that were told, and are no more, once again; with the time that they had."""
         code.forks += 1
+        code.harmless += not _may_fail(code, self)
         old, result, time = code.variable("old"), code.variable("v"), at.time
         assert isinstance(self.window, Session)
         if isinstance(self.emit, Every):
@@ -294,7 +298,9 @@ class Window(Stateful):
         with code.block(f"if {entry} is None:"):
             code.line(f"{entry} = [0, {at.time}, {at.time}, {self._fresh(code)}]")
         code.line(f"{a} = {entry}[3]")
-        self._store(code, self._combined(code, at, a))
+        stores = self._combined(code, at, a)
+        code.note(state, f"{state}.note({at.key}, {entry})")
+        self._store(code, stores)
         code.line(f"{full} = {state}.take({at.key}, {entry}, {at.time})")
         with code.block(f"if {full}:" if self.emit == "on_close" else "if True:"):
             self._emit(code, at, f"{entry}[1]", f"{entry}[2]", a)
@@ -326,8 +332,13 @@ class Window(Stateful):
             code.foresee(state, at)
             with code.block(f"if {a} is None:"):
                 code.line(f"{a} = {window}.stored({start}, {at.key})")
+        lengths = [f"len({a}[{slot}])" for slot in self.layout.growing]
+        note, noted = f"{window}_note", ", ".join([f"{a}[:]", *lengths])
+        code.names[note] = state.before.append
         with code.block(f"if {a} is None:"):
             code.line(f"{a} = {self._fresh(code)}")
+            code.note(window, f"{note}(({start}, {at.key}, {a}, None))")
+        code.note(window, "else:", f"    {note}(({start}, {at.key}, {a}, [{noted}]))")
         stores = self._combined(code, at, a, inputs)
         with code.block(f"if not {a}[0]:"):
             code.line(f"{a}[0] = True")
@@ -343,6 +354,7 @@ class Window(Stateful):
 
     def _emit(self, code: Code, at: At, start: str, end: str, a: str) -> None:
         result = code.variable("v")
+        code.forks += _may_fail(code, self)
         code.line(f"{result} = {self._result(code, at.key, start, end, a)}")
         code.follow(self, msgspec.structs.replace(at, value=result, headers="None"))
 
@@ -411,6 +423,11 @@ class Late(Node):
     @property
     def value_serde(self) -> Serde[Any]:
         return self.parents[0].parents[0].value_serde
+
+
+def _may_fail(code: Code, node: Node) -> bool:
+    """Does user code run behind it?"""
+    return any(child.functions or _may_fail(code, child) for child in code.runtime.children(node))
 
 
 def _described(aggregation: Aggregation) -> str:

@@ -54,6 +54,9 @@ class Buckets(ABC, Generic[BucketName]):
         self._draining: set[BucketName] = set()
         self._recent: list[tuple[BucketName, Any, Accumulator]] = []  # what the last `changes` were of
         self._absent: set[tuple[BucketName, Any]] = set()  # known not to be stored
+        # what the record in hand changes, and how that was before; None: not there
+        self.before: list[tuple[BucketName, Any, Accumulator, list[Any] | None]] = []
+        self.begin = self.before.clear  # what is changed from here on is another record's
 
     @abstractmethod
     def _prefix(self, name: BucketName) -> bytes:
@@ -70,6 +73,20 @@ class Buckets(ABC, Generic[BucketName]):
 
     def due_ms(self) -> int | None:
         return None
+
+    # -- a record that may fail -----------------------------------------------------------------------
+
+    def withdraw(self) -> None:
+        """The record failed: as if it had not come."""
+        for name, key, accumulator, before in reversed(self.before):
+            if before is None:
+                self._undo_begin(name, key)
+            else:
+                self._layout.restore(accumulator, before)
+        self.begin()
+
+    def _undo_begin(self, name: BucketName, key: Any) -> None:
+        self.open[name].pop(key, None)  # in `dirty` it stands for nothing any more
 
     # -- what is only stored --------------------------------------------------------------------------
 

@@ -78,6 +78,8 @@ class SessionState:
         self._closing: list[tuple[int, bytes, int, Any, OpenSession]] = []
         self._numbers = count()
         self._touched: dict[tuple[int, Any], None] = {}
+        # by what the record in hand changes: the sessions of a key, and how they were
+        self._before: list[tuple[Any, list[tuple[OpenSession, int, Accumulator, list[Any], bool]]]] = []
         self._changed: dict[tuple[int, Any], OpenSession] = {}  # since the last emission, with emit=every
 
     # -- records --------------------------------------------------------------------------------------
@@ -129,6 +131,33 @@ class SessionState:
         sessions.append(session)
         self._schedule(key, session)
         return session
+
+    def begin(self) -> None:
+        """What is changed from here on is another record's."""
+        self._before.clear()
+
+    def note(self, key: Any) -> None:
+        """A record is going to change the sessions of this key."""
+        noted = self._layout.noted
+        before = [
+            (s, s.last, s.accumulator, noted(s.accumulator), (s.first, key) in self._changed)
+            for s in self.open.get(key, ())
+        ]
+        self._before.append((key, before))
+
+    def withdraw(self) -> None:
+        """The record failed: as if it had not come."""
+        for key, before in reversed(self._before):
+            for session in self.open.pop(key, ()):
+                session.open = False
+                self._changed.pop((session.first, key), None)
+            for session, last, accumulator, noted, is_changed in before:
+                self._layout.restore(accumulator, noted)
+                session.open, session.last, session.accumulator = True, last, accumulator
+                self.open.setdefault(key, []).append(session)
+                if is_changed:
+                    self._changed[session.first, key] = session
+        self.begin()
 
     def _schedule(self, key: Any, session: OpenSession) -> None:
         name = self._key.encode(key)

@@ -133,6 +133,12 @@ class StoredSessions(SessionState):
         self._held += 1 - len(plan.replaced)
         return super()._replace(key, plan, accumulator)
 
+    def withdraw(self) -> None:
+        held = {key: len(self.open[key]) for key, _ in self._before}
+        super().withdraw()
+        for key, count in held.items():
+            self._held += len(self.open.setdefault(key, [])) - count
+
     def _end(self, key: Any) -> None:
         """It stays, so that the store is not asked for it: that knows nothing of the end yet."""
 

@@ -15,7 +15,7 @@ they were told (`Told`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from sys import maxsize
 from typing import Any
@@ -98,6 +98,8 @@ class StoredSliding:
         self._closed = NEVER  # windows up to here are told
         self._over = NEVER  # panes up to here are none any more
         self._told: Told | None = None  # how far, while some are told
+        # what the record in hand changes, and how that was before; None: not there
+        self._before: list[tuple[Any, PaneName, Accumulator, list[Any] | None]] = []
         self._begin()
         store.keep_index(SlidingIndex())
 
@@ -127,6 +129,36 @@ class StoredSliding:
         held = self._held[key]
         if name not in held.panes:
             self._add(key, held, name, accumulator)
+
+    def begin(self) -> None:
+        """What is changed from here on is another record's."""
+        self._before.clear()
+
+    def note(self, key: Any, name: PaneName, accumulator: Accumulator) -> None:
+        """This one is going to change."""
+        known = name in self._held[key].panes
+        self._before.append((key, name, accumulator, self._layout.noted(accumulator) if known else None))
+
+    def withdraw(self) -> None:
+        """The record failed: as if it had not come."""
+        for key, name, accumulator, before in reversed(self._before):
+            if before is None:
+                self._undo_add(key, name)
+            else:
+                self._layout.restore(accumulator, before)
+        self.begin()
+
+    def _undo_add(self, key: Any, name: PaneName) -> None:
+        held, (pane, first) = self._held[key], name
+        del held.panes[name]
+        self._touched.pop((name, key), None)
+        self._panes -= 1
+        held.waiting.remove((first, first == self._window_of(pane), pane))
+        heapify(held.waiting)
+        closing = pane, held.name, key
+        if first == self._window_of(pane) and closing in self._closing:
+            self._closing.remove(closing)
+            heapify(self._closing)
 
     def foresee(self, records: Sequence[RawRecord]) -> None:
         """Fetch what these records need."""

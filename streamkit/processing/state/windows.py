@@ -101,6 +101,10 @@ class AlignedState(Buckets[int]):
             if self.open.get(name, {}).get(key) is None:
                 self.changed[name, key] = None
 
+    def _undo_begin(self, name: int, key: Any) -> None:
+        super()._undo_begin(name, key)
+        self.changed.pop((name, key), None)
+
     def _names(self, ts: int) -> Iterable[int]:
         """Those that have a record of this time; where none is on disk the times may be another's, so all."""
         first = (ts - self._size_ms) // self._every_ms * self._every_ms + self._every_ms
@@ -139,10 +143,33 @@ class CountState:
         self._layout = layout
         self._key = key
         self._touched: dict[Any, None] = {}
+        self._before: list[tuple[Any, list[Any] | None, list[Any]]] = []
 
     @property
     def cached(self) -> int:
         return len(self.open)
+
+    def begin(self) -> None:
+        """What is changed from here on is another record's."""
+        self._before.clear()
+
+    def note(self, key: Any, entry: list[Any]) -> None:
+        """This one is going to change."""
+        before = entry[:3] if entry[0] else None
+        self._before.append((key, entry if before else None, [before, self._layout.noted(entry[3])]))
+
+    def withdraw(self) -> None:
+        """The record failed: as if it had not come."""
+        for key, entry, (before, noted) in reversed(self._before):
+            if entry is None and not self.spills:
+                self.open.pop(key, None)
+            elif entry is None:
+                self.open[key] = None  # one in the store may be finished
+            else:
+                entry[:3] = before
+                self._layout.restore(entry[3], noted)
+                self.open[key] = entry
+        self.begin()
 
     def find(self, key: Any) -> list[Any] | None:
         """The unfinished window of a key."""

@@ -105,8 +105,10 @@ class Code:
         self.epilogue: list[str] = []  # once per call, after the last record or the one that failed
         self.outlets: list[str] = []  # lists whose partial growth is withdrawn when a record fails
         self.withdrawn: list[str] = []  # states that take back what they kept of it
+        self._notes: list[int] = []  # lines for that
         self.foreseeing: list[Any] = []  # states whose keys are those of the records
         self.forks = 0  # places where one record may leave more than once
+        self.harmless = 0  # of them those behind which nobody's code runs
         self._bound: dict[tuple[int, str], str] = {}
         self._owner: Node | None = None
         self._depth = 0
@@ -183,6 +185,29 @@ class Code:
         """The state's `begin` is called before each record, and its `withdraw` when that fails."""
         if state not in self.withdrawn:
             self.withdrawn.append(state)
+
+    def note(self, state: str, *texts: str) -> None:
+        """Lines that tell the state what it would have to take back; none where nothing can fail behind."""
+        self.takes_back(state)
+        for text in texts:
+            self._notes.append(len(self.lines))
+            self.line(text)
+
+    @property
+    def may_tear(self) -> bool:
+        """May a record fail behind what it has changed?"""
+        return self.forks > self.harmless
+
+    @property
+    def body(self) -> list[str]:
+        """All lines, without those that nobody needs."""
+        dropped = () if self.may_tear else self._notes
+        return [line for number, line in enumerate(self.lines) if number not in dropped]
+
+    @property
+    def body_owners(self) -> list[Node | None]:
+        dropped = () if self.may_tear else self._notes
+        return [owner for number, owner in enumerate(self.owners) if number not in dropped]
 
     def key(self, at: At) -> At:
         """`at` with the decoded key in a variable."""
@@ -312,17 +337,20 @@ def _withdrawal(code: Code) -> tuple[list[str], list[str]]:
         return [], []
     marks = [f"mark_{outlet} = len({outlet})" for outlet in code.outlets]
     undo = [f"del {outlet}[mark_{outlet}:]" for outlet in code.outlets]
-    marks += [f"{state}.begin()" for state in code.withdrawn]
-    return marks, undo + [f"{state}.withdraw()" for state in code.withdrawn]
+    withdrawn = code.withdrawn if code.may_tear else []
+    for state in withdrawn:
+        code.names[f"{state}_begin"] = code.names[state].begin
+    marks += [f"{state}_begin()" for state in withdrawn]
+    return marks, undo + [f"{state}.withdraw()" for state in withdrawn]
 
 
 def _compile(code: Code, name: str, head: list[str], tail: list[str], depth: int) -> Compiled:
-    body = [INDENT * depth + line for line in code.lines]
+    body = [INDENT * depth + line for line in code.body]
     source = "\n".join([*head, *body, *tail]) + "\n"
     file = f"<streamkit {name}>"
     namespace = dict(code.names)
     exec(compile(source, file, "exec"), namespace)  # noqa: S102 - from the topology, never from data
-    owners = [None] * len(head) + code.owners + [None] * len(tail)
+    owners = [None] * len(head) + code.body_owners + [None] * len(tail)
     function = head[0].removeprefix("def ").partition("(")[0]
     return Compiled(namespace[function], source, owners, file)
 
