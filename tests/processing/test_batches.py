@@ -121,6 +121,7 @@ def test_a_call_that_takes_too_long_is_an_error() -> None:
     with app.test() as t:
         t.send_all(numbers, [(1, None), (60, None)])
         assert t.read("dead") == [b"60"]
+        assert b"no answer within timeout=2 s" in dict(t.records("dead")[0].headers).values()
 
 
 def test_undecodable_records_and_errors_of_sinks_follow_the_policy() -> None:

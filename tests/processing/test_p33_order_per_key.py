@@ -58,7 +58,9 @@ def test_a_call_that_takes_too_long_is_an_error_and_follows_the_policy() -> None
         t.send_all(topic, [(1, "a"), (60, "b"), (1, "b")])
         assert t.read("out") == [1, 1]
         (letter,) = t.records("dead")
-        assert dict(letter.headers)["streamkit.dlq.error"] == b"TimeoutError"
+        headers = dict(letter.headers)
+        assert headers["streamkit.dlq.error"] == b"TimeoutError"
+        assert headers["streamkit.dlq.message"] == b"no answer within timeout=2 s"
         assert t.committed(topic) == 3
 
 

@@ -26,6 +26,7 @@ from streamkit.processing.tasks.assembly import AgentPort
 from streamkit.processing.tasks.inflight import KEY, STREAM_TIME, VALUE, Item, Lane, record_of
 from streamkit.processing.tasks.task import Task
 from streamkit.processing.worker.batches import BatchLoop
+from streamkit.processing.worker.in_time import in_time
 from streamkit.processing.worker.outflows import OutflowLoop
 
 SLICE_S = 0.001  # user code that never waits gives the loop back this often
@@ -233,10 +234,7 @@ class AgentRunner:
             try:
                 arguments = (item[VALUE], record_of(item)) if with_record else (item[VALUE],)
                 call = self.lend(port.node.function(*arguments), scope)
-                if timeout_ms is None:
-                    return await call
-                async with asyncio.timeout(timeout_ms / 1000):
-                    return await call
+                return await (call if timeout_ms is None else in_time(call, timeout_ms))
             except Exception as error:
                 pause_ms = self.task.fail(port, item, error, attempt)
             if pause_ms is None:

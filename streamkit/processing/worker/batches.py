@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from streamkit.processing.record import Record, wants_record
 from streamkit.processing.tasks.assembly import AgentPort
 from streamkit.processing.tasks.inflight import STREAM_TIME, VALUE, Item, Lane, record_of
+from streamkit.processing.worker.in_time import in_time
 
 if TYPE_CHECKING:
     from streamkit.processing.worker.agents import AgentRunner
@@ -99,8 +100,8 @@ class BatchLoop:
         if self._with_records:
             arguments.append(records)
         self._scope.time_ms = items[-1][STREAM_TIME]
-        async with asyncio.timeout(None if node.timeout_ms is None else node.timeout_ms / 1000):
-            returned = await self._runner.lend(node.function(*arguments), self._scope)
+        call = self._runner.lend(node.function(*arguments), self._scope)
+        returned = await (call if node.timeout_ms is None else in_time(call, node.timeout_ms))
         return list(zip(items, batch.results(len(items), returned, records), strict=True))
 
     async def _leave(self, made: Made) -> None:
