@@ -110,6 +110,29 @@ STR: Serde[str] = Serde("str", str.encode, bytes.decode)
 UNDECLARED_KEY: Serde[Any] = Serde("key", _any_key, _as_is)
 
 
+def checked_key(serde: Serde[T], topic: str) -> Serde[T]:
+    """The serde for keys that were not declared as this topic's are: one of another type is refused, since it
+    would be written as JSON that no reader of the topic takes (bytes as base64). Raises TypeError then.
+    """
+    read_back = serde.decode if serde.name.startswith("json:") else _as_is
+
+    def encode(key: T) -> bytes:
+        try:
+            data = serde.encode(key)
+            if data.__class__ is not bytes:
+                raise TypeError
+            read_back(data)
+        except (TypeError, msgspec.MsgspecError) as error:
+            declared = serde.name.rpartition(":")[2].removeprefix("builtins.")
+            raise TypeError(
+                f"the key {key!r} is {type(key).__name__}, and the topic {topic} declares key={declared}: "
+                "declare the same of the topic that it comes from, or group_by"
+            ) from error
+        return data
+
+    return msgspec.structs.replace(serde, encode=encode)
+
+
 def as_kept(serde: Serde[T], store: str) -> Serde[T]:
     """The serde for what a store holds. Bytes that it cannot read are nobody's record: an earlier declaration
     of the type wrote them. Raises RefusedError then, which says so.

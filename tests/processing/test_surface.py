@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -181,3 +182,36 @@ def test_a_time_that_is_text_is_refused_in_words() -> None:
         pytest.raises(TypeError, match="seconds since 1970 or an aware datetime, got '2024"),
     ):
         t.send(orders, {"at": "2024-01-01T00:00:00Z"}, key="ann")
+
+
+@pytest.mark.parametrize(
+    ("comes_as", "leaves_as", "key", "told"),
+    [
+        (None, int, "5", "the key b'5' is bytes, and the topic out declares key=int"),
+        (None, str, "ann", "the key b'ann' is bytes, and the topic out declares key=str"),
+        (str, int, "5", "the key '5' is str, and the topic out declares key=int"),
+        (int, str, 5, "the key 5 is int, and the topic out declares key=str"),
+        (int, bytes, 5, "the key 5 is int, and the topic out declares key=bytes"),
+    ],
+)
+def test_a_key_of_another_type_is_not_written(comes_as: Any, leaves_as: Any, key: Any, told: str) -> None:
+    app = sk.App("keys")
+    incoming = app.topic("in", key=comes_as, value=dict)
+    app.stream(incoming).to(app.topic("out", key=leaves_as, value=dict))
+    with app.test() as t:
+        t.send(incoming, {})
+        with pytest.raises(TypeError, match=re.escape(told)):
+            t.send(incoming, {}, key=key)
+        assert [seen.key for seen in t.records("out")] == [None]
+
+
+def test_a_key_of_the_right_type_is_written_whoever_made_it() -> None:
+    app = sk.App("keys")
+    incoming = app.topic("in", value=dict)
+    by_n = app.stream(incoming).group_by(lambda value: value["n"])
+    by_n.to(app.topic("numbers", key=int, value=dict))
+    by_n.to(app.topic("numbers-too", value=dict))
+    with app.test() as t:
+        t.send(incoming, {"n": 5})
+        assert [seen.key for seen in t.records("numbers")] == [5]
+        assert [seen.key for seen in t.records("numbers-too")] == [b"5"]

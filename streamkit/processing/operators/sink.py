@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from streamkit.processing.serde import JSON_KEY, UNDECLARED_KEY
+from streamkit.processing.serde import JSON_KEY, UNDECLARED_KEY, checked_key
 from streamkit.processing.topology import Node, TopicSpec
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class Sink(Node):
         same = declared == at.key_serde
         if not (same and at.raw):
             at = code.key(at)
+        if declared.name != at.key_serde.name:
+            declared = checked_key(declared, self.topic.name)
         key = code.encoded_key(at, declared, keep=same)
         value = code.encoded_value(at, self.topic.value)
         code.line(f"{put}(({value}, {key}, {code.timestamp(at)}, {code.headers(at)}, None))")
