@@ -18,7 +18,7 @@ def test_fail_ends_the_worker_and_never_commits_past(outside: Outside, name: str
         assert worker.wait() == 1
     assert worker.log[-2].startswith("error: count failed at") and "poison" in worker.log[-2]
     assert worker.log[-1].startswith("next:  ")
-    assert max(outside.committed(name, f"{name}-words")) == 5
+    assert max(outside.committed(name, f"{name}-words")) <= 5  # less: what failed may have touched the state
 
 
 async def test_a_dead_letter_carries_its_story(outside: Outside, name: str) -> None:
