@@ -172,7 +172,7 @@ async def _member(
             new_topics=NewTopics(plan, source, topics.partition_counts, refresh_s(kafka))
             if plan.has_patterns
             else None,
-            deleted_topics=DeletedTopics(plan, topics.missing, min(refresh_s(kafka), DELETED_S)),
+            deleted_topics=DeletedTopics(plan, topics.missing, DELETED_S),
         )
         if server is not None:
             server.readiness = member.not_ready

@@ -18,6 +18,11 @@ KEYS = [f"key-{i}" for i in range(8)]
 OFTEN = {"topic.metadata.refresh.interval.ms": 200}
 
 
+@pytest.fixture(autouse=True)
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamkit.processing.worker.worker.DELETED_S", 0.2)
+
+
 def joining(name: str, on_lost_records: OnLostRecords) -> tuple[sk.App, list[str]]:
     """The records of topic a, each with its row of topic b: b follows a's assignment."""
     app = sk.App(name, commit_interval="100ms", kafka=OFTEN, on_lost_records=on_lost_records)
