@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, Generic, TypeVar, cast, overload
 
 from streamkit.errors import RefusedError, UsageError
+from streamkit.processing.record import RawRecord
 from streamkit.processing.serde import Serde
 from streamkit.processing.state.cache import CACHED, typical_bytes
 from streamkit.processing.state.store import Change, Store
@@ -47,13 +48,16 @@ class Scope:
     """What a task lends to the user code that it steps: its tables, and the key of the record in hand.
 
     `writable` is false while writes could not be committed with the record: concurrent agents, timers.
+    `touched`: the last record that read or wrote a table.
     """
 
-    __slots__ = ("key", "open", "refusal", "states", "time_ms")
+    __slots__ = ("key", "open", "record", "refusal", "states", "time_ms", "touched")
 
     def __init__(self, states: Mapping[str, TableState], refusal: str = "") -> None:
         self.states = states
         self.key: Any = None
+        self.record: RawRecord | None = None
+        self.touched: RawRecord | None = None
         self.time_ms = -(1 << 62)  # stream time at the record in hand, where tables need it
         self.refusal = refusal
         self.open = True
@@ -312,6 +316,7 @@ class Table(MutableMapping[K, V], Generic[K, V]):
             )
         if self.ttl_ms is not None:
             state.reach(scope.time_ms)
+        scope.touched = scope.record
         return state
 
     def _writable(self, key: K) -> TableState:

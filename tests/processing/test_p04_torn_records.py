@@ -96,3 +96,22 @@ def test_what_came_before_a_record_that_cannot_be_read_is_committed() -> None:
             t.send_all(topic, [(1, "a", 1), (2, "a", 2), (b"no JSON", "a", 3)])
         assert t.committed(topic) == 2
         assert [result["n"] for result in t.read("out")] == [1, 2]
+
+
+def test_what_came_before_a_record_that_touched_no_table_is_committed() -> None:
+    app = sk.App("untouched")
+    topic = app.topic("in", key=str, value=int)
+    counts = app.table("counts", key=str, default=int)
+
+    @app.agent(topic, sink="out")
+    def count(n: int, record: sk.Record[str]) -> int:
+        if not n:
+            raise ValueError("zero")
+        counts[record.key] += 1
+        return counts[record.key]
+
+    with app.test() as t:
+        with pytest.raises(ValueError, match="zero"):
+            t.send_all(topic, [(1, "a"), (2, "a"), (0, "a")])
+        assert t.committed(topic) == 2
+        assert t.read("out") == [1, 2]

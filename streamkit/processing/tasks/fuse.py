@@ -270,10 +270,11 @@ class Code:
         return f"{name}({at.value}, {record}(m, {at.key}, {at.time}{headers}))", at
 
     def _lend(self, node: Node, at: At) -> None:
-        """Tell the tables that this operator touches which key it has in hand, and at what stream time."""
+        """Tell the tables that this operator touches what it has in hand, and at what stream time."""
         if self.runtime.touches_tables(node):
             scope = self.bind(self.runtime.scope(), "scope")
             self.line(f"{scope}.key = {at.key}")
+            self.line(f"{scope}.record = m")
             if self.runtime.expires(node):
                 self.line(f"{scope}.time_ms = {at.stream_time or self.timestamp(at)}")
 

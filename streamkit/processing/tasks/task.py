@@ -284,15 +284,17 @@ class Task:
     @property
     def _is_torn(self) -> bool:
         """May the failure have left traces in a state? A record's own: it will be processed again, and would
-        count twice. One that could not be read has gone nowhere.
+        count twice. One that could not be read has gone nowhere, and tables know who came to them.
         """
         failure = self.failure
         if failure is None:
             return False
         if failure.offset is None:
             return True
-        unread = any(chain.entry.name == failure.operator for chain in self._parts.all_chains)
-        return bool(self.sub.stores) and not unread
+        if any(chain.entry.name == failure.operator for chain in self._parts.all_chains):
+            return False
+        touched = self._parts.scope().touched
+        return bool(self.sub.stateful) or (touched is not None and touched.offset() == failure.offset)
 
     def checkpoint(self, now_ms: int) -> Checkpoint:
         """Freeze what is to be committed. One at a time: `committed` ends it."""
