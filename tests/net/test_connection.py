@@ -311,7 +311,7 @@ async def test_a_malformed_frame_closes_its_connection_after_the_answers_that_ar
         assert await ended(reader)
         assert server.closed_for("malformed") == 1
         assert len(server.exchanges) == 1
-        assert capsys.readouterr().out.count("connection closed") == 1
+        assert "".join(capsys.readouterr()).count("connection closed") == 1  # wherever logs go
         writer.close()
 
 
