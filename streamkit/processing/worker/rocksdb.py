@@ -38,6 +38,7 @@ from rocksdict import (
     ReadOptions,
     WriteBatch,
     WriteBufferManager,
+    WriteOptions,
 )
 
 from streamkit.errors import RefusedError
@@ -52,7 +53,8 @@ BUFFERS = 4  # full ones wait for the disk before a write does
 SLOW_FILES, MOST_FILES = 40, 60  # unsorted ones: writes are slowed down, and stopped, late
 SYNC_BYTES = 1 << 20  # handed to the disk as it comes, so that no write pays for a backlog
 READ_BYTES = 256 << 10  # ahead, of each of the many files that are sorted into one another
-LOADING_BUFFER_BYTES = 32 << 20  # the same while a store is loaded
+LOADING_BUFFER_BYTES = 32 << 20  # the same as BUFFER_BYTES while a store is loaded
+LOADING_FILES = 20  # unsorted ones, before they are sorted into one another while a store is loaded
 BLOCK_BYTES = 4096
 BLOOM_BITS = 10
 LOG_FILES = 2
@@ -67,6 +69,9 @@ INDEX = "index"
 NOT_DAMAGE = ("lock", "No space", "Permission denied", "Too many open files")
 SLOT = "slot-"
 DAMAGED = "damaged"  # a file beside the database
+
+LOADING_WRITE = WriteOptions()
+LOADING_WRITE.disable_wal = True  # type: ignore[method-assign,assignment] # its stub takes it for a method
 
 log = structlog.get_logger("worker.state")
 
@@ -143,20 +148,22 @@ class RocksStore:
         batch = WriteBatch(raw_mode=True)
         if self._index is not None:
             changes = self._indexed(batch, self._index, dict(changes), position)
+        put = batch.put
         for key, value in changes:
             if value is None:
                 batch.delete(ENTRY + key)
             else:
-                batch.put(ENTRY + key, value)
-        batch.put(POSITION, b"%d" % position)
-        batch.put(WRITTEN, b"%d" % self._clock.now_ms())
-        self._db.write(batch)
+                put(ENTRY + key, value)
+        put(POSITION, b"%d" % position)
+        put(WRITTEN, b"%d" % self._clock.now_ms())
+        self._db.write(batch, LOADING_WRITE if self._is_loading else None)
         self.position = position
 
     @contextmanager
     def loading(self) -> Iterator[None]:
-        """Entries are appended as they come, and sorted in the background when they go to a file: a third of
-        the processor time. The database is opened anew for that, and once more to be read.
+        """Entries are appended as they come, without a log of RocksDB's own, and sorted in the background
+        when they go to a file. A crash leaves what the files have, which is at a position. The database is
+        opened anew for that, and once more to be read.
         """
         self._reopen(self._loading_options)
         self._is_loading = True
@@ -317,9 +324,9 @@ def _opened(path: Path, options: Options) -> Rdict:
 
 
 def _database(path: Path, options: Options) -> Rdict:
+    """Each family is given its options: one that is not named would be opened with those of its last time."""
     known = Rdict.list_cf(str(path)) if (path / "CURRENT").exists() else []
-    families = {name: options for name in known if name == INDEX}
-    return Rdict(str(path), options=options, column_families=families or None)
+    return Rdict(str(path), options=options, column_families=dict.fromkeys(known, options) or None)
 
 
 def _mark(index: Index, position: int) -> bytes:
@@ -352,4 +359,6 @@ def _loading_options(cache: Cache, buffers: WriteBufferManager) -> Options:
     options.set_memtable_factory(MemtableFactory.vector())
     options.set_allow_concurrent_memtable_write(False)  # which that one cannot
     options.set_write_buffer_size(LOADING_BUFFER_BYTES)
+    options.set_level_zero_file_num_compaction_trigger(LOADING_FILES)
+    options.set_atomic_flush(True)  # the families together: no log says what one lacks
     return options

@@ -1,0 +1,74 @@
+"""A store that is loaded: with RocksDB's settings for that, and after a crash at a position all the same."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
+
+from streamkit.processing.state.store import Change, Store, Stored
+from streamkit.processing.worker.rocksdb import LOADING_BUFFER_BYTES, StateDirectory
+
+VALUE = b"v" * 10_000
+MEMORY_BYTES = 96 << 20
+
+
+class Names:
+    """Key → nothing."""
+
+    version = "1"
+
+    def load(self, store: Store) -> None: ...
+
+    def changes(self, entries: Mapping[bytes, bytes | None], stored: Stored | None) -> Iterable[Change]:
+        return ((key, b"") for key in entries)
+
+
+def test_a_database_that_is_opened_again_has_the_settings_of_now(tmp_path: Path) -> None:
+    """RocksDB remembers those of the last time: blocks would be held in a cache of each store's own."""
+    path = tmp_path / "app" / "slot-0" / "s" / "0"
+    with closing(StateDirectory(tmp_path, "app", 0, memory_bytes=1 << 20)) as state:
+        state.stores(["s"], 0)["s"].close()
+    with (
+        closing(StateDirectory(tmp_path, "app", 0, memory_bytes=MEMORY_BYTES)) as state,
+        closing(state.stores(["s"], 0)["s"]) as store,
+    ):
+        assert store._db.property_int_value("rocksdb.block-cache-capacity") == MEMORY_BYTES
+        with store.loading():
+            assert "VectorRepFactory" in _settings(path)
+        assert "SkipListFactory" in _settings(path)
+
+
+def test_a_crash_while_much_is_loaded_leaves_a_position(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", f"import {__name__} as test; test.load_until_killed({str(tmp_path)!r})"]
+    process = subprocess.run(command, timeout=60, check=False)
+    assert process.returncode == -signal.SIGKILL
+    with (
+        closing(StateDirectory(tmp_path, "app", 0)) as state,
+        closing(state.stores(["s"], 0)["s"]) as store,
+    ):
+        store.keep_index(Names())
+        keys = [key for key, _ in store.items()]
+        assert keys == [b"%08d" % number for number in range(store.position)]
+        assert [name for name, _ in store.find(b"", None, len(keys) + 1)] == keys
+        assert store.position > 0
+
+
+def load_until_killed(directory: str) -> None:
+    """Twice what is kept in memory, and a little more."""
+    store = StateDirectory(Path(directory), "app", 0).stores(["s"], 0)["s"]
+    store.keep_index(Names())
+    with store.loading():
+        for number in range(2 * LOADING_BUFFER_BYTES // len(VALUE) + 100):
+            store.write([(b"%08d" % number, VALUE)], number + 1)
+        while not store._db.property_int_value("rocksdb.total-sst-files-size"):
+            time.sleep(0.01)
+        signal.raise_signal(signal.SIGKILL)
+
+
+def _settings(path: Path) -> str:
+    return (path / "LOG").read_text()
