@@ -108,6 +108,9 @@ BYTES: Serde[bytes] = Serde("bytes", _as_is, _as_is, nullable=True)
 STR: Serde[str] = Serde("str", str.encode, bytes.decode)
 # Keys of topics that declare no key type: bytes when read; text as UTF-8 and the rest as JSON when written.
 UNDECLARED_KEY: Serde[Any] = Serde("key", _any_key, _as_is)
+PLAIN_SERDES = (JSON, JSON_KEY, BYTES, STR, UNDECLARED_KEY)  # no code of a user's runs in them
+# What one of these has read need not be written anew, unless it was changed: its own bytes say the same.
+WRITTEN_AS_READ = (JSON, BYTES, STR)
 
 
 def checked_key(serde: Serde[T], topic: str) -> Serde[T]:

@@ -112,6 +112,11 @@ class Node(ABC):
         return ()
 
     @property
+    def only_looks(self) -> bool:
+        """Is what this operator is given certainly unchanged afterwards?"""
+        return False
+
+    @property
     def policy(self) -> ErrorPolicy | None:
         """The operator's own error policy; None: the stream's."""
         return None

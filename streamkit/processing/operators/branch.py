@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from streamkit.processing.only_looks import only_looks
 from streamkit.processing.operators.function import VALUE_AND_RECORD, check_function, function_name
 from streamkit.processing.topology import Node
 
@@ -30,6 +31,10 @@ class Branch(Node):
         return self.predicates
 
     @property
+    def only_looks(self) -> bool:
+        return all(map(only_looks, self.predicates))
+
+    @property
     def detail(self) -> str:
         return ", ".join(map(function_name, self.predicates))
 
@@ -48,3 +53,7 @@ class Branch(Node):
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Arm(Node):
     kind: ClassVar[str] = "arm"
+
+    @property
+    def only_looks(self) -> bool:
+        return True

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, get_args
 
 from streamkit.errors import UsageError
+from streamkit.processing.only_looks import only_looks
 from streamkit.processing.serde import JSON, Serde, value_serde
 from streamkit.processing.state.views import How
 from streamkit.processing.topology import Node
@@ -31,6 +32,10 @@ class FunctionNode(Node):
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:
         return (self.function,)
+
+    @property
+    def only_looks(self) -> bool:
+        return only_looks(self.function)
 
     @property
     def detail(self) -> str:

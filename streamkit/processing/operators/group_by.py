@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from streamkit.processing.only_looks import only_looks
 from streamkit.processing.operators.function import VALUE_AND_RECORD, check_function, function_name
 from streamkit.processing.operators.repartition import Repartition
 
@@ -29,6 +30,10 @@ class GroupBy(Repartition):
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:
         return (self.function,)
+
+    @property
+    def only_looks(self) -> bool:
+        return super().only_looks and only_looks(self.function)
 
     @property
     def detail(self) -> str:

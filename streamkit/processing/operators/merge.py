@@ -13,5 +13,9 @@ class Merge(Node):
     kind: ClassVar[str] = "merge"
 
     @property
+    def only_looks(self) -> bool:
+        return True
+
+    @property
     def detail(self) -> str:
         return " + ".join(parent.name for parent in self.parents)

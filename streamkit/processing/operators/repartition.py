@@ -17,7 +17,7 @@ import msgspec
 
 from streamkit.errors import UsageError
 from streamkit.processing.operators.source import decode_value
-from streamkit.processing.serde import Serde
+from streamkit.processing.serde import PLAIN_SERDES, Serde
 from streamkit.processing.tasks.fuse import At
 from streamkit.processing.tasks.watermark import with_stream_time, without_ours
 from streamkit.processing.topology import Border
@@ -43,6 +43,10 @@ class Repartition(Border):
     @property
     def partitions(self) -> int | None:
         return self.declared_partitions
+
+    @property
+    def only_looks(self) -> bool:
+        return self.value in PLAIN_SERDES and self.key in PLAIN_SERDES
 
     @property
     def value_serde(self) -> Serde[Any]:
@@ -72,6 +76,7 @@ class Repartition(Border):
         at = At(value=code.variable("v"), key_serde=self.key, time=code.variable("ts"))
         at = time_of_source(code, at) if self.announced else _time_of_topic(code, at)
         decode_value(code, at, self.value, nulls=self.nulls)
+        code.untouched(at, self.value)
         code.follow(self, at)
 
 

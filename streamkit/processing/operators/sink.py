@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from streamkit.processing.serde import JSON_KEY, UNDECLARED_KEY, checked_key
+from streamkit.processing.serde import JSON_KEY, PLAIN_SERDES, UNDECLARED_KEY, checked_key
 from streamkit.processing.topology import Node, TopicSpec
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ class Sink(Node):
     @property
     def writes(self) -> tuple[str, ...]:
         return (self.topic.name,)
+
+    @property
+    def only_looks(self) -> bool:
+        return self.topic.value in PLAIN_SERDES and (self.topic.key or UNDECLARED_KEY) in PLAIN_SERDES
 
     @property
     def detail(self) -> str:

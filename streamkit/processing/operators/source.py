@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from streamkit.processing.error_policy import ErrorPolicy
+from streamkit.processing.only_looks import only_looks
 from streamkit.processing.operators.function import VALUE_AND_RECORD, check_function
 from streamkit.processing.serde import UNDECLARED_KEY, Serde
 from streamkit.processing.tasks.fuse import At
@@ -90,6 +91,8 @@ class Source(Entry):
         at = At(value=code.variable("v"), key_serde=self.topic.key or UNDECLARED_KEY)
         decode_value(code, at, self.topic.value, nulls=self.tombstones)
         at = self._event_time(code, at)
+        if self.time is None or only_looks(self.time):
+            code.untouched(at, self.topic.value)
         code.follow(self, at)
 
     def _event_time(self, code: Code, at: At) -> At:

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from streamkit.processing.record import RawRecord, Record, wants_record
-from streamkit.processing.serde import NOT_NULL, Serde
+from streamkit.processing.serde import NOT_NULL, WRITTEN_AS_READ, Serde
 
 if TYPE_CHECKING:
     from streamkit.processing.tasks.watermark import Mark
@@ -109,6 +109,7 @@ class Code:
         self.foreseeing: list[Any] = []  # states whose keys are those of the records
         self.forks = 0  # places where one record may leave more than once
         self.harmless = 0  # of them those behind which nobody's code runs
+        self._untouched: dict[str, Serde[Any]] = {}  # variables that are as they were read, and by what
         self._bound: dict[tuple[int, str], str] = {}
         self._owner: Node | None = None
         self._depth = 0
@@ -169,9 +170,16 @@ class Code:
             self.line("pass")
         self.forks += max(0, len(children) - 1)
         for child in children:
+            if not child.only_looks:
+                self._untouched.clear()
             owner, self._owner = self._owner, child
             child.generate_from(self, at, node)
             self._owner = owner
+
+    def untouched(self, at: At, serde: Serde[Any]) -> None:
+        """The value at `at` is what `serde` read from `m.value()`."""
+        if serde in WRITTEN_AS_READ:
+            self._untouched[at.value] = serde
 
     def outlet(self, out: list[Any]) -> str:
         """The append method of an output list."""
@@ -244,6 +252,8 @@ class Code:
 
     def encoded_value(self, at: At, serde: Serde[Any]) -> str:
         """An expression for the value's bytes; None for None."""
+        if at.raw and self._untouched.get(at.value) == serde:
+            return "m.value()"
         value, encode = at.value, self.bind(serde.encode, "encode")
         careful = f"{encode}({value}) if {value} is not None else None"
         if serde.encode_not_null is None:
