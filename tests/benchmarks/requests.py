@@ -22,6 +22,7 @@ from tests.benchmarks.processes import Rate, Stopwatch
 
 VERSION = 9
 LEADER_ONLY = 1
+SMALL_BYTES = 100
 
 
 def batch(value_bytes: int) -> bytes:
@@ -86,7 +87,7 @@ def pipelined(
     topic: str,
     *,
     partitions: int = 1,
-    value_bytes: int = 100,
+    value_bytes: int = SMALL_BYTES,
     connections: int = 4,
     in_flight: int = 64,
     seconds: float = 3.0,
@@ -116,8 +117,8 @@ def _drive(pipelines: list[Pipeline], seconds: float) -> None:
 
 
 def round_trips(port: int, topic: str, count: int) -> tuple[float, float]:
-    """(p50, p99) milliseconds of one 100-byte Produce request at a time."""
-    request = frame(topic, 0, batch(100))
+    """(p50, p99) milliseconds of one Produce request of a small record at a time."""
+    request = frame(topic, 0, batch(SMALL_BYTES))
     times = []
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -134,5 +135,5 @@ def round_trips(port: int, topic: str, count: int) -> tuple[float, float]:
 def first_acknowledged(port: int, topic: str) -> None:
     """One Produce request that succeeds."""
     with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(frame(topic, 0, batch(100)))
+        connection.sendall(frame(topic, 0, batch(SMALL_BYTES)))
         _check(connection.recv(65536)[4:])

@@ -21,6 +21,8 @@ GROWN = b'{"name":"ann","amount":12,"tags":[1]}'
 
 
 class Sly:
+    __hash__ = None  # type: ignore[assignment]
+
     def __eq__(self, other: object) -> bool:
         other["name"] = "eve"  # type: ignore[index]
         return True
@@ -69,8 +71,8 @@ OTHERS: list[Callable[[Any], Any]] = [
     lambda e: e.update(name="eve"),
     lambda e: e.setdefault("new", 1),
     lambda e: e == SLY,
-    lambda e: SLY.get(e),
-    lambda e: LOG.append(e),
+    lambda e: SLY.get(e) is None,
+    lambda e: LOG.append(e) is None,
     lambda e: sorted(e["tags"], key=e.pop),
     lambda e: [e.pop(name) for name in list(e)],
     lambda e, seen=[]: seen.append(e),
@@ -92,7 +94,7 @@ def test_not_proven(function: Callable[[Any], Any]) -> None:
 
 
 def test_not_proven_while_a_name_means_nothing() -> None:
-    assert not only_looks(lambda e: missing(e))  # type: ignore[name-defined] # noqa: F821
+    assert not only_looks(lambda e: missing(e["name"]))  # type: ignore[name-defined] # noqa: F821
     function = lambda e: e["amount"] > later  # noqa: E731
     assert not only_looks(function)
     later = 1

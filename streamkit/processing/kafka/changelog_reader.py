@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
 
@@ -67,11 +67,12 @@ class KafkaChangelogReader:
         remaining = {place: end for place, (start, end) in spans.items() if end > start}
         if not remaining:
             return
+        topic = _only_topic(remaining)
         async with self._consumer() as consumer:
             await _assign(consumer, {place: spans[place][0] for place in remaining})
             progress = monotonic()
             while remaining:
-                arrivals = await in_thread(_round, consumer)
+                arrivals = await in_thread(_round, consumer, topic)
                 for arrival in arrivals:
                     await self._take(arrival, remaining, apply)
                 if arrivals:
@@ -87,11 +88,11 @@ class KafkaChangelogReader:
         caught_up: Callable[[], None],
     ) -> None:
         """`apply` every record from these offsets on, until cancelled; `caught_up` once, at all ends."""
-        behind = set(starts)
+        behind, topic = set(starts), _only_topic(starts)
         async with self._consumer() as consumer:
             await _assign(consumer, starts)
             while True:
-                for arrival in await in_thread(_round, consumer):
+                for arrival in await in_thread(_round, consumer, topic):
                     place = (arrival.topic, arrival.partition)
                     for start in range(0, len(arrival.records), SLICE_RECORDS):
                         apply(place, arrival.records[start : start + SLICE_RECORDS])
@@ -167,11 +168,17 @@ async def _assign(consumer: Consumer, starts: Mapping[Partition, int]) -> None:
     consumer.assign([TopicPartition(*place, start or OFFSET_BEGINNING) for place, start in starts.items()])
 
 
-def _round(consumer: Consumer) -> list[Arrival]:
+def _only_topic(places: Iterable[Partition]) -> str | None:
+    """None: there are several."""
+    topics = {topic for topic, _ in places}
+    return topics.pop() if len(topics) == 1 else None
+
+
+def _round(consumer: Consumer, topic: str | None) -> list[Arrival]:
     first = consumer.poll(POLL_S)
     if first is None:
         return []
-    return by_partition([first, *consumer.consume(ROUND_RECORDS - 1, 0)])
+    return by_partition([first, *consumer.consume(ROUND_RECORDS - 1, 0)], topic=topic)
 
 
 def _check_end(place: Partition, committed: int, end: int) -> None:

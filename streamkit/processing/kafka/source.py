@@ -396,10 +396,14 @@ def _retrying(call: Callable[[], Any]) -> Any:
 
 def _runs(messages: list[Any], attribute: Callable[[Message], Any]) -> Iterator[list[Any]]:
     """Cut where the attribute changes. All records of a worker pass here, so it loops in C."""
+    values = [*map(attribute, messages)]
+    if values and values.count(values[0]) == len(values):
+        yield messages
+        return
     start = 0
-    for _, same in groupby(map(attribute, messages)):
+    for _, same in groupby(values):
         end = start + len(list(same))
-        yield messages if end - start == len(messages) else messages[start:end]
+        yield messages[start:end]
         start = end
 
 
