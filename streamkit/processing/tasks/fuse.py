@@ -253,7 +253,7 @@ class Code:
     def encoded_value(self, at: At, serde: Serde[Any]) -> str:
         """An expression for the value's bytes; None for None."""
         if at.raw and self._untouched.get(at.value) == serde:
-            return "m.value()"
+            return f"(m.value() if {at.value} is not None else None)"  # JSON's null becomes a tombstone
         value, encode = at.value, self.bind(serde.encode, "encode")
         careful = f"{encode}({value}) if {value} is not None else None"
         if serde.encode_not_null is None:
