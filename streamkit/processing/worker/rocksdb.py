@@ -23,7 +23,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
@@ -32,6 +32,7 @@ import structlog
 from rocksdict import (
     BlockBasedOptions,
     Cache,
+    DbClosedError,
     MemtableFactory,
     Options,
     Rdict,
@@ -69,6 +70,7 @@ INDEX = "index"
 NOT_DAMAGE = ("lock", "No space", "Permission denied", "Too many open files")
 SLOT = "slot-"
 DAMAGED = "damaged"  # a file beside the database
+DISK_HINT = "look whether its disk is full, or choose another --state-dir"
 
 LOADING_WRITE = WriteOptions()
 LOADING_WRITE.disable_wal = True  # type: ignore[method-assign,assignment] # its stub takes it for a method
@@ -165,38 +167,70 @@ class RocksStore:
         when they go to a file. A crash leaves what the files have, which is at a position. The database is
         opened anew for that, and once more to be read.
         """
-        self._reopen(self._loading_options)
+        self.close()
         self._is_loading = True
         try:
+            self._open_again()
             yield
         finally:
+            self.close()
             self._is_loading = False
-            self._reopen(self._options)
+            self._open_again()
 
     def clear(self) -> None:
         self.close()
+        mark = self._mark_damaged()  # a crash in the midst of this leaves half a database
         shutil.rmtree(self._path)
-        self._db = _database(self._path, self._loading_options if self._is_loading else self._options)
+        mark.unlink()
+        self._db = _database(self._path, self._options_of_now())
         self.position = 0
         if self._index is not None:
             self._open_names()
             self._index.load(self)
 
     def close(self) -> None:
-        if self._names is not None:
-            self._names.close()
-            self._names = None
-        self._db.close()
+        if self._is_loading:
+            with suppress(DbClosedError):
+                # What no log has goes to files, of all families at once: closing them would do one by one.
+                self._db.cancel_all_background(True)
+        names, self._names = self._names, None
+        try:
+            if names is not None:
+                self._shut(names)
+        finally:
+            self._shut(self._db)
 
     def __len__(self) -> int:
         """About: RocksDB counts overwritten entries until it compacts them."""
         return int(self._db.property_int_value("rocksdb.estimate-num-keys") or 0)
 
-    def _reopen(self, options: Options) -> None:
-        self.close()
-        self._db = _database(self._path, options)
-        if self._index is not None:
-            self._open_names()
+    def _shut(self, db: Rdict) -> None:
+        try:
+            db.close()
+        except DbClosedError:
+            pass
+        except Exception:  # that it can flush no more, or what `_open_again` will find
+            if not self._is_loading:
+                raise
+
+    def _open_again(self) -> None:
+        """The database, as it was closed just now. RocksDB does not say what it could not write then."""
+        try:
+            self._db = _database(self._path, self._options_of_now())
+            held = int(self._db.get(POSITION) or 0)
+            if held == self.position and self._index is not None:
+                self._open_names()
+        except Exception as error:  # rocksdict raises nothing more specific
+            raise RefusedError(f"the store {self._path} cannot be opened: {error}", hint=DISK_HINT) from None
+        if held != self.position:
+            self.close()
+            raise RefusedError(
+                f"the store {self._path} could not be written: its files end at {held}, not {self.position}",
+                hint=DISK_HINT,
+            )
+
+    def _options_of_now(self) -> Options:
+        return self._loading_options if self._is_loading else self._options
 
     def _open_names(self) -> None:
         if self._names is not None:
@@ -204,8 +238,7 @@ class RocksStore:
         if INDEX in Rdict.list_cf(str(self._path)):
             self._names = self._db.get_column_family(INDEX)
         else:
-            options = self._loading_options if self._is_loading else self._options
-            self._names = self._db.create_column_family(INDEX, options)
+            self._names = self._db.create_column_family(INDEX, self._options_of_now())
 
     def _indexed(
         self, batch: WriteBatch, index: Index, entries: dict[bytes, bytes | None], position: int
@@ -232,8 +265,13 @@ class RocksStore:
 
     def _damaged(self, error: Exception) -> DamagedStoreError:
         self.damaged = True
-        (self._path.parent / f"{self._path.name}.{DAMAGED}").touch()
+        self._mark_damaged()
         return DamagedStoreError(f"{self._path} cannot be read: {error}")
+
+    def _mark_damaged(self) -> Path:
+        mark = self._path.parent / f"{self._path.name}.{DAMAGED}"
+        mark.touch()
+        return mark
 
 
 class StateDirectory:
