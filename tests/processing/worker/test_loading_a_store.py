@@ -49,8 +49,10 @@ def test_a_database_that_is_opened_again_has_the_settings_of_now(tmp_path: Path)
         assert "SkipListFactory" in _settings(path)
 
 
-def test_a_crash_while_much_is_loaded_leaves_a_position(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", f"import {__name__} as test; test.load_until_killed({str(tmp_path)!r})"]
+@pytest.mark.parametrize("crash", ["load_until_killed", "close_until_killed"])
+def test_a_crash_leaves_a_position_and_an_index_of_its_entries(tmp_path: Path, crash: str) -> None:
+    """While much is loaded, and between the closing of two families at its end."""
+    command = [sys.executable, "-c", f"import {__name__} as test; test.{crash}({str(tmp_path)!r})"]
     process = subprocess.run(command, timeout=60, check=False)
     assert process.returncode == -signal.SIGKILL
     with (
@@ -59,23 +61,9 @@ def test_a_crash_while_much_is_loaded_leaves_a_position(tmp_path: Path) -> None:
     ):
         store.keep_index(Names())
         keys = [key for key, _ in store.items()]
+        assert store.position > 0
         assert keys == [b"%08d" % number for number in range(store.position)]
         assert [name for name, _ in store.find(b"", None, len(keys) + 1)] == keys
-        assert store.position > 0
-
-
-def test_a_crash_between_the_closing_of_two_families_leaves_an_index_of_the_entries(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", f"import {__name__} as test; test.close_until_killed({str(tmp_path)!r})"]
-    process = subprocess.run(command, timeout=60, check=False)
-    assert process.returncode == -signal.SIGKILL
-    with (
-        closing(StateDirectory(tmp_path, "app", 0)) as state,
-        closing(state.stores(["s"], 0)["s"]) as store,
-    ):
-        store.keep_index(Names())
-        keys = [key for key, _ in store.items()]
-        assert keys == [b"%08d" % number for number in range(store.position)]
-        assert [name for name, _ in store.find(b"", None, 100)] == keys
 
 
 def close_until_killed(directory: str) -> None:
